@@ -1,0 +1,1 @@
+//! What the tests beside this share: real tokens, real layouts, the built binary.

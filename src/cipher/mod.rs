@@ -1,0 +1,1 @@
+//! Ciphers of a layer, and the pipeline that moves its bytes.

@@ -1,0 +1,1 @@
+//! One file a subcommand; the only place where rooms are put together.

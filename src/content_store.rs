@@ -1,0 +1,1 @@
+//! stdin's first bytes -> descriptors, from containerd's store on disk.

@@ -1,0 +1,136 @@
+//! What names a layer: its media type, digest, size and annotations, as a descriptor in a manifest has them.
+//!
+//! This is the one form that every way of learning about a layer ends in (a file, arguments, the payload, the
+//! content store). It does not know where it came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A `sha256:` digest, checked: 64 lower-case hexadecimal digits (OCI image spec, descriptor.md).
+///
+/// Since nothing else fits in it, a digest can be made part of a path without a further look.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest of a finished SHA-256.
+    #[must_use]
+    pub fn from_sha256(hash: &[u8; 32]) -> Self {
+        let mut text = String::with_capacity(7 + 64);
+        text.push_str("sha256:");
+        for byte in hash {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        Self(text)
+    }
+
+    /// The 64 hexadecimal digits after `sha256:`, which is the blob's file name in every store.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        &self.0["sha256:".len()..]
+    }
+
+    /// The whole text, `sha256:…`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first digits, enough for a message: `sha256:1f0c9a2b7d3e`.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[.."sha256:".len() + 12]
+    }
+}
+
+impl FromStr for Digest {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let valid = text.strip_prefix("sha256:").is_some_and(|hex| {
+            hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        });
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::InvalidDigest {
+                text: text.chars().take(80).collect(),
+            })
+        }
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A layer as its manifest describes it, as far as we were told: arguments may bring annotations alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayerDescriptor {
+    /// Media type, with or without `+encrypted`.
+    pub media_type: Option<String>,
+    /// Digest of the encrypted blob.
+    pub digest: Option<Digest>,
+    /// Length of the encrypted blob in bytes.
+    pub size: Option<u64>,
+    /// All annotations, ours and others'.
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digest_accepts_only_sha256_in_lower_case() {
+        let good = format!("sha256:{}", "0a".repeat(32));
+        assert_eq!(good.parse::<Digest>().unwrap().hex(), "0a".repeat(32));
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:../../../../etc/passwd",
+            &good.to_uppercase(),
+            &good[..70],
+            &format!("{good}0"),
+            &good.replace("sha256", "sha512"),
+        ] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn digest_of_a_hash() {
+        assert_eq!(
+            Digest::from_sha256(&[0xab; 32]).as_str(),
+            format!("sha256:{}", "ab".repeat(32))
+        );
+    }
+}

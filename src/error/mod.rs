@@ -1,0 +1,129 @@
+//! Everything that can go wrong, as one enum: the variant is what happened, the fields say where.
+//!
+//! The message is a sentence in lower case without a full stop, short enough for a Kubernetes event. What to do
+//! about it is in `hint.rs`. No field ever holds a PIN, a key, plaintext, or a MAC that we computed.
+
+mod hint;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Result with our [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What happened. Ordered by room, from the envelope up to the commands.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // ---- everywhere
+    /// A file could not be read, written, created or listed.
+    #[error("cannot {action} {}: {}", path.display(), reason(source))]
+    File {
+        /// What we tried, a verb: `read`, `create`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Standard input, standard output or a pipe of ours failed.
+    #[error("cannot {action}: {}", reason(source))]
+    Stream {
+        /// What we tried: `read the layer`, `write the plain layer`.
+        action: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An input is larger than its bound.
+    #[error("{what} is over the limit of {limit}")]
+    TooLarge {
+        /// The input.
+        what: &'static str,
+        /// The bound, in bytes or items.
+        limit: u64,
+    },
+
+    // ---- descriptor, envelope, options
+    /// Not a digest of the one form that we take.
+    #[error("{text:?} is not a sha256 digest")]
+    InvalidDigest {
+        /// What stood there, shortened.
+        text: String,
+    },
+    /// One annotation is larger than the bound.
+    #[error("annotation {name} is over the limit of {limit} bytes")]
+    AnnotationTooLarge {
+        /// Name of the annotation.
+        name: String,
+        /// The bound in bytes.
+        limit: u64,
+    },
+    /// The annotations hold no public options or no wrapped key.
+    #[error("the layer has no encryption annotations")]
+    NotEncrypted,
+    /// Public or private options that cannot be read.
+    #[error("broken encryption options: {what}")]
+    InvalidOptions {
+        /// What is wrong with them.
+        what: &'static str,
+    },
+    /// A cipher that we do not know.
+    #[error("unknown cipher {name:?}")]
+    UnknownCipher {
+        /// Its name, shortened.
+        name: String,
+    },
+    /// A PKCS#11 packet that cannot be read.
+    #[error("broken PKCS#11 packet: {what}")]
+    InvalidPacket {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+
+    // ---- keys
+    // ---- hsm
+    /// The module's process did not answer in time.
+    #[error("the PKCS#11 module {} did not answer within {} s, in {function}", module.display(), timeout.as_secs())]
+    HsmTimeout {
+        /// The module.
+        module: PathBuf,
+        /// Which function it was in.
+        function: &'static str,
+        /// The time it had.
+        timeout: Duration,
+    },
+    // ---- cipher
+    /// The MAC or a tag does not agree: changed, truncated, extended, or opened with another layer's key.
+    #[error("the layer failed verification: its content is not what was encrypted")]
+    Verification,
+    /// Standard input is not as long as the descriptor says.
+    #[error("the layer is {actual} bytes long, its descriptor says {expected}")]
+    WrongLength {
+        /// Bytes that came (at least).
+        actual: u64,
+        /// Bytes that the descriptor states.
+        expected: u64,
+    },
+    // ---- image
+    // ---- payload, content store
+    // ---- commands
+}
+
+impl Error {
+    /// One sentence on what to do about it, where we can know.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        hint::hint(self)
+    }
+}
+
+/// The operating system's words in our style: lower case, without the code that Rust adds.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
+}

@@ -1,0 +1,1 @@
+//! Images in OCI layouts: references, manifests, blobs.

@@ -1,0 +1,1 @@
+//! RSA public keys, and wrapping private options for them.

@@ -1,0 +1,30 @@
+//! Opens encrypted OCI image layers with a key that stays in an HSM.
+//!
+//! ```text
+//!             stdin ───────────────────────────────────────────────┐
+//! fd 3 / content store / args ─► LayerDescriptor ─► Envelope ─► hsm::unwrap ─► cipher ─► stdout
+//!         (who tells us)          (annotations)   (wrapped keys,   (token,      (verify, then
+//!                                                  public options)  OAEP)        release)
+//! ```
+//!
+//! The image commands walk the same rooms: `encrypt` is `image -> cipher -> keys -> envelope -> image`,
+//! `decrypt` is `decode` with an image at both ends, and `inspect` stops at the envelope.
+//!
+//! Arrows point down: [`commands`] puts the rooms together; [`payload`], [`content_store`], [`image`],
+//! [`keys`] and [`cipher`] do not know one another; [`hsm`] stands on [`keys`]; all of them share
+//! [`envelope`], [`options`], [`descriptor`], [`secret`] and [`error`] below.
+
+pub mod cipher;
+pub mod commands;
+pub mod content_store;
+pub mod descriptor;
+pub mod envelope;
+pub mod error;
+pub mod hsm;
+pub mod image;
+pub mod keys;
+pub mod options;
+pub mod payload;
+pub mod secret;
+
+pub use error::{Error, Result};

@@ -1,0 +1,1 @@
+//! The bytes of fd 3 -> descriptor and key material.
