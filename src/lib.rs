@@ -15,6 +15,7 @@
 //! [`envelope`], [`options`], [`descriptor`], [`secret`] and [`error`] below.
 
 pub mod cipher;
+pub mod cli;
 pub mod commands;
 pub mod content_store;
 pub mod descriptor;
