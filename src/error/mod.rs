@@ -82,6 +82,14 @@ pub enum Error {
     },
 
     // ---- keys
+    /// A PKCS#11 URI that cannot be read.
+    #[error("broken PKCS#11 URI: {part} {what}")]
+    InvalidUri {
+        /// The attribute, or what else of it is meant. Never a value.
+        part: String,
+        /// What is wrong there.
+        what: &'static str,
+    },
     // ---- hsm
     /// The module's process did not answer in time.
     #[error("the PKCS#11 module {} did not answer within {} s, in {function}", module.display(), timeout.as_secs())]

@@ -1,4 +1,16 @@
-//! The PKCS#11 packet: the private options, wrapped once per recipient.
+//! The PKCS#11 packet: the private options, wrapped once per recipient, as JSON.
+//!
+//! Reads and writes the packet alone; who made a blob is `public`, who opens it is `hsm`. A recipient carries no
+//! key identifier, so a reader has to try.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::MAX_RECIPIENTS;
+use crate::error::{Error, Result};
 
 /// The hash of an OAEP padding, and of its mask generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +21,47 @@ pub enum OaepHash {
     Sha256,
 }
 
+impl OaepHash {
+    /// The hash of that name, in any case: `sha1` or `sha256`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Sha1, Self::Sha256]
+            .into_iter()
+            .find(|known| known.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// The name as it stands in a packet.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+        }
+    }
+
+    /// Length of a hash value in bytes.
+    #[must_use]
+    pub fn output_len(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+        }
+    }
+
+    /// The longest message for a modulus of that many bytes (RFC 8017, section 7.1.1, step 1b); `None` when the
+    /// modulus is too short for the padding itself.
+    #[must_use]
+    pub fn max_message_len(self, modulus_len: usize) -> Option<usize> {
+        modulus_len.checked_sub(2 * self.output_len() + 2)
+    }
+}
+
+impl fmt::Display for OaepHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// The private options under one recipient's public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
@@ -16,4 +69,149 @@ pub struct Recipient {
     pub hash: OaepHash,
     /// RSA ciphertext, as long as the recipient's modulus.
     pub blob: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PacketJson {
+    version: u64,
+    recipients: Vec<RecipientJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecipientJson {
+    version: u64,
+    blob: String,
+    #[serde(default)]
+    hash: Option<String>,
+}
+
+/// Reads a packet.
+///
+/// # Errors
+/// [`Error::InvalidPacket`] when it is not such JSON, has another version than 0, an unknown hash, a blob that is
+/// not base64, or no recipient at all; [`Error::TooLarge`] over [`MAX_RECIPIENTS`].
+pub fn parse(json: &[u8]) -> Result<Vec<Recipient>> {
+    let packet: PacketJson =
+        serde_json::from_slice(json).map_err(|_| invalid("it is not the JSON we expect"))?;
+    if packet.version != 0 {
+        return Err(invalid("its version is not 0"));
+    }
+    if packet.recipients.is_empty() {
+        return Err(invalid("it has no recipient"));
+    }
+    if packet.recipients.len() > MAX_RECIPIENTS {
+        return Err(Error::TooLarge {
+            what: "number of recipients of a PKCS#11 packet",
+            limit: MAX_RECIPIENTS as u64,
+        });
+    }
+    packet.recipients.into_iter().map(recipient).collect()
+}
+
+/// Writes a packet, as the reference does.
+#[must_use]
+pub fn to_json(recipients: &[Recipient]) -> Vec<u8> {
+    let packet = PacketJson {
+        version: 0,
+        recipients: recipients
+            .iter()
+            .map(|recipient| RecipientJson {
+                version: 0,
+                blob: STANDARD.encode(&recipient.blob),
+                hash: Some(recipient.hash.as_str().to_owned()),
+            })
+            .collect(),
+    };
+    serde_json::to_vec(&packet).expect("strings and numbers are always JSON")
+}
+
+fn recipient(raw: RecipientJson) -> Result<Recipient> {
+    if raw.version != 0 {
+        return Err(invalid("a recipient's version is not 0"));
+    }
+    let hash = match raw.hash.as_deref() {
+        None | Some("") => OaepHash::Sha1,
+        Some(name) => {
+            OaepHash::parse(name).ok_or(invalid("a recipient's hash is neither sha1 nor sha256"))?
+        }
+    };
+    let blob = STANDARD
+        .decode(raw.blob)
+        .map_err(|_| invalid("a recipient's blob is not base64"))?;
+    Ok(Recipient { hash, blob })
+}
+
+fn invalid(what: &'static str) -> Error {
+    Error::InvalidPacket { what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packet_round_trips_byte_for_byte() {
+        let json = br#"{"version":0,"recipients":[{"version":0,"blob":"AAEC","hash":"sha256"},{"version":0,"blob":"Aw==","hash":"sha1"}]}"#;
+        let recipients = parse(json).unwrap();
+        assert_eq!(recipients[0].hash, OaepHash::Sha256);
+        assert_eq!(recipients[0].blob, [0, 1, 2]);
+        assert_eq!(to_json(&recipients), json);
+    }
+
+    #[test]
+    fn absent_hash_is_sha1_and_unknown_fields_are_fine() {
+        for hash in ["", r#","hash":"""#, r#","hash":null,"more":[1]"#] {
+            let json =
+                format!(r#"{{"version":0,"recipients":[{{"version":0,"blob":"AA=="{hash}}}]}}"#);
+            assert_eq!(parse(json.as_bytes()).unwrap()[0].hash, OaepHash::Sha1);
+        }
+    }
+
+    #[test]
+    fn what_we_do_not_know_is_refused() {
+        for json in [
+            "",
+            "[]",
+            r#"{"version":0}"#,
+            r#"{"version":0,"recipients":[]}"#,
+            r#"{"version":1,"recipients":[{"version":0,"blob":"AA=="}]}"#,
+            r#"{"version":0,"recipients":[{"version":1,"blob":"AA=="}]}"#,
+            r#"{"version":0,"recipients":[{"version":0,"blob":"AA==","hash":"sha512"}]}"#,
+            r#"{"version":0,"recipients":[{"version":0,"blob":"no base64"}]}"#,
+        ] {
+            assert!(
+                matches!(parse(json.as_bytes()), Err(Error::InvalidPacket { .. })),
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
+    fn too_many_recipients() {
+        let recipient = Recipient {
+            hash: OaepHash::Sha1,
+            blob: vec![1],
+        };
+        let at_bound = to_json(&vec![recipient.clone(); MAX_RECIPIENTS]);
+        assert_eq!(parse(&at_bound).unwrap().len(), MAX_RECIPIENTS);
+        let over = to_json(&vec![recipient; MAX_RECIPIENTS + 1]);
+        assert!(matches!(
+            parse(&over),
+            Err(Error::TooLarge { limit: 256, .. })
+        ));
+    }
+
+    #[test]
+    fn message_lengths_of_the_specification() {
+        assert_eq!(OaepHash::Sha256.max_message_len(256), Some(190));
+        assert_eq!(OaepHash::Sha1.max_message_len(256), Some(214));
+        assert_eq!(OaepHash::Sha256.max_message_len(66), Some(0));
+        assert_eq!(OaepHash::Sha256.max_message_len(65), None);
+    }
+
+    #[test]
+    fn hash_names_in_any_case() {
+        assert_eq!(OaepHash::parse("SHA256"), Some(OaepHash::Sha256));
+        assert_eq!(OaepHash::parse("sha-1"), None);
+    }
 }

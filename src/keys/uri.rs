@@ -1,11 +1,25 @@
 //! PKCS#11 URIs (RFC 7512): what a key file says about token, object, module and PIN.
+//!
+//! Parses and writes them; reads no file and compares with no token. A URI is displayed without its query, where
+//! the PIN may stand, so it can be shown anywhere.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::fmt;
+use std::mem;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::error::{Error, Result};
 use crate::secret::Pin;
 
 /// A parsed URI. Every attribute that is present takes part in matching.
-#[derive(Clone, Debug, Default)]
+///
+/// To write one for a key found on a token, fill in what is known, leave the rest to `Default`, and take
+/// [`Pkcs11Uri::with_query`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pkcs11Uri {
     /// `token`: label of the token.
     pub token: Option<String>,
@@ -17,6 +31,16 @@ pub struct Pkcs11Uri {
     pub serial: Option<String>,
     /// `slot-id`.
     pub slot_id: Option<u64>,
+    /// `slot-manufacturer`.
+    pub slot_manufacturer: Option<String>,
+    /// `slot-description`.
+    pub slot_description: Option<String>,
+    /// `library-manufacturer`.
+    pub library_manufacturer: Option<String>,
+    /// `library-description`.
+    pub library_description: Option<String>,
+    /// `library-version`: major and minor.
+    pub library_version: Option<(u8, u8)>,
     /// `id`: raw bytes of `CKA_ID`.
     pub id: Option<Vec<u8>>,
     /// `object`: `CKA_LABEL`.
@@ -29,6 +53,467 @@ pub struct Pkcs11Uri {
     pub pin_source: Option<PathBuf>,
     /// `module-name`.
     pub module_name: Option<String>,
-    /// `module-path`.
+    /// `module-path`: a module's file, or a directory to look in.
     pub module_path: Option<PathBuf>,
+}
+
+const SCHEME: &str = "pkcs11:";
+const OBJECT_TYPES: [&str; 5] = ["private", "public", "cert", "secret-key", "data"];
+const QUERY_NAMES: [&str; 4] = ["pin-value", "pin-source", "module-name", "module-path"];
+
+impl FromStr for Pkcs11Uri {
+    type Err = Error;
+
+    /// Reads a URI. Characters that should have been percent-encoded are taken as they are, as the reference
+    /// takes them. An unknown attribute is ignored in the query; in the path it is an error, since a URI that
+    /// asks for more than we can compare must match nothing (RFC 7512, section 2.4).
+    ///
+    /// An error never quotes a value: where the text is damaged, the PIN may stand anywhere in it.
+    fn from_str(text: &str) -> Result<Self> {
+        let text = text.trim();
+        let rest = match text.split_at_checked(SCHEME.len()) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => rest,
+            _ => return Err(invalid("it", "does not begin with `pkcs11:`")),
+        };
+        if rest.chars().any(char::is_control) {
+            return Err(invalid("it", "has a line break or a control character"));
+        }
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut uri = Self::default();
+        for (name, value) in attributes(path, ';', "the path")? {
+            uri.take_path_attribute(name, value)?;
+        }
+        for (name, value) in attributes(query, '&', "the query")? {
+            uri.take_query_attribute(name, value)?;
+        }
+        if uri.pin_value.is_some() && uri.pin_source.is_some() {
+            return Err(invalid("it", "has both `pin-value` and `pin-source`"));
+        }
+        Ok(uri)
+    }
+}
+
+impl Pkcs11Uri {
+    /// The URI with `pin-source`, `module-name` and `module-path`, ready for a key file; never with a PIN.
+    #[must_use]
+    pub fn with_query(&self) -> String {
+        let module_name = self.module_name.as_deref().map(str::as_bytes);
+        let query = [
+            ("pin-source", self.pin_source.as_deref().map(path_bytes)),
+            ("module-name", module_name),
+            ("module-path", self.module_path.as_deref().map(path_bytes)),
+        ];
+        let query: Vec<String> = query
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", encode(value?, b"/"))))
+            .collect();
+        if query.is_empty() {
+            self.to_string()
+        } else {
+            format!("{self}?{}", query.join("&"))
+        }
+    }
+
+    fn take_path_attribute(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            "token" => fill(&mut self.token, "token", value, text),
+            "manufacturer" => fill(&mut self.manufacturer, "manufacturer", value, text),
+            "model" => fill(&mut self.model, "model", value, text),
+            "serial" => fill(&mut self.serial, "serial", value, text),
+            "slot-id" => fill(&mut self.slot_id, "slot-id", value, number),
+            "slot-manufacturer" => fill(
+                &mut self.slot_manufacturer,
+                "slot-manufacturer",
+                value,
+                text,
+            ),
+            "slot-description" => fill(&mut self.slot_description, "slot-description", value, text),
+            "library-manufacturer" => fill(
+                &mut self.library_manufacturer,
+                "library-manufacturer",
+                value,
+                text,
+            ),
+            "library-description" => fill(
+                &mut self.library_description,
+                "library-description",
+                value,
+                text,
+            ),
+            "library-version" => fill(&mut self.library_version, "library-version", value, version),
+            "id" => fill(&mut self.id, "id", value, decode),
+            "object" => fill(&mut self.object, "object", value, text),
+            "type" => fill(&mut self.object_type, "type", value, object_type),
+            _ if QUERY_NAMES.contains(&name) => Err(invalid(name, "belongs after a `?`")),
+            _ => Err(invalid(name, "is not an attribute that RFC 7512 knows")),
+        }
+    }
+
+    fn take_query_attribute(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            "pin-value" => fill(&mut self.pin_value, "pin-value", value, pin),
+            "pin-source" => fill(&mut self.pin_source, "pin-source", value, pin_source),
+            "module-name" => fill(&mut self.module_name, "module-name", value, module_name),
+            "module-path" => fill(&mut self.module_path, "module-path", value, absolute_path),
+            "token" | "object" | "id" | "slot-id" | "type" | "serial" | "model"
+            | "manufacturer" => Err(invalid(name, "belongs before the `?`")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The path attributes alone, percent-encoded: what may be shown, and compares as the RFC's section 2.4 asks.
+impl fmt::Display for Pkcs11Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = [
+            ("library-manufacturer", &self.library_manufacturer),
+            ("library-description", &self.library_description),
+            ("slot-manufacturer", &self.slot_manufacturer),
+            ("slot-description", &self.slot_description),
+            ("manufacturer", &self.manufacturer),
+            ("model", &self.model),
+            ("serial", &self.serial),
+            ("token", &self.token),
+        ];
+        let mut parts: Vec<String> = texts
+            .into_iter()
+            .filter_map(|(name, value)| written(name, value.as_deref()))
+            .collect();
+        parts.extend(
+            self.library_version
+                .map(|(major, minor)| format!("library-version={major}.{minor}")),
+        );
+        parts.extend(self.slot_id.map(|slot| format!("slot-id={slot}")));
+        parts.extend(self.id.as_ref().map(|id| {
+            let octets: Vec<String> = id.iter().map(|octet| format!("%{octet:02X}")).collect();
+            format!("id={}", octets.concat())
+        }));
+        parts.extend(written("object", self.object.as_deref()));
+        parts.extend(written("type", self.object_type.as_deref()));
+        write!(f, "{SCHEME}{}", parts.join(";"))
+    }
+}
+
+fn written(name: &str, value: Option<&str>) -> Option<String> {
+    Some(format!("{name}={}", encode(value?.as_bytes(), b"")))
+}
+
+/// Percent-encodes all but the unreserved characters of RFC 3986 and `also`.
+fn encode(bytes: &[u8], also: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || also.contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+fn path_bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+fn attributes<'a>(
+    component: &'a str,
+    separator: char,
+    place: &'static str,
+) -> Result<Vec<(&'a str, &'a str)>> {
+    component
+        .split(separator)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            part.split_once('=')
+                .ok_or_else(|| invalid(place, "has a part without `=`"))
+        })
+        .collect()
+}
+
+/// What is wrong with an attribute's value.
+type Mistake = &'static str;
+
+fn fill<T>(
+    place: &mut Option<T>,
+    name: &'static str,
+    value: &str,
+    read: fn(&str) -> Result<T, Mistake>,
+) -> Result<()> {
+    if place.is_some() {
+        return Err(invalid(name, "stands there twice"));
+    }
+    // A wrong separator makes the PIN part of another value, which messages show.
+    if value.contains("pin-value=") || value.contains("pin-source=") {
+        return Err(invalid(
+            name,
+            "runs into the PIN: `;` joins attributes before the `?`, `&` those after it",
+        ));
+    }
+    *place = Some(read(value).map_err(|what| invalid(name, what))?);
+    Ok(())
+}
+
+fn decode(value: &str) -> Result<Vec<u8>, Mistake> {
+    // Room for all of it at once, since a PIN passes here and a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(value.len()));
+    let mut rest = value.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte != b'%' {
+            bytes.push(byte);
+            rest = tail;
+            continue;
+        }
+        let digit = |at: usize| tail.get(at).and_then(|&b| char::from(b).to_digit(16));
+        let (Some(high), Some(low)) = (digit(0), digit(1)) else {
+            return Err("has a `%` without two hexadecimal digits (a `%` itself is `%25`)");
+        };
+        bytes.push((high * 16 + low) as u8);
+        rest = &tail[2..];
+    }
+    Ok(mem::take(&mut *bytes))
+}
+
+fn text(value: &str) -> Result<String, Mistake> {
+    String::from_utf8(decode(value)?).map_err(|error| {
+        error.into_bytes().zeroize();
+        "is not UTF-8"
+    })
+}
+
+fn number(value: &str) -> Result<u64, Mistake> {
+    value.parse().map_err(|_| "is not a number")
+}
+
+fn version(value: &str) -> Result<(u8, u8), Mistake> {
+    let (major, minor) = value.split_once('.').unwrap_or((value, "0"));
+    match (major.parse(), minor.parse()) {
+        (Ok(major), Ok(minor)) => Ok((major, minor)),
+        _ => Err("is not a version such as 3.2"),
+    }
+}
+
+fn object_type(value: &str) -> Result<String, Mistake> {
+    let value = text(value)?;
+    if OBJECT_TYPES.contains(&value.as_str()) {
+        Ok(value)
+    } else {
+        Err("is none of private, public, cert, secret-key, data")
+    }
+}
+
+fn pin(value: &str) -> Result<Pin, Mistake> {
+    Pin::new(text(value)?).ok_or("is empty")
+}
+
+fn module_name(value: &str) -> Result<String, Mistake> {
+    let value = text(value)?;
+    if value.is_empty() {
+        return Err("is empty");
+    }
+    if value.contains('/') {
+        return Err("is a path, which belongs in `module-path`");
+    }
+    Ok(value)
+}
+
+fn absolute_path(value: &str) -> Result<PathBuf, Mistake> {
+    let bytes = decode(value)?;
+    if bytes.first() != Some(&b'/') || bytes.contains(&0) {
+        return Err("is not an absolute path");
+    }
+    Ok(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// A path, or a `file:` URI, which has an encoding of its own within the attribute's.
+fn pin_source(value: &str) -> Result<PathBuf, Mistake> {
+    const NEITHER: Mistake = "is neither an absolute path nor a `file:` URI";
+    let source = text(value)?;
+    let Some(path) = source.strip_prefix("file:") else {
+        return absolute_path(value).map_err(|_| NEITHER);
+    };
+    let path = match path.strip_prefix("//") {
+        Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
+        None => path,
+    };
+    absolute_path(path).map_err(|_| NEITHER)
+}
+
+fn invalid(part: &str, what: Mistake) -> Error {
+    Error::InvalidUri {
+        part: part.chars().take(40).collect(),
+        what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Pkcs11Uri {
+        text.parse().unwrap()
+    }
+
+    fn mistake(text: &str) -> String {
+        let error = text.parse::<Pkcs11Uri>().unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("1234"), "{shown}");
+        error.to_string()
+    }
+
+    #[test]
+    fn reads_what_the_specification_shows() {
+        let uri = parse(
+            "pkcs11:token=mytoken;id=%A9%8B;object=imagekey;type=private?pin-value=my-pin&module-name=softhsm2",
+        );
+        assert_eq!(uri.token.as_deref(), Some("mytoken"));
+        assert_eq!(uri.id.as_deref(), Some(&[0xa9, 0x8b][..]));
+        assert_eq!(uri.object.as_deref(), Some("imagekey"));
+        assert_eq!(uri.object_type.as_deref(), Some("private"));
+        assert_eq!(uri.pin_value, Pin::new("my-pin".to_owned()));
+        assert_eq!(uri.module_name.as_deref(), Some("softhsm2"));
+    }
+
+    #[test]
+    fn path_attributes_round_trip() {
+        let text = "pkcs11:library-manufacturer=Snake%20Oil;library-description=l;slot-manufacturer=s;\
+                    slot-description=d;manufacturer=%C3%9Cbermut;model=m;serial=%3B%3F%26%25;token=The%20token;\
+                    library-version=3.2;slot-id=18446744073709551615;id=%00%61%FF;object=a%2Fb~c;type=cert";
+        let uri = parse(text);
+        assert_eq!(uri.manufacturer.as_deref(), Some("Übermut"));
+        assert_eq!(uri.serial.as_deref(), Some(";?&%"));
+        assert_eq!(uri.library_version, Some((3, 2)));
+        assert_eq!(uri.to_string(), text);
+        assert_eq!(parse(&uri.to_string()), uri);
+    }
+
+    #[test]
+    fn display_and_debug_hold_no_pin() {
+        let uri = parse("pkcs11:token=t;object=o?module-name=m&pin-value=%31234");
+        assert_eq!(uri.to_string(), "pkcs11:token=t;object=o");
+        assert_eq!(uri.with_query(), "pkcs11:token=t;object=o?module-name=m");
+        assert_eq!(uri.pin_value.as_ref().unwrap().expose(), "1234");
+        assert!(!format!("{uri:?}").contains("1234"));
+    }
+
+    #[test]
+    fn query_for_a_key_file_round_trips() {
+        let uri = Pkcs11Uri {
+            token: Some("prod 1".to_owned()),
+            id: Some(vec![1]),
+            pin_source: Some("/run/pin & more".into()),
+            module_path: Some("/opt/h?sm/lib.so".into()),
+            ..Pkcs11Uri::default()
+        };
+        let text = "pkcs11:token=prod%201;id=%01?pin-source=/run/pin%20%26%20more&module-path=/opt/h%3Fsm/lib.so";
+        assert_eq!(uri.with_query(), text);
+        assert_eq!(parse(text), uri);
+    }
+
+    #[test]
+    fn pin_sources() {
+        for (source, path) in [
+            ("/etc/pin", "/etc/pin"),
+            ("/etc/my%20pin", "/etc/my pin"),
+            ("file:/etc/pin", "/etc/pin"),
+            ("file:///etc/pin", "/etc/pin"),
+            ("file://localhost/etc/pin", "/etc/pin"),
+            ("file%3A%2Fetc%2Fmy%2520pin", "/etc/my pin"),
+        ] {
+            let uri = parse(&format!("pkcs11:token=t;object=o?pin-source={source}"));
+            assert_eq!(uri.pin_source, Some(path.into()), "{source}");
+        }
+        for source in [
+            "1234",
+            "",
+            "etc/1234",
+            "file:1234",
+            "file://host/1234",
+            "|/bin/1234",
+            "/1234%00",
+        ] {
+            let shown = mistake(&format!("pkcs11:token=t;object=o?pin-source={source}"));
+            assert!(shown.contains("pin-source is neither"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn unknown_attributes_are_ignored_in_the_query_alone() {
+        assert_eq!(
+            parse("pkcs11:token=t?x-vendor=1&module-name=m")
+                .module_name
+                .as_deref(),
+            Some("m")
+        );
+        assert!(mistake("pkcs11:token=t;lable=l").contains("lable is not an attribute"));
+    }
+
+    #[test]
+    fn unencoded_characters_are_taken_as_they_are() {
+        let uri = parse(" pkcs11:token=my token;object=a=b/c&d?pin-value=p?/;=| \n");
+        assert_eq!(uri.token.as_deref(), Some("my token"));
+        assert_eq!(uri.object.as_deref(), Some("a=b/c&d"));
+        assert_eq!(uri.pin_value.unwrap().expose(), "p?/;=|");
+    }
+
+    #[test]
+    fn mistakes_are_named_and_no_value_is_quoted() {
+        for (text, part) in [
+            ("", "does not begin with `pkcs11:`"),
+            ("token=1234", "does not begin with `pkcs11:`"),
+            ("ü1234567", "does not begin with `pkcs11:`"),
+            ("pkcs11:token=a\nb1234", "line break"),
+            ("pkcs11:token=t;token=1234", "token stands there twice"),
+            (
+                "pkcs11:token=t?pin-value=1234&pin-value=1234",
+                "pin-value stands there twice",
+            ),
+            (
+                "pkcs11:token=t?pin-value=1234&pin-source=/1234",
+                "both `pin-value` and `pin-source`",
+            ),
+            ("pkcs11:token", "the path has a part without `=`"),
+            (
+                "pkcs11:token=t?pin-value=1&1234",
+                "the query has a part without `=`",
+            ),
+            ("pkcs11:token=%1;object=1234", "token has a `%`"),
+            ("pkcs11:token=%ff1234", "token is not UTF-8"),
+            ("pkcs11:token=t?pin-value=%ff1234", "pin-value is not UTF-8"),
+            ("pkcs11:slot-id=1234x", "slot-id is not a number"),
+            ("pkcs11:slot-id=-1234", "slot-id is not a number"),
+            (
+                "pkcs11:library-version=1234",
+                "library-version is not a version",
+            ),
+            ("pkcs11:type=1234", "type is none of"),
+            ("pkcs11:token=t?pin-value=", "pin-value is empty"),
+            (
+                "pkcs11:token=t?module-name=/lib/1234.so",
+                "belongs in `module-path`",
+            ),
+            (
+                "pkcs11:token=t?module-path=1234.so",
+                "module-path is not an absolute path",
+            ),
+            (
+                "pkcs11:token=t;pin-value=1234",
+                "pin-value belongs after a `?`",
+            ),
+            (
+                "pkcs11:token=t?pin-value=a&object=1234",
+                "object belongs before the `?`",
+            ),
+            (
+                "pkcs11:token=t;object=o&pin-value=1234",
+                "object runs into the PIN",
+            ),
+            (
+                "pkcs11:token=t?module-name=m;pin-value=1234",
+                "module-name runs into the PIN",
+            ),
+        ] {
+            let shown = mistake(text);
+            assert!(shown.contains(part), "{text}: {shown}");
+        }
+    }
 }
