@@ -115,6 +115,12 @@ pub enum Error {
     },
     // ---- image
     // ---- payload, content store
+    /// Bytes on fd 3 that say they are a payload, but cannot be read as one.
+    #[error("broken payload on fd 3: {what}")]
+    InvalidPayload {
+        /// What is wrong with it.
+        what: &'static str,
+    },
     // ---- commands
 }
 
