@@ -8,6 +8,9 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "check that the HSM can be reached from this node, or allow more time with --hsm-timeout"
         }
         Error::UnknownCipher { .. } => "a newer ocihsm may know this cipher",
+        Error::NoContentStore { .. } | Error::UnknownLayer { .. } => {
+            "name containerd's root directory with --content-store or OCIHSM_CONTENT_STORE"
+        }
         _ => return None,
     };
     Some(text.to_owned())

@@ -9,6 +9,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::descriptor::Digest;
+
 /// Result with our [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -121,6 +123,36 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// None of the directories is a content store.
+    #[error(
+        "cannot tell which layer this is: no payload came with it, and there is no content store in {}",
+        list(roots)
+    )]
+    NoContentStore {
+        /// Where it was looked for.
+        roots: Vec<PathBuf>,
+    },
+    /// No blob of any store begins like standard input.
+    #[error(
+        "cannot tell which layer this is: none of {blobs} blobs in {} begins like standard input",
+        list(stores)
+    )]
+    UnknownLayer {
+        /// How many blobs there are.
+        blobs: usize,
+        /// The stores.
+        stores: Vec<PathBuf>,
+    },
+    /// The blob is there, but no manifest lists it.
+    #[error("no manifest describes layer {}: looked at {manifests} in {}", digest.short(), list(stores))]
+    NoDescriptor {
+        /// The layer.
+        digest: Digest,
+        /// How many manifests were read.
+        manifests: usize,
+        /// The stores.
+        stores: Vec<PathBuf>,
+    },
     // ---- commands
 }
 
@@ -130,6 +162,14 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         hint::hint(self)
     }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    paths.join(", ")
 }
 
 /// The operating system's words in our style: lower case, without the code that Rust adds.

@@ -1,1 +1,0 @@
-//! stdin's first bytes -> descriptors, from containerd's store on disk.
