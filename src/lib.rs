@@ -27,5 +27,6 @@ pub mod keys;
 pub mod options;
 pub mod payload;
 pub mod secret;
+pub mod spoil;
 
 pub use error::{Error, Result};
