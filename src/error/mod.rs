@@ -46,6 +46,15 @@ pub enum Error {
         limit: u64,
     },
 
+    /// A file is larger than its bound.
+    #[error("{} is over the limit of {limit} bytes", path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The bound in bytes.
+        limit: u64,
+    },
+
     // ---- descriptor, envelope, options
     /// Not a digest of the one form that we take.
     #[error("{text:?} is not a sha256 digest")]
@@ -90,6 +99,48 @@ pub enum Error {
         /// The attribute, or what else of it is meant. Never a value.
         part: String,
         /// What is wrong there.
+        what: &'static str,
+    },
+    /// YAML that does not parse, or is not of the shape that it should have.
+    #[error("{name}: line {line} is not the YAML that belongs there")]
+    InvalidYaml {
+        /// The file, or what else the text came from.
+        name: String,
+        /// Where, from 1.
+        line: u64,
+    },
+    /// A file that is no key file at all.
+    #[error("{name} is not a PKCS#11 key file: {what}")]
+    NotAKeyFile {
+        /// The file, or what else the text came from.
+        name: String,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// A key file with a mistake in it.
+    #[error("key file {name}: {what}")]
+    InvalidKeyFile {
+        /// The key file.
+        name: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A key file whose URI cannot be read.
+    #[error("key file {name}: {source}")]
+    InvalidKeyUri {
+        /// The key file.
+        name: String,
+        /// What is wrong with the URI.
+        source: Box<Error>,
+    },
+    /// A PIN file whose content cannot be a PIN.
+    #[error("key file {name}: the PIN file {} {what}", path.display())]
+    InvalidPinFile {
+        /// The key file that names it.
+        name: String,
+        /// The PIN file.
+        path: PathBuf,
+        /// What is wrong with it.
         what: &'static str,
     },
     // ---- hsm

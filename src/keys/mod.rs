@@ -2,6 +2,7 @@
 //!
 //! Pure data and arithmetic. No module is loaded here; that is `hsm`, which stands on this room.
 
+mod bounded;
 pub mod key_dir;
 pub mod key_file;
 pub mod oaep;
