@@ -143,6 +143,46 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// Not an RSA public key that we can read.
+    #[error("{name} is not an RSA public key: {what}")]
+    InvalidPublicKey {
+        /// The file, or the key's name.
+        name: String,
+        /// What it is instead, or what is wrong with it.
+        what: &'static str,
+    },
+    /// An RSA key of a size that we do not take.
+    #[error("{name} has {bits} bits, which is not between {min} and {max}")]
+    KeySize {
+        /// The file, or the key's name.
+        name: String,
+        /// Its size in bits.
+        bits: u32,
+        /// Smallest size in bits.
+        min: u32,
+        /// Largest size in bits.
+        max: u32,
+    },
+    /// Private options that RSA-OAEP cannot carry.
+    #[error(
+        "the layer's private options are {len} bytes long, RSA-{bits} with OAEP {hash} takes {limit}"
+    )]
+    MessageTooLong {
+        /// Length of the options in bytes.
+        len: usize,
+        /// Size of the recipient's key in bits.
+        bits: u32,
+        /// OAEP hash.
+        hash: &'static str,
+        /// What would fit, in bytes.
+        limit: usize,
+    },
+    /// The RSA encryption itself failed.
+    #[error("cannot wrap the layer key: {source}")]
+    Wrapping {
+        /// Why not; in practice, that the system has no randomness.
+        source: rsa::Error,
+    },
     // ---- hsm
     /// The module's process did not answer in time.
     #[error("the PKCS#11 module {} did not answer within {} s, in {function}", module.display(), timeout.as_secs())]
