@@ -1,0 +1,173 @@
+//! Running programs. Whatever one prints is searched for the PIN of the tests' tokens, whatever the test is about.
+
+use std::ffi::OsStr;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+
+use crate::token::{PIN, WRONG_PIN};
+
+/// A program about to run.
+#[derive(Debug)]
+pub struct Program {
+    command: Command,
+    stdin: Vec<u8>,
+}
+
+/// How a program ended and what it printed, which holds no PIN.
+#[derive(Debug)]
+pub struct Output {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// All of its standard output.
+    pub stdout: Vec<u8>,
+    /// All of its standard error.
+    pub stderr: String,
+}
+
+impl Program {
+    /// A program by its path, or by its name on the search path.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            command: Command::new(program),
+            stdin: Vec::new(),
+        }
+    }
+
+    /// `ocihsm` with a policy that allows the built-in module directories.
+    #[must_use]
+    pub fn ocihsm() -> Self {
+        Self::new(crate::ocihsm()).env("OCICRYPT_CONFIG", "internal")
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Sets the current directory.
+    #[must_use]
+    pub fn current_dir(mut self, directory: impl AsRef<Path>) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// What the program reads on standard input; nothing if not set.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Runs it to its end, whatever that is.
+    ///
+    /// # Panics
+    /// If it cannot be started, or printed a PIN.
+    #[must_use]
+    pub fn run(mut self) -> Output {
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", self.command));
+        let mut input = child.stdin.take().expect("stdin is a pipe");
+        let bytes = std::mem::take(&mut self.stdin);
+        let feeder = thread::spawn(move || match input.write_all(&bytes) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                panic!("cannot feed a program: {error}")
+            }
+            _ => {}
+        });
+        let output = child
+            .wait_with_output()
+            .expect("a child that was started can be waited for");
+        feeder
+            .join()
+            .expect("the feeding thread reports by its panic");
+        Output::new(output.status, output.stdout, &output.stderr)
+    }
+
+    /// Runs it and expects success.
+    ///
+    /// # Panics
+    /// If it failed; with what it wrote to standard error.
+    pub fn ok(self) -> Output {
+        let name = format!("{:?}", self.command);
+        let output = self.run();
+        assert!(
+            output.status.success(),
+            "{name}: {}\n{}{}",
+            output.status,
+            output.text(),
+            output.stderr
+        );
+        output
+    }
+}
+
+impl Output {
+    /// Checks what a program printed.
+    ///
+    /// # Panics
+    /// If a PIN is in it.
+    #[must_use]
+    pub fn new(status: ExitStatus, stdout: Vec<u8>, stderr: &[u8]) -> Self {
+        for (name, text) in [("stdout", &stdout[..]), ("stderr", stderr)] {
+            assert!(!holds_a_pin(text), "a PIN was printed to {name}");
+        }
+        Self {
+            status,
+            stdout,
+            stderr: String::from_utf8_lossy(stderr).into_owned(),
+        }
+    }
+
+    /// Standard output as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// Whether a PIN of the tests' tokens, right or wrong, is in these bytes.
+#[must_use]
+pub fn holds_a_pin(bytes: &[u8]) -> bool {
+    [PIN, WRONG_PIN].iter().any(|pin| {
+        bytes
+            .windows(pin.len())
+            .any(|window| window == pin.as_bytes())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "a PIN was printed to stderr")]
+    fn a_printed_pin_is_noticed() {
+        let _ = Program::new("sh")
+            .args(["-c", &format!("echo pin-value={PIN} >&2")])
+            .run();
+    }
+}
