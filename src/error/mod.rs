@@ -125,12 +125,12 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// A key file whose URI cannot be read.
+    /// A key file whose URI cannot be read, or whose module cannot be had.
     #[error("key file {name}: {source}")]
-    InvalidKeyUri {
+    InKeyFile {
         /// The key file.
         name: String,
-        /// What is wrong with the URI.
+        /// What is wrong.
         source: Box<Error>,
     },
     /// A PIN file whose content cannot be a PIN.
@@ -182,6 +182,47 @@ pub enum Error {
     Wrapping {
         /// Why not; in practice, that the system has no randomness.
         source: rsa::Error,
+    },
+    /// A policy with a key that is unknown, misplaced or of the wrong kind.
+    #[error("{policy}: {key:?} {what}")]
+    PolicyKey {
+        /// The policy's file, or what else the text came from.
+        policy: String,
+        /// The key, shortened.
+        key: String,
+        /// What is wrong with it, and where it belongs.
+        what: &'static str,
+    },
+    /// A policy with an entry that cannot mean what it says.
+    #[error("{policy}: {} in {list} {what}", entry.display())]
+    PolicyEntry {
+        /// The policy's file, or what else the text came from.
+        policy: String,
+        /// The list.
+        list: &'static str,
+        /// The entry.
+        entry: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A URI with neither `module-name` nor a `module-path` that is a file.
+    #[error("the URI names no PKCS#11 module: it has no `module-name`")]
+    ModuleNotNamed,
+    /// No file of that name in any of the directories.
+    #[error("no PKCS#11 module {name:?} in {}", listed(searched))]
+    ModuleNotFound {
+        /// `module-name`.
+        name: String,
+        /// Where we looked.
+        searched: Vec<PathBuf>,
+    },
+    /// A module that the policy keeps from being loaded.
+    #[error("the PKCS#11 module {} is not allowed by {policy}", module.display())]
+    ModuleNotAllowed {
+        /// The module.
+        module: PathBuf,
+        /// Which policy.
+        policy: String,
     },
     // ---- hsm
     /// The module's process did not answer in time.
@@ -271,4 +312,15 @@ fn reason(error: &io::Error) -> String {
     chars.next().map_or_else(String::new, |first| {
         first.to_lowercase().chain(chars).collect()
     })
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    if paths.is_empty() {
+        return "no directory: the policy has none".to_owned();
+    }
+    let paths: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    paths.join(", ")
 }

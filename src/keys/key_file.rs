@@ -56,7 +56,7 @@ impl KeyFile {
     ///
     /// # Errors
     /// [`Error::NotAKeyFile`] for a file of some other kind, which may lie beside keys; for a key file with a
-    /// mistake in it [`Error::InvalidKeyFile`], [`Error::InvalidKeyUri`] or [`Error::InvalidYaml`].
+    /// mistake in it [`Error::InvalidKeyFile`], [`Error::InKeyFile`] or [`Error::InvalidYaml`].
     pub fn parse(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let name = name.into();
         let text = match std::str::from_utf8(bytes) {
@@ -87,7 +87,7 @@ impl KeyFile {
             }
             return Err(mistake(&name, "it has no `uri:` under `pkcs11:`"));
         };
-        let uri: Pkcs11Uri = uri.parse().map_err(|source| Error::InvalidKeyUri {
+        let uri: Pkcs11Uri = uri.parse().map_err(|source| Error::InKeyFile {
             name: name.clone(),
             source: Box::new(source),
         })?;

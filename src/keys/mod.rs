@@ -5,6 +5,7 @@
 mod bounded;
 pub mod key_dir;
 pub mod key_file;
+mod module;
 pub mod oaep;
 pub mod packet;
 pub mod policy;

@@ -1,0 +1,341 @@
+//! Looking up a key's module under the policy: which file is loaded, or why none is.
+//!
+//! Only finds the file. Loading it is left to `hsm`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::TokenKey;
+use super::key_file::KeyFile;
+use super::policy::{Allowed, Policy};
+use super::uri::Pkcs11Uri;
+use crate::error::{Error, Result};
+
+impl Policy {
+    /// The module that a URI asks for.
+    ///
+    /// `module-path` is a file, or a directory to search instead of the policy's. The first file whose name holds
+    /// `module-name`, ignoring case, followed by a `.` or the end is the module: `softhsm2` finds
+    /// `libsofthsm2.so`, and `softhsm` does not. If the policy does not allow that one, the search is over.
+    ///
+    /// # Errors
+    /// [`Error::ModuleNotNamed`], [`Error::ModuleNotFound`], [`Error::ModuleNotAllowed`]; [`Error::File`] for a
+    /// `module-path` that is not there.
+    pub fn locate(&self, uri: &Pkcs11Uri) -> Result<PathBuf> {
+        let directories = match &uri.module_path {
+            Some(path) if is_directory(path)? => std::slice::from_ref(path),
+            Some(path) => return self.permit(path),
+            None => &self.module_directories,
+        };
+        let name = uri.module_name.as_ref().ok_or(Error::ModuleNotNamed)?;
+        match directories.iter().find_map(|dir| find_in(dir, name)) {
+            Some(path) => self.permit(&path),
+            None => Err(Error::ModuleNotFound {
+                name: name.clone(),
+                searched: directories.to_vec(),
+            }),
+        }
+    }
+
+    /// A key with its module.
+    ///
+    /// # Errors
+    /// [`Error::InKeyFile`] with what [`Policy::locate`] found wrong.
+    pub fn resolve(&self, file: KeyFile) -> Result<TokenKey> {
+        match self.locate(&file.uri) {
+            Ok(module) => Ok(TokenKey { file, module }),
+            Err(source) => Err(Error::InKeyFile {
+                name: file.name,
+                source: Box::new(source),
+            }),
+        }
+    }
+
+    /// The path to load for a module's file, if the policy allows it.
+    ///
+    /// A path is compared once `..` and all links but the last are resolved, so it cannot lead out of an allowed
+    /// directory. The last component may be a link to anywhere: Debian's module directories consist of such links,
+    /// and whoever may place a link there may place a module as well. If instead the file at the end of the links
+    /// is what is allowed, that file's own path is returned, and with it no link that somebody could still turn.
+    fn permit(&self, path: &Path) -> Result<PathBuf> {
+        let named = real_place(path);
+        let target = path.canonicalize().ok();
+        [named, target]
+            .into_iter()
+            .flatten()
+            .find(|real| self.allowed.iter().any(|entry| allows(entry, real)))
+            .ok_or_else(|| Error::ModuleNotAllowed {
+                module: path.to_owned(),
+                policy: self.origin.to_string(),
+            })
+    }
+}
+
+/// Whether an entry allows a path whose directory holds no link.
+fn allows(entry: &Allowed, real: &Path) -> bool {
+    match entry {
+        Allowed::Directory(directory) => directory
+            .canonicalize()
+            .is_ok_and(|directory| real.parent() == Some(&directory)),
+        Allowed::File(file) => real_place(file).is_some_and(|file| file == real),
+    }
+}
+
+/// The path with its directory resolved, its last component as it is.
+fn real_place(path: &Path) -> Option<PathBuf> {
+    Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?))
+}
+
+fn is_directory(path: &Path) -> Result<bool> {
+    fs::metadata(path)
+        .map(|metadata| metadata.is_dir())
+        .map_err(|source| Error::File {
+            action: "find the PKCS#11 module",
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// The first file by name that fits. A directory that is not there, or cannot be listed, has none.
+fn find_in(directory: &Path, module_name: &str) -> Option<PathBuf> {
+    let mut fitting: Vec<PathBuf> = fs::read_dir(directory)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.file_name()))
+        .filter(|file_name| fits(&file_name.to_string_lossy(), module_name))
+        .map(|file_name| directory.join(file_name))
+        .filter(|path| path.is_file())
+        .collect();
+    fitting.sort();
+    fitting.into_iter().next()
+}
+
+fn fits(file_name: &str, module_name: &str) -> bool {
+    let file_name = file_name.to_lowercase();
+    let module_name = module_name.to_lowercase();
+    file_name
+        .match_indices(&module_name)
+        .map(|(start, found)| &file_name[start + found.len()..])
+        .any(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::keys::policy::Origin;
+
+    /// `modules/` and `elsewhere/`, with the first searched and allowed.
+    struct Node {
+        dir: tempfile::TempDir,
+        policy: Policy,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("modules")).unwrap();
+            fs::create_dir(dir.path().join("elsewhere")).unwrap();
+            let policy = Policy {
+                origin: Origin::File("/etc/ocicrypt.conf".into()),
+                module_directories: vec![dir.path().join("modules")],
+                allowed: vec![Allowed::Directory(dir.path().join("modules"))],
+            };
+            Self { dir, policy }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            fs::write(self.path(name), "").unwrap();
+            self.path(name)
+        }
+
+        fn by_name(&self, name: &str) -> Result<PathBuf> {
+            self.policy.locate(&Pkcs11Uri {
+                module_name: Some(name.to_owned()),
+                ..Pkcs11Uri::default()
+            })
+        }
+
+        fn by_path(&self, path: &str) -> Result<PathBuf> {
+            self.policy.locate(&Pkcs11Uri {
+                module_path: Some(self.path(path)),
+                ..Pkcs11Uri::default()
+            })
+        }
+    }
+
+    fn is_forbidden(result: Result<PathBuf>) -> bool {
+        matches!(result, Err(Error::ModuleNotAllowed { .. }))
+    }
+
+    #[test]
+    fn names_are_contained_and_end_at_the_end_or_a_dot() {
+        for (file_name, module_name, expected) in [
+            ("libsofthsm2.so", "softhsm2", true),
+            ("libsofthsm2.so", "SoftHSM2", true),
+            ("LIBSOFTHSM2.SO", "softhsm2", true),
+            ("libsofthsm2.so", "softhsm", false),
+            ("libsofthsm2.so", "libsofthsm2.so", true),
+            ("softhsm2", "softhsm2", true),
+            ("opensc-pkcs11.so.1", "pkcs11", true),
+            ("a-b-a.so", "a", true),
+            ("libsofthsm2.so", "libsofthsm2.s", false),
+        ] {
+            assert_eq!(
+                fits(file_name, module_name),
+                expected,
+                "{file_name} {module_name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_directory_and_the_first_name_win() {
+        let mut node = Node::new();
+        node.file("elsewhere/liba.so");
+        node.policy
+            .module_directories
+            .insert(0, node.path("missing"));
+        let first = node.file("modules/liba.so");
+        node.file("modules/liba.so.2");
+        node.policy.module_directories.push(node.path("elsewhere"));
+        assert_eq!(node.by_name("a").unwrap(), first);
+    }
+
+    #[test]
+    fn directories_and_dangling_links_are_no_modules() {
+        let node = Node::new();
+        fs::create_dir(node.path("modules/a.d")).unwrap();
+        symlink("nothing", node.path("modules/a.link")).unwrap();
+        let expected = node.file("modules/a.so");
+        assert_eq!(node.by_name("a").unwrap(), expected);
+    }
+
+    #[test]
+    fn a_forbidden_module_ends_the_search() {
+        let mut node = Node::new();
+        node.file("elsewhere/liba.so");
+        node.file("modules/liba.so");
+        node.policy
+            .module_directories
+            .insert(0, node.path("elsewhere"));
+        let error = node.by_name("a").unwrap_err().to_string();
+        assert!(
+            error.contains("elsewhere/liba.so is not allowed by the policy /etc"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_missing_module_says_where_it_was_looked_for() {
+        let mut node = Node::new();
+        node.policy.module_directories.push(node.path("missing"));
+        let error = node.by_name("a").unwrap_err().to_string();
+        assert!(error.contains("no PKCS#11 module \"a\" in "), "{error}");
+        assert!(
+            error.contains("/modules, ") && error.ends_with("/missing"),
+            "{error}"
+        );
+        node.policy.module_directories.clear();
+        let error = node.by_name("a").unwrap_err().to_string();
+        assert!(error.contains("the policy has none"), "{error}");
+    }
+
+    #[test]
+    fn module_path_is_a_file_or_a_directory_to_search() {
+        let node = Node::new();
+        let module = node.file("modules/liba.so");
+        assert_eq!(node.by_path("modules/liba.so").unwrap(), module);
+        let mut uri = Pkcs11Uri {
+            module_path: Some(node.path("modules")),
+            ..Pkcs11Uri::default()
+        };
+        assert!(matches!(
+            node.policy.locate(&uri),
+            Err(Error::ModuleNotNamed)
+        ));
+        uri.module_name = Some("a".to_owned());
+        assert_eq!(node.policy.locate(&uri).unwrap(), module);
+        assert!(matches!(
+            node.by_path("modules/none"),
+            Err(Error::File { .. })
+        ));
+        assert!(matches!(
+            node.policy.locate(&Pkcs11Uri::default()),
+            Err(Error::ModuleNotNamed)
+        ));
+    }
+
+    #[test]
+    fn files_outside_and_below_an_allowed_directory_are_forbidden() {
+        let node = Node::new();
+        fs::create_dir(node.path("modules/sub")).unwrap();
+        node.file("modules/sub/a.so");
+        node.file("elsewhere/a.so");
+        for path in [
+            "modules/sub/a.so",
+            "elsewhere/a.so",
+            "modules/../elsewhere/a.so",
+        ] {
+            assert!(is_forbidden(node.by_path(path)), "{path}");
+        }
+        let module = node.file("modules/a.so");
+        assert_eq!(node.by_path("elsewhere/../modules/a.so").unwrap(), module);
+    }
+
+    #[test]
+    fn a_linked_directory_counts_as_where_it_leads() {
+        let mut node = Node::new();
+        node.file("elsewhere/a.so");
+        symlink("../elsewhere", node.path("modules/link")).unwrap();
+        assert!(is_forbidden(node.by_path("modules/link/a.so")));
+        let module = node.file("modules/a.so");
+        symlink("modules", node.path("alias")).unwrap();
+        assert_eq!(node.by_path("alias/a.so").unwrap(), module);
+        node.policy.allowed = vec![Allowed::Directory(node.path("alias"))];
+        assert_eq!(node.by_path("modules/a.so").unwrap(), module);
+    }
+
+    #[test]
+    fn a_link_in_an_allowed_directory_may_lead_anywhere() {
+        let node = Node::new();
+        node.file("elsewhere/liba.so.1");
+        let link = node.path("modules/liba.so");
+        symlink("../elsewhere/liba.so.1", &link).unwrap();
+        assert_eq!(node.by_name("a").unwrap(), link);
+    }
+
+    #[test]
+    fn a_link_from_outside_gives_the_allowed_file_itself() {
+        let node = Node::new();
+        let module = node.file("modules/a.so");
+        symlink("../modules/a.so", node.path("elsewhere/link.so")).unwrap();
+        assert_eq!(node.by_path("elsewhere/link.so").unwrap(), module);
+    }
+
+    #[test]
+    fn an_exact_entry_allows_that_file_alone() {
+        let mut node = Node::new();
+        let module = node.file("elsewhere/a.so");
+        node.file("elsewhere/b.so");
+        node.policy.allowed = vec![Allowed::File(module.clone())];
+        assert_eq!(node.by_path("elsewhere/a.so").unwrap(), module);
+        assert_eq!(node.by_path("modules/../elsewhere/a.so").unwrap(), module);
+        assert!(is_forbidden(node.by_path("elsewhere/b.so")));
+    }
+
+    #[test]
+    fn an_unresolved_key_is_named() {
+        let node = Node::new();
+        let file = KeyFile::parse("k.yaml", b"pkcs11:\n  uri: pkcs11:token=t;object=o\n").unwrap();
+        let error = node.policy.resolve(file).unwrap_err().to_string();
+        assert!(
+            error.starts_with("key file k.yaml: the URI names no"),
+            "{error}"
+        );
+    }
+}
