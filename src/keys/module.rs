@@ -127,25 +127,31 @@ mod tests {
 
     /// `modules/` and `elsewhere/`, with the first searched and allowed.
     struct Node {
-        dir: tempfile::TempDir,
+        root: PathBuf,
         policy: Policy,
+        _dir: tempfile::TempDir,
     }
 
     impl Node {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            fs::create_dir(dir.path().join("modules")).unwrap();
-            fs::create_dir(dir.path().join("elsewhere")).unwrap();
+            let root = dir.path().canonicalize().unwrap();
+            fs::create_dir(root.join("modules")).unwrap();
+            fs::create_dir(root.join("elsewhere")).unwrap();
             let policy = Policy {
                 origin: Origin::File("/etc/ocicrypt.conf".into()),
-                module_directories: vec![dir.path().join("modules")],
-                allowed: vec![Allowed::Directory(dir.path().join("modules"))],
+                module_directories: vec![root.join("modules")],
+                allowed: vec![Allowed::Directory(root.join("modules"))],
             };
-            Self { dir, policy }
+            Self {
+                root,
+                policy,
+                _dir: dir,
+            }
         }
 
         fn path(&self, name: &str) -> PathBuf {
-            self.dir.path().join(name)
+            self.root.join(name)
         }
 
         fn file(&self, name: &str) -> PathBuf {
