@@ -3,10 +3,13 @@
 //! Nothing here stands in for a part of `ocihsm` or imitates one: it sets the stage and holds the measure. A stage
 //! that cannot be set up is a panic with the reason, since there is then nothing to test.
 
+pub mod containerd;
 pub mod layer;
 pub mod layout;
 pub mod processor;
 pub mod program;
+pub mod registry;
+pub mod root;
 pub mod skip;
 pub mod token;
 

@@ -1,6 +1,7 @@
 //! Running programs. Whatever one prints is searched for the PIN of the tests' tokens, whatever the test is about.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -16,7 +17,6 @@ pub struct Program {
 }
 
 /// How a program ended and what it printed, which holds no PIN.
-#[derive(Debug)]
 pub struct Output {
     /// Its exit status.
     pub status: ExitStatus,
@@ -74,6 +74,12 @@ impl Program {
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
         self
+    }
+
+    /// The command as it stands, for who wants to keep the process running.
+    #[must_use]
+    pub fn into_command(self) -> Command {
+        self.command
     }
 
     /// Runs it to its end, whatever that is.
@@ -146,6 +152,18 @@ impl Output {
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (status, length) = (self.status, self.stdout.len());
+        let start = String::from_utf8_lossy(&self.stdout[..length.min(2000)]);
+        write!(
+            formatter,
+            "{status}\n{length} bytes of output: {start:?}\nerrors: {}",
+            self.stderr
+        )
     }
 }
 

@@ -1,0 +1,125 @@
+//! Where programs are run from: this machine, or the root file system of a peer that `integration/peers` made.
+//!
+//! A program of a peer runs in a mount namespace of its own, on an overlay over that root, and sees the machine's
+//! temporary directory and this repository at their usual places. Nothing it writes elsewhere remains.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::program::Program;
+use crate::repository;
+
+/// A place that programs come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    name: &'static str,
+    path: Option<PathBuf>,
+}
+
+/// Arguments: ROOT SCRATCH TEMPORARY REPOSITORY BINARIES PROGRAM…; to be run in new mount and process namespaces. Everything in
+/// it is mounts, so it leaves with the namespace.
+const ENTER: &str = r#"
+set -e
+root=$1 scratch=$2 temporary=$3 repository=$4 binaries=$5
+shift 5
+if [ -n "$root" ]; then
+    mkdir "$scratch/upper" "$scratch/work" "$scratch/merged"
+    mount -t overlay overlay -o "lowerdir=$root,upperdir=$scratch/upper,workdir=$scratch/work" "$scratch/merged"
+    cd "$scratch/merged"
+    mount --rbind /sys sys
+    mount --rbind /dev dev
+    mount -t tmpfs tmpfs run
+    for directory in "$temporary" "$repository" "$binaries"; do
+        mkdir -p ".$directory"
+        mount --bind "$directory" ".$directory"
+    done
+    cp -L /etc/resolv.conf /etc/hosts etc/
+    mount -t proc proc proc
+    pivot_root . .
+    umount -l .
+    cd /
+else
+    mount -t tmpfs tmpfs /run
+    mount -t proc proc /proc
+fi
+# The shell stays, as the parent of what loses its own.
+"$@" &
+wait $!
+"#;
+
+impl Root {
+    /// This machine.
+    #[must_use]
+    pub fn host() -> Self {
+        Self {
+            name: "host",
+            path: None,
+        }
+    }
+
+    /// Debian 13's programs, with imgcrypt's; if they were made.
+    #[must_use]
+    pub fn trixie() -> Option<Self> {
+        Self::peer("trixie")
+    }
+
+    /// The programs of Debian's development branch; if they were made.
+    #[must_use]
+    pub fn sid() -> Option<Self> {
+        Self::peer("sid")
+    }
+
+    fn peer(name: &'static str) -> Option<Self> {
+        let cache = env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
+        let path = cache.join("ocihsm-peers").join(name);
+        path.is_dir().then_some(Self {
+            name,
+            path: Some(path),
+        })
+    }
+
+    /// What to call it in a report.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A program from here, in new mount and process namespaces that end with it, and with us. `scratch` is an empty
+    /// directory that this program alone may use.
+    #[must_use]
+    pub fn isolated(&self, scratch: &Path, program: &str) -> Program {
+        let root = self.path.clone().unwrap_or_default();
+        let ocihsm = crate::ocihsm();
+        Program::new("setpriv")
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+            ])
+            .args(["--propagation", "private", "sh", "-c", ENTER, "enter"])
+            .arg(root)
+            .arg(scratch)
+            .arg(env::temp_dir())
+            .arg(repository())
+            .arg(ocihsm.parent().expect("a file is in a directory"))
+            .arg(program)
+    }
+
+    /// Runs a program of this root to its end.
+    #[must_use]
+    pub fn program(&self, scratch: &tempfile::TempDir, program: &str) -> Program {
+        if self.path.is_none() {
+            return Program::new(program);
+        }
+        let directory = tempfile::tempdir_in(scratch)
+            .expect("the directory is ours")
+            .keep();
+        self.isolated(&directory, program)
+    }
+}
