@@ -47,15 +47,14 @@ impl KeyDir {
     /// [`Error::File`] when a directory cannot be listed; [`Error::TooLarge`] over 4096 entries or 16 levels. Of a
     /// path that is a file, whatever [`KeyFile::read`] found wrong.
     pub fn read(path: &Path) -> Result<Self> {
-        let root = path
-            .canonicalize()
-            .map_err(|source| unreadable(path, source))?;
-        if !root.is_dir() {
+        let unreadable = |source| unreadable(path, source);
+        if !fs::metadata(path).map_err(unreadable)?.is_dir() {
             return Ok(Self {
                 keys: vec![KeyFile::read(path)?],
                 skipped: Vec::new(),
             });
         }
+        let root = path.canonicalize().map_err(unreadable)?;
         let mut walk = Walk {
             found: Self::default(),
             seen: HashSet::from([root.clone()]),

@@ -3,15 +3,17 @@
 //! Parses and writes them; reads no file and compares with no token. A URI is displayed without its query, where
 //! the PIN may stand, so it can be shown anywhere.
 
-use std::ffi::OsString;
+mod attribute;
+
 use std::fmt;
-use std::mem;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use zeroize::{Zeroize as _, Zeroizing};
-
+use self::attribute::{
+    Attribute, absolute_path, encode, invalid, module_name, number, object_type, octets, pin,
+    pin_source, text, version,
+};
 use crate::error::{Error, Result};
 use crate::secret::Pin;
 
@@ -58,8 +60,6 @@ pub struct Pkcs11Uri {
 }
 
 const SCHEME: &str = "pkcs11:";
-const OBJECT_TYPES: [&str; 5] = ["private", "public", "cert", "secret-key", "data"];
-const QUERY_NAMES: [&str; 4] = ["pin-value", "pin-source", "module-name", "module-path"];
 
 impl FromStr for Pkcs11Uri {
     type Err = Error;
@@ -80,11 +80,11 @@ impl FromStr for Pkcs11Uri {
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut uri = Self::default();
-        for (name, value) in attributes(path, ';', "the path")? {
-            uri.take_path_attribute(name, value)?;
+        for attribute in Attribute::split(path, ';', "the path") {
+            uri.take_path_attribute(attribute?)?;
         }
-        for (name, value) in attributes(query, '&', "the query")? {
-            uri.take_query_attribute(name, value)?;
+        for attribute in Attribute::split(query, '&', "the query") {
+            uri.take_query_attribute(attribute?)?;
         }
         if uri.pin_value.is_some() && uri.pin_source.is_some() {
             return Err(invalid("it", "has both `pin-value` and `pin-source`"));
@@ -114,49 +114,37 @@ impl Pkcs11Uri {
         }
     }
 
-    fn take_path_attribute(&mut self, name: &str, value: &str) -> Result<()> {
-        match name {
-            "token" => fill(&mut self.token, "token", value, text),
-            "manufacturer" => fill(&mut self.manufacturer, "manufacturer", value, text),
-            "model" => fill(&mut self.model, "model", value, text),
-            "serial" => fill(&mut self.serial, "serial", value, text),
-            "slot-id" => fill(&mut self.slot_id, "slot-id", value, number),
-            "slot-manufacturer" => fill(
-                &mut self.slot_manufacturer,
-                "slot-manufacturer",
-                value,
-                text,
-            ),
-            "slot-description" => fill(&mut self.slot_description, "slot-description", value, text),
-            "library-manufacturer" => fill(
-                &mut self.library_manufacturer,
-                "library-manufacturer",
-                value,
-                text,
-            ),
-            "library-description" => fill(
-                &mut self.library_description,
-                "library-description",
-                value,
-                text,
-            ),
-            "library-version" => fill(&mut self.library_version, "library-version", value, version),
-            "id" => fill(&mut self.id, "id", value, decode),
-            "object" => fill(&mut self.object, "object", value, text),
-            "type" => fill(&mut self.object_type, "type", value, object_type),
-            _ if QUERY_NAMES.contains(&name) => Err(invalid(name, "belongs after a `?`")),
-            _ => Err(invalid(name, "is not an attribute that RFC 7512 knows")),
+    fn take_path_attribute(&mut self, attribute: Attribute<'_>) -> Result<()> {
+        match attribute.name {
+            "token" => attribute.fill(&mut self.token, text),
+            "manufacturer" => attribute.fill(&mut self.manufacturer, text),
+            "model" => attribute.fill(&mut self.model, text),
+            "serial" => attribute.fill(&mut self.serial, text),
+            "slot-id" => attribute.fill(&mut self.slot_id, number),
+            "slot-manufacturer" => attribute.fill(&mut self.slot_manufacturer, text),
+            "slot-description" => attribute.fill(&mut self.slot_description, text),
+            "library-manufacturer" => attribute.fill(&mut self.library_manufacturer, text),
+            "library-description" => attribute.fill(&mut self.library_description, text),
+            "library-version" => attribute.fill(&mut self.library_version, version),
+            "id" => attribute.fill(&mut self.id, octets),
+            "object" => attribute.fill(&mut self.object, text),
+            "type" => attribute.fill(&mut self.object_type, object_type),
+            "pin-value" | "pin-source" | "module-name" | "module-path" => {
+                Err(attribute.invalid("belongs after a `?`"))
+            }
+            _ => Err(attribute.invalid("is not an attribute that RFC 7512 knows")),
         }
     }
 
-    fn take_query_attribute(&mut self, name: &str, value: &str) -> Result<()> {
-        match name {
-            "pin-value" => fill(&mut self.pin_value, "pin-value", value, pin),
-            "pin-source" => fill(&mut self.pin_source, "pin-source", value, pin_source),
-            "module-name" => fill(&mut self.module_name, "module-name", value, module_name),
-            "module-path" => fill(&mut self.module_path, "module-path", value, absolute_path),
-            "token" | "object" | "id" | "slot-id" | "type" | "serial" | "model"
-            | "manufacturer" => Err(invalid(name, "belongs before the `?`")),
+    fn take_query_attribute(&mut self, attribute: Attribute<'_>) -> Result<()> {
+        match attribute.name {
+            "pin-value" => attribute.fill(&mut self.pin_value, pin),
+            "pin-source" => attribute.fill(&mut self.pin_source, pin_source),
+            "module-name" => attribute.fill(&mut self.module_name, module_name),
+            "module-path" => attribute.fill(&mut self.module_path, absolute_path),
+            "token" | "slot-id" | "id" | "object" | "type" => {
+                Err(attribute.invalid("belongs before the `?`"))
+            }
             _ => Ok(()),
         }
     }
@@ -198,151 +186,8 @@ fn written(name: &str, value: Option<&str>) -> Option<String> {
     Some(format!("{name}={}", encode(value?.as_bytes(), b"")))
 }
 
-/// Percent-encodes all but the unreserved characters of RFC 3986 and `also`.
-fn encode(bytes: &[u8], also: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || also.contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
-}
-
 fn path_bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
-}
-
-fn attributes<'a>(
-    component: &'a str,
-    separator: char,
-    place: &'static str,
-) -> Result<Vec<(&'a str, &'a str)>> {
-    component
-        .split(separator)
-        .filter(|part| !part.is_empty())
-        .map(|part| {
-            part.split_once('=')
-                .ok_or_else(|| invalid(place, "has a part without `=`"))
-        })
-        .collect()
-}
-
-/// What is wrong with an attribute's value.
-type Mistake = &'static str;
-
-fn fill<T>(
-    place: &mut Option<T>,
-    name: &'static str,
-    value: &str,
-    read: fn(&str) -> Result<T, Mistake>,
-) -> Result<()> {
-    if place.is_some() {
-        return Err(invalid(name, "stands there twice"));
-    }
-    // A wrong separator makes the PIN part of another value, which messages show.
-    if value.contains("pin-value=") || value.contains("pin-source=") {
-        return Err(invalid(
-            name,
-            "runs into the PIN: `;` joins attributes before the `?`, `&` those after it",
-        ));
-    }
-    *place = Some(read(value).map_err(|what| invalid(name, what))?);
-    Ok(())
-}
-
-fn decode(value: &str) -> Result<Vec<u8>, Mistake> {
-    // Room for all of it at once, since a PIN passes here and a vector that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(value.len()));
-    let mut rest = value.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        if byte != b'%' {
-            bytes.push(byte);
-            rest = tail;
-            continue;
-        }
-        let digit = |at: usize| tail.get(at).and_then(|&b| char::from(b).to_digit(16));
-        let (Some(high), Some(low)) = (digit(0), digit(1)) else {
-            return Err("has a `%` without two hexadecimal digits (a `%` itself is `%25`)");
-        };
-        bytes.push((high * 16 + low) as u8);
-        rest = &tail[2..];
-    }
-    Ok(mem::take(&mut *bytes))
-}
-
-fn text(value: &str) -> Result<String, Mistake> {
-    String::from_utf8(decode(value)?).map_err(|error| {
-        error.into_bytes().zeroize();
-        "is not UTF-8"
-    })
-}
-
-fn number(value: &str) -> Result<u64, Mistake> {
-    value.parse().map_err(|_| "is not a number")
-}
-
-fn version(value: &str) -> Result<(u8, u8), Mistake> {
-    let (major, minor) = value.split_once('.').unwrap_or((value, "0"));
-    match (major.parse(), minor.parse()) {
-        (Ok(major), Ok(minor)) => Ok((major, minor)),
-        _ => Err("is not a version such as 3.2"),
-    }
-}
-
-fn object_type(value: &str) -> Result<String, Mistake> {
-    let value = text(value)?;
-    if OBJECT_TYPES.contains(&value.as_str()) {
-        Ok(value)
-    } else {
-        Err("is none of private, public, cert, secret-key, data")
-    }
-}
-
-fn pin(value: &str) -> Result<Pin, Mistake> {
-    Pin::new(text(value)?).ok_or("is empty")
-}
-
-fn module_name(value: &str) -> Result<String, Mistake> {
-    let value = text(value)?;
-    if value.is_empty() {
-        return Err("is empty");
-    }
-    if value.contains('/') {
-        return Err("is a path, which belongs in `module-path`");
-    }
-    Ok(value)
-}
-
-fn absolute_path(value: &str) -> Result<PathBuf, Mistake> {
-    let bytes = decode(value)?;
-    if bytes.first() != Some(&b'/') || bytes.contains(&0) {
-        return Err("is not an absolute path");
-    }
-    Ok(PathBuf::from(OsString::from_vec(bytes)))
-}
-
-/// A path, or a `file:` URI, which has an encoding of its own within the attribute's.
-fn pin_source(value: &str) -> Result<PathBuf, Mistake> {
-    const NEITHER: Mistake = "is neither an absolute path nor a `file:` URI";
-    let source = text(value)?;
-    let Some(path) = source.strip_prefix("file:") else {
-        return absolute_path(value).map_err(|_| NEITHER);
-    };
-    let path = match path.strip_prefix("//") {
-        Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
-        None => path,
-    };
-    absolute_path(path).map_err(|_| NEITHER)
-}
-
-fn invalid(part: &str, what: Mistake) -> Error {
-    Error::InvalidUri {
-        part: part.chars().take(40).collect(),
-        what,
-    }
 }
 
 #[cfg(test)]
