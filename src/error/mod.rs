@@ -247,6 +247,12 @@ pub enum Error {
         /// Bytes that the descriptor states.
         expected: u64,
     },
+    /// The system gave no random bytes.
+    #[error("cannot get random bytes for a key")]
+    Random {
+        /// Why not.
+        source: getrandom::Error,
+    },
     // ---- image
     // ---- payload, content store
     /// Bytes on fd 3 that say they are a payload, but cannot be read as one.
