@@ -106,7 +106,8 @@ impl Buffer {
     /// The bytes, piece by piece in the order of the layer. An empty buffer is one empty piece.
     pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let memory = &self.memory[self.start..];
-        (0..self.count()).map(move |slot| &memory[slot * self.shape.stride..][..self.piece_len(slot)])
+        (0..self.count())
+            .map(move |slot| &memory[slot * self.shape.stride..][..self.piece_len(slot)])
     }
 
     /// Works on each piece in place: `work` gets the whole slot and the length of the piece in it, and returns the
@@ -121,7 +122,8 @@ impl Buffer {
         let mut len = 0;
         for slot in 0..count {
             let old = self.piece_len(slot);
-            let place = &mut self.memory[self.start + slot * self.shape.stride..][..self.shape.stride];
+            let place =
+                &mut self.memory[self.start + slot * self.shape.stride..][..self.shape.stride];
             let new = work(place, old, self.last && slot + 1 == count)?;
             debug_assert!(new == piece || slot + 1 == count);
             self.touched = self.touched.max(slot * self.shape.stride + new);

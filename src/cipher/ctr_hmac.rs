@@ -16,7 +16,7 @@ use crate::options::{NONCE, PrivateOptions, PublicOptions};
 use crate::secret::LayerKey;
 
 /// Bytes of the initial counter block.
-const NONCE_LEN: usize = 16;
+pub(super) const NONCE_LEN: usize = 16;
 /// Bytes of the MAC.
 const MAC_LEN: usize = 32;
 

@@ -212,12 +212,42 @@ pub fn encrypt<R: Read + Send, W: Write + Send>(
     input: R,
     output: W,
 ) -> Result<Sealed> {
-    let key = LayerKey::new(random()?);
+    encrypt_with(Fresh::new(cipher)?, input, output)
+}
+
+/// Key and nonce of one layer that is to be encrypted, used for it alone.
+struct Fresh {
+    key: LayerKey,
+    nonce: Nonce,
+}
+
+/// The nonce by cipher.
+enum Nonce {
+    CtrHmac([u8; ctr_hmac::NONCE_LEN]),
+    GcmStream([u8; gcm_stream::PREFIX_LEN]),
+}
+
+impl Fresh {
+    fn new(cipher: CipherName) -> Result<Self> {
+        Ok(Self {
+            key: LayerKey::new(random()?),
+            nonce: match cipher {
+                CipherName::Aes256CtrHmacSha256 => Nonce::CtrHmac(random()?),
+                CipherName::Aes256GcmStream => Nonce::GcmStream(random()?),
+            },
+        })
+    }
+}
+
+fn encrypt_with<R: Read + Send, W: Write + Send>(
+    Fresh { key, nonce }: Fresh,
+    input: R,
+    output: W,
+) -> Result<Sealed> {
     let mut plain = (Length::new(None), DigestLane::default());
     let mut blob = DigestLane::default();
-    let (hmac, nonce, blob_len) = match cipher {
-        CipherName::Aes256CtrHmacSha256 => {
-            let nonce = random()?;
+    let (cipher, hmac, nonce, blob_len) = match nonce {
+        Nonce::CtrHmac(nonce) => {
             let mut mac = ctr_hmac::Authenticator::new(&key);
             let lanes = Lanes {
                 before: (&mut plain, ctr_hmac::Keystream::new(&key, &nonce)),
@@ -225,17 +255,19 @@ pub fn encrypt<R: Read + Send, W: Write + Send>(
                 after: (),
             };
             let blob_len = pipeline::run(input, output, ctr_hmac::SHAPE, lanes)?;
-            (Some(mac.finish().to_vec()), nonce.to_vec(), blob_len)
+            let mac = mac.finish().to_vec();
+            let cipher = CipherName::Aes256CtrHmacSha256;
+            (cipher, Some(mac), nonce.to_vec(), blob_len)
         }
-        CipherName::Aes256GcmStream => {
-            let prefix = random()?;
+        Nonce::GcmStream(prefix) => {
             let lanes = Lanes {
                 before: &mut plain,
                 beside: (gcm_stream::Sealer::new(&key, prefix), &mut blob),
                 after: (),
             };
             let blob_len = pipeline::run(input, output, gcm_stream::SEAL, lanes)?;
-            (None, prefix.to_vec(), blob_len)
+            let cipher = CipherName::Aes256GcmStream;
+            (cipher, None, prefix.to_vec(), blob_len)
         }
     };
     let (plain_len, plain_digest) = (plain.0.taken(), plain.1.finish());
