@@ -5,7 +5,6 @@
 mod bounded;
 pub mod key_dir;
 pub mod key_file;
-mod module;
 pub mod oaep;
 pub mod packet;
 pub mod policy;

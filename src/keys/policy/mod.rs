@@ -1,7 +1,10 @@
 //! The module policy (`ocicrypt.conf`): where modules are looked for and which may be loaded.
 //!
-//! Finds, reads and checks the policy; `module` applies it. A module is code that runs with our rights, so a policy
+//! Finds the policy's file; `lists` reads it, `module` applies it. A module is code that runs with our rights, so a policy
 //! that cannot be understood in full is an error, and never read as allowing more or less than it says.
+
+mod lists;
+mod module;
 
 use std::collections::HashSet;
 use std::env;
@@ -10,14 +13,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
+use self::lists::Lists;
 use super::bounded;
 use crate::error::{Error, Result};
 
 const MAX_POLICY: usize = 64 << 10;
-const DIRECTORIES: &str = "module-directories";
-const ALLOWED: &str = "allowed-module-paths";
 
 /// Which modules may be loaded on this node, and where they are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,46 +156,11 @@ impl Policy {
     /// As [`Policy::discover`].
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = bounded::read(path, MAX_POLICY)?;
-        let text = Text {
-            name: path.display().to_string(),
-        };
-        let mut top = text.parse(&bytes)?;
-        let section = match top.remove("pkcs11") {
-            None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(section)) => section,
-            Some(_) => return Err(text.key("pkcs11", "is no mapping with lists below it")),
-        };
-        // Keys of key providers are not for us, but the same file may hold them.
-        top.remove("key-providers");
-        if let Some(key) = top.keys().next() {
-            return Err(match key.as_str() {
-                DIRECTORIES | ALLOWED => text.key(key, "belongs under `pkcs11:`"),
-                _ => text.key(key, "is unknown; the lists belong under `pkcs11:`"),
-            });
-        }
-        let (directories, allowed) = text.lists(section)?;
-        for entry in &directories {
-            if entry.is_file() {
-                return Err(text.entry(DIRECTORIES, entry, "is a file, not a directory"));
-            }
-        }
-        for entry in &allowed {
-            let (path, what) = match entry {
-                Allowed::Directory(path) if path.is_file() => {
-                    (path, "is a file: remove the last `/`")
-                }
-                Allowed::File(path) if path.is_dir() => (
-                    path,
-                    "is a directory: without a `/` at its end it allows nothing",
-                ),
-                _ => continue,
-            };
-            return Err(text.entry(ALLOWED, path, what));
-        }
+        let lists = Lists::of_node(&path.display().to_string(), &bytes)?;
         Ok(Self {
             origin: Origin::File(path.to_owned()),
-            module_directories: directories,
-            allowed,
+            module_directories: lists.module_directories,
+            allowed: lists.allowed,
         })
     }
 
@@ -226,17 +191,16 @@ impl ClientPolicy {
     /// # Errors
     /// [`Error::InvalidYaml`], [`Error::PolicyKey`] or [`Error::PolicyEntry`] for a mistake in it.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
-        let text = Text {
-            name: name.to_owned(),
-        };
         if bytes.len() > MAX_POLICY {
             return Err(Error::TooLarge {
                 what: "a client's module policy",
                 limit: MAX_POLICY as u64,
             });
         }
-        let (module_directories, _) = text.lists(text.parse(bytes)?)?;
-        Ok(Self { module_directories })
+        let lists = Lists::of_client(name, bytes)?;
+        Ok(Self {
+            module_directories: lists.module_directories,
+        })
     }
 }
 
@@ -255,89 +219,6 @@ impl fmt::Display for Allowed {
             Self::Directory(path) => write!(f, "{}/", path.display()),
             Self::File(path) => write!(f, "{}", path.display()),
         }
-    }
-}
-
-/// The text of a policy, as messages call it.
-struct Text {
-    name: String,
-}
-
-impl Text {
-    fn parse(&self, bytes: &[u8]) -> Result<Map<String, Value>> {
-        let broken = |line| Error::InvalidYaml {
-            name: self.name.clone(),
-            line,
-        };
-        let text = std::str::from_utf8(bytes).map_err(|_| broken(1))?;
-        match bounded::yaml(&self.name, text)? {
-            Value::Null => Ok(Map::new()),
-            Value::Object(map) => Ok(map),
-            _ => Err(broken(1)),
-        }
-    }
-
-    fn lists(&self, mut section: Map<String, Value>) -> Result<(Vec<PathBuf>, Vec<Allowed>)> {
-        let directories = self.list(DIRECTORIES, section.remove(DIRECTORIES))?;
-        let allowed = self.list(ALLOWED, section.remove(ALLOWED))?;
-        if let Some(key) = section.keys().next() {
-            return Err(self.key(
-                key,
-                "is unknown; there are `module-directories` and `allowed-module-paths`",
-            ));
-        }
-        let directories = directories.iter().map(|path| trimmed(path)).collect();
-        let allowed = allowed
-            .iter()
-            .map(|path| match path.ends_with('/') {
-                true => Allowed::Directory(trimmed(path)),
-                false => Allowed::File(PathBuf::from(path)),
-            })
-            .collect();
-        Ok((directories, allowed))
-    }
-
-    fn list(&self, list: &'static str, value: Option<Value>) -> Result<Vec<String>> {
-        let entries = match value {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(entries)) => entries,
-            Some(_) => return Err(self.key(list, "is no list of paths")),
-        };
-        entries
-            .into_iter()
-            .map(|entry| match entry {
-                Value::String(path) if path.starts_with('/') => Ok(path),
-                Value::String(path) => {
-                    Err(self.entry(list, Path::new(&path), "is not an absolute path"))
-                }
-                _ => Err(self.key(list, "is no list of paths")),
-            })
-            .collect()
-    }
-
-    fn key(&self, key: &str, what: &'static str) -> Error {
-        Error::PolicyKey {
-            policy: self.name.clone(),
-            key: key.chars().take(80).collect(),
-            what,
-        }
-    }
-
-    fn entry(&self, list: &'static str, entry: &Path, what: &'static str) -> Error {
-        Error::PolicyEntry {
-            policy: self.name.clone(),
-            list,
-            entry: entry.to_owned(),
-            what,
-        }
-    }
-}
-
-/// Without the slashes at its end, of which `/` keeps its own.
-fn trimmed(path: &str) -> PathBuf {
-    match path.trim_end_matches('/') {
-        "" => PathBuf::from("/"),
-        path => PathBuf::from(path),
     }
 }
 
@@ -419,69 +300,6 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_where_they_belong() {
-        let (dir, file) = written("");
-        let (dir, file) = (dir.path().display(), file.display());
-        for (text, part) in [
-            (
-                "module-directories:\n  - /x/\n",
-                r#""module-directories" belongs under `pkcs11:`"#,
-            ),
-            (
-                "allowed-module-paths:\n",
-                r#""allowed-module-paths" belongs under `pkcs11:`"#,
-            ),
-            ("pkcs12:\n", r#""pkcs12" is unknown"#),
-            ("pkcs11: /x/\n", r#""pkcs11" is no mapping"#),
-            (
-                "pkcs11:\n  module-directory:\n    - /x/\n",
-                r#""module-directory" is unknown"#,
-            ),
-            (
-                "pkcs11:\n  module-directories: /x/\n",
-                "is no list of paths",
-            ),
-            (
-                "pkcs11:\n  allowed-module-paths: [1]\n",
-                "is no list of paths",
-            ),
-            (
-                "pkcs11:\n  allowed-module-paths: [lib.so]\n",
-                "lib.so in allowed-module-paths is not an absolute",
-            ),
-            (
-                "pkcs11:\n  allowed-module-paths: ['']\n",
-                "is not an absolute path",
-            ),
-            (
-                &format!("pkcs11:\n  module-directories: [{file}]\n"),
-                "is a file, not a directory",
-            ),
-            (
-                &format!("pkcs11:\n  allowed-module-paths: [{dir}]\n"),
-                "without a `/` at its end",
-            ),
-            (
-                &format!("pkcs11:\n  allowed-module-paths: [{file}/]\n"),
-                "remove the last `/`",
-            ),
-            ("- a\n", "line 1"),
-            ("pkcs11:\n\tx\n", "line 2"),
-            ("pkcs11:\npkcs11:\n", "line 2"),
-        ] {
-            let error = read(text).unwrap_err().to_string();
-            assert!(
-                error.contains(part) && error.contains("ocicrypt.conf"),
-                "{text}: {error}"
-            );
-        }
-        assert!(matches!(
-            read(&"#".repeat(MAX_POLICY + 1)),
-            Err(Error::FileTooLarge { .. })
-        ));
-    }
-
-    #[test]
     fn the_first_file_that_exists_is_the_policy() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| {
@@ -559,12 +377,15 @@ mod tests {
             [Path::new("/a"), Path::new("/b")]
         );
         assert_eq!(policy.allowed, node.allowed);
-        let nested = ClientPolicy::parse("the payload", b"pkcs11:\n  module-directories: [/b/]\n");
-        assert!(
-            nested
-                .unwrap_err()
-                .to_string()
-                .starts_with("the payload: \"pkcs11\"")
-        );
+    }
+
+    #[test]
+    fn a_policy_has_a_bound() {
+        let text = "#".repeat(MAX_POLICY + 1);
+        assert!(matches!(read(&text), Err(Error::FileTooLarge { .. })));
+        assert!(matches!(
+            ClientPolicy::parse("the payload", text.as_bytes()),
+            Err(Error::TooLarge { .. })
+        ));
     }
 }

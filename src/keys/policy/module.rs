@@ -5,11 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::TokenKey;
-use super::key_file::KeyFile;
-use super::policy::{Allowed, Policy};
-use super::uri::Pkcs11Uri;
+use super::{Allowed, Policy};
 use crate::error::{Error, Result};
+use crate::keys::TokenKey;
+use crate::keys::key_file::KeyFile;
+use crate::keys::uri::Pkcs11Uri;
 
 impl Policy {
     /// The module that a URI asks for.
