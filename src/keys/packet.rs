@@ -147,7 +147,11 @@ fn invalid(what: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
     use super::*;
+    use crate::envelope::{Envelope, Scheme};
 
     #[test]
     fn packet_round_trips_byte_for_byte() {
@@ -213,5 +217,57 @@ mod tests {
     fn hash_names_in_any_case() {
         assert_eq!(OaepHash::parse("SHA256"), Some(OaepHash::Sha256));
         assert_eq!(OaepHash::parse("sha-1"), None);
+    }
+
+    /// The recipients of every PKCS#11 packet on the layers of an image that other tools encrypted.
+    fn recipients_in(image: &str) -> Vec<Recipient> {
+        let blobs = format!(
+            "{}/integration/vectors/images/{image}/blobs/sha256",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let mut recipients = Vec::new();
+        for blob in fs::read_dir(blobs).unwrap() {
+            let blob = fs::read(blob.unwrap().path()).unwrap();
+            let Ok(manifest) = serde_json::from_slice::<Manifest>(&blob) else {
+                continue;
+            };
+            for layer in manifest.layers {
+                let envelope = Envelope::from_annotations(&layer.annotations).unwrap();
+                for packet in envelope.blobs(&Scheme::pkcs11()).unwrap() {
+                    recipients.extend(parse(&packet).unwrap());
+                }
+            }
+        }
+        recipients
+    }
+
+    #[derive(Deserialize)]
+    struct Manifest {
+        layers: Vec<Layer>,
+    }
+
+    #[derive(Deserialize)]
+    struct Layer {
+        annotations: BTreeMap<String, String>,
+    }
+
+    #[test]
+    fn packets_of_other_tools() {
+        for (image, hash, len) in [
+            ("sha1-rsa2048", OaepHash::Sha1, 256),
+            ("sha1-token", OaepHash::Sha1, 384),
+            ("sha256-pubkey", OaepHash::Sha256, 384),
+        ] {
+            let recipients = recipients_in(image);
+            assert_eq!(recipients.len(), 3, "{image}");
+            for recipient in recipients {
+                assert_eq!(
+                    (recipient.hash, recipient.blob.len()),
+                    (hash, len),
+                    "{image}"
+                );
+            }
+        }
+        assert!(recipients_in("multi-recipient").len() > 3);
     }
 }
