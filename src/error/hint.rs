@@ -21,6 +21,36 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::HsmTimeout { .. } => {
             "check that the HSM can be reached from this node, or allow more time with --hsm-timeout"
         }
+        Error::Pkcs11 { hint, .. } => (*hint)?,
+        Error::HsmCrashed { .. } => {
+            "try the module with `pkcs11-tool --module FILE -L`, in the environment of the key file's module.env"
+        }
+        Error::ModuleLoad { .. } => {
+            "install the module together with the libraries that it needs, or correct module-path or module-name"
+        }
+        Error::TokenNotFound {
+            any_slot: false, ..
+        } => {
+            "if the module is a client (p11-kit), check that its server runs and that module.env names its address"
+        }
+        Error::TokenNotFound { .. } => {
+            "compare the URI with what `pkcs11-tool -L` shows, in the environment of the key file's module.env"
+        }
+        Error::SeveralTokens { .. } => "add `serial` or `slot-id` to the URI",
+        Error::SeveralKeys { .. } => "name `id` and `object` in the URI",
+        Error::KeyNotFound { .. } => {
+            "compare `id` and `object` in the URI with the private keys that the token holds"
+        }
+        Error::PinMissing { .. } => "add `pin-source` to the URI in the key file",
+        Error::PinRejectedBefore { .. } => {
+            "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
+        }
+        Error::PinFinalTry { .. } => {
+            "make sure that the PIN is right, then decode once with --allow-final-try"
+        }
+        Error::PinLocked { .. } => {
+            "have the token's security officer unlock the PIN, and correct it in the key files first"
+        }
         Error::UnknownCipher { .. } => "a newer ocihsm may know this cipher",
         Error::NoContentStore { .. } | Error::UnknownLayer { .. } => {
             "name containerd's root directory with --content-store or OCIHSM_CONTENT_STORE"

@@ -235,6 +235,119 @@ pub enum Error {
         /// The time it had.
         timeout: Duration,
     },
+    /// The module's process ended before it had an answer.
+    #[error("the PKCS#11 module {} crashed in {function}: {ending}", module.display())]
+    HsmCrashed {
+        /// The module.
+        module: PathBuf,
+        /// Which function it was in.
+        function: &'static str,
+        /// How the process ended.
+        ending: String,
+    },
+    /// A module's process cannot be forked while other threads run. A mistake of ours.
+    #[error("internal error: {threads} threads run where a PKCS#11 module has to be started")]
+    Threads {
+        /// Number of threads.
+        threads: usize,
+    },
+    /// The module is no library, no PKCS#11 module, or needs a library that is not there.
+    #[error("cannot load the PKCS#11 module {}: {reason}", module.display())]
+    ModuleLoad {
+        /// The module.
+        module: PathBuf,
+        /// The loader's words.
+        reason: String,
+    },
+    /// A variable of `module.env` that no environment can hold.
+    #[error("module.env: {name:?} cannot be a variable, or its value has a NUL")]
+    ModuleEnvironment {
+        /// Name of the variable, shortened.
+        name: String,
+    },
+    /// A function of the module failed.
+    #[error("{subject}: {failed}: {phrase} ({function}: {code})")]
+    Pkcs11 {
+        /// The token, or the module: `token "prod"`.
+        subject: String,
+        /// What failed: `login failed`.
+        failed: &'static str,
+        /// What the code means.
+        phrase: &'static str,
+        /// Name of the function in the standard.
+        function: &'static str,
+        /// Name of the code in the standard.
+        code: String,
+        /// What to do about it, where code and function tell.
+        hint: Option<&'static str>,
+    },
+    /// No token matches a URI.
+    #[error(
+        "no token matches {uri}{}",
+        if *any_slot { String::new() } else { format!(": the module {} lists no slots at all", module.display()) }
+    )]
+    TokenNotFound {
+        /// The URI, without its query.
+        uri: String,
+        /// The module.
+        module: PathBuf,
+        /// Whether the module listed any slot with a token.
+        any_slot: bool,
+    },
+    /// Several tokens match a URI.
+    #[error("{uri} matches several tokens: {}", tokens.join(", "))]
+    SeveralTokens {
+        /// The URI, without its query.
+        uri: String,
+        /// What tells them apart.
+        tokens: Vec<String>,
+    },
+    /// A token holds no key that matches a URI.
+    #[error("token {token:?} holds no key that matches {uri}")]
+    KeyNotFound {
+        /// The URI, without its query.
+        uri: String,
+        /// Label of the token.
+        token: String,
+    },
+    /// Several keys on one token match a URI.
+    #[error("{uri} matches several keys on token {token:?}: {}", keys.join(", "))]
+    SeveralKeys {
+        /// The URI, without its query.
+        uri: String,
+        /// Label of the token.
+        token: String,
+        /// Id and label of each.
+        keys: Vec<String>,
+    },
+    /// The token wants a PIN, and the key file has none.
+    #[error("token {token:?} wants a PIN, and {key} has none")]
+    PinMissing {
+        /// Label of the token.
+        token: String,
+        /// The key file.
+        key: String,
+    },
+    /// The token rejected this PIN before, on this machine.
+    #[error("token {token:?}: the PIN in {key} was rejected before and is not tried again")]
+    PinRejectedBefore {
+        /// Label of the token.
+        token: String,
+        /// The key file.
+        key: String,
+    },
+    /// The token says that one more wrong PIN locks it.
+    #[error("token {token:?}: not logged in, since one more wrong PIN would lock it")]
+    PinFinalTry {
+        /// Label of the token.
+        token: String,
+    },
+    /// The token says that its PIN is locked.
+    #[error("token {token:?}: not logged in, since its PIN is locked")]
+    PinLocked {
+        /// Label of the token.
+        token: String,
+    },
     // ---- cipher
     /// The MAC or a tag does not agree: changed, truncated, extended, or opened with another layer's key.
     #[error("the layer failed verification: its content is not what was encrypted")]

@@ -1,1 +1,488 @@
-//! Tokens behind PKCS#11 modules, each module in a child process of its own. The only user of cryptoki.
+//! Tokens behind PKCS#11 modules, each module in a process of its own. The only user of cryptoki.
+//!
+//! ```text
+//!   unwrap, public_key ──► child::run ──fork──► module   (one process for each module and its environment)
+//!     (parent: groups        │                   device   (tokens, one session and one login for each)
+//!      keys by module)       │                   unwrap   (which key opens which blob)
+//!                            ◄──── pipe ─────────┘        (each function's name, then the answer)
+//! ```
+//!
+//! Nothing of a module is ever loaded into the process that streams; when a function here returns, its process is dead.
+//! These functions fork, so they are called before any thread exists.
+
+mod child;
+mod ckr;
+mod device;
+mod failure;
+mod function;
+mod lockout;
+mod module;
+mod public;
+mod search;
+mod unwrap;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use self::child::Place;
+use self::device::{Device, Key, KeyPin, Patience};
+use self::failure::Failure;
+use self::lockout::Lockout;
+use crate::error::{Error, Result};
+use crate::keys::TokenKey;
+use crate::keys::packet::{OaepHash, Recipient};
+use crate::keys::public::PublicKey;
+use crate::secret::SecretBytes;
+
+/// How patient and how careful we are with a token.
+#[derive(Clone, Debug)]
+pub struct HsmSettings {
+    /// Time that one module has for everything.
+    pub timeout: Duration,
+    /// Log in even when the token says that one more wrong PIN locks it.
+    pub allow_final_try: bool,
+    /// Where locks and rejected PINs are kept; `None` where there is no such place.
+    pub runtime_dir: Option<PathBuf>,
+}
+
+/// What came of one envelope.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A key opened it.
+    Opened(Opened),
+    /// None did; a reason for each key, in the order of the keys.
+    Refused(Vec<Refusal>),
+}
+
+/// A wrapped key, opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The private options, JSON.
+    pub private_options: SecretBytes,
+    /// Which of the keys opened it.
+    pub key: usize,
+    /// Which of the envelope's recipients it was.
+    pub recipient: usize,
+    /// Its OAEP hash.
+    pub hash: OaepHash,
+    /// Who took the padding off.
+    pub how: How,
+}
+
+/// Who takes the OAEP padding off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum How {
+    /// The token.
+    Native,
+    /// We: the token did the raw RSA operation, since it does not know the padding's hash.
+    RawRsa,
+}
+
+/// Why one key did not open one envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which of the keys.
+    pub key: usize,
+    /// Its name.
+    pub name: String,
+    /// The reason.
+    pub why: Why,
+}
+
+/// The reason for which a key did not open an envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// No wrapped key is as long as its modulus, which has this many bits.
+    WrongLength(usize),
+    /// The wrapped keys of its length are for others, or broken.
+    DoesNotFit,
+    /// It could not be tried, for instance since its token is absent. The message of the error.
+    Unavailable(String),
+}
+
+impl Default for HsmSettings {
+    /// A minute, no final try, and the directory that environment and user choose.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(60),
+            allow_final_try: false,
+            runtime_dir: lockout::default_directory(),
+        }
+    }
+}
+
+impl HsmSettings {
+    /// Why a wrong PIN cannot be remembered and logins cannot take turns, if so. Work goes on without; this is for
+    /// the log.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        self.lockout().trouble().map(str::to_owned)
+    }
+
+    /// Forgets the PINs that tokens rejected: of all, or of those with this label. Returns the labels of the tokens.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the runtime directory cannot be read or changed.
+    pub fn forget_rejected_pins(&self, label: Option<&str>) -> Result<Vec<String>> {
+        self.lockout().forget(label)
+    }
+
+    fn lockout(&self) -> Lockout {
+        Lockout::open(self.runtime_dir.as_deref())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, why, .. } = self;
+        match why {
+            Why::WrongLength(bits) => {
+                write!(
+                    f,
+                    "{name}: no wrapped key has the length of this RSA-{bits} key"
+                )
+            }
+            Why::DoesNotFit => write!(f, "{name}: the wrapped keys are for other keys"),
+            Why::Unavailable(message) => write!(f, "{name}: {message}"),
+        }
+    }
+}
+
+/// For each envelope, the PKCS#11 recipients of one layer, the first recipient that one of the keys opens.
+///
+/// Keys that share a module and its environment share a process, and keys on one token a login. A key that is absent
+/// or does not fit is refused, and the next one is tried. A module that does not load, crashes or hangs, and a device
+/// that fails, is kept in mind while the others are tried, since a node with two HSMs must survive the loss of one;
+/// it is the error when nothing was opened, and a refusal's reason otherwise. A PIN that is wrong, locked or about to be
+/// is an error at once, and nothing else is tried.
+///
+/// # Errors
+/// As said; and [`Error::Threads`] when other threads run.
+pub fn unwrap(
+    settings: &HsmSettings,
+    keys: &[TokenKey],
+    envelopes: &[Vec<Recipient>],
+) -> Result<Vec<Outcome>> {
+    Search {
+        settings,
+        lockout: settings.lockout(),
+        keys,
+        envelopes,
+        opened: envelopes.iter().map(|_| None).collect(),
+        states: keys.iter().map(|_| State::Untried).collect(),
+    }
+    .run()
+}
+
+/// The public half of a key, read from its token; without a login where the token allows.
+///
+/// # Errors
+/// Whatever keeps the key from being found and read.
+pub fn public_key(settings: &HsmSettings, key: &TokenKey) -> Result<PublicKey> {
+    let lockout = settings.lockout();
+    let (pin, mut pin_error) = read_pin(key);
+    let work_key = Key {
+        number: 0,
+        file: &key.file,
+        pin,
+    };
+    let answer = in_child(settings, &lockout, place(key), |device| {
+        public::public_key(device, &work_key)
+    })?;
+    let components = answer.map_err(|failure| {
+        failure.into_error(&key.module, |_| {
+            pin_error
+                .take()
+                .expect("the child reports the error of this key only")
+        })
+    })?;
+    PublicKey::from_components(&key.file.name, &components.modulus, &components.exponent)
+}
+
+/// An unwrapping as the parent sees it.
+struct Search<'a> {
+    settings: &'a HsmSettings,
+    lockout: Lockout,
+    keys: &'a [TokenKey],
+    envelopes: &'a [Vec<Recipient>],
+    opened: Vec<Option<Opened>>,
+    states: Vec<State>,
+}
+
+/// What is known of one key.
+enum State {
+    Untried,
+    /// The length of its modulus in bytes; what it can open is open.
+    Tried(usize),
+    /// It does not serve, and why. The token may be there a moment later.
+    Refused {
+        error: Error,
+        again: bool,
+    },
+    /// Its module or device failed.
+    Broken {
+        error: Option<Error>,
+        message: String,
+        again: bool,
+    },
+}
+
+impl Search<'_> {
+    fn run(mut self) -> Result<Vec<Outcome>> {
+        let groups = self.groups();
+        // With several modules, a token that is absent from one is waited for only when no other has the key.
+        let rounds: &[_] = match groups.len() {
+            1 => &[Patience::Some],
+            _ => &[Patience::None, Patience::Some],
+        };
+        for &patience in rounds {
+            for group in &groups {
+                let members: Vec<usize> = (group.iter().copied())
+                    .filter(|&key| self.states[key].is_open())
+                    .collect();
+                if self.opened.iter().any(Option::is_none) && !members.is_empty() {
+                    self.ask(&members, patience)?;
+                }
+            }
+        }
+        self.finish()
+    }
+
+    /// Numbers of the keys that share a module and its environment.
+    fn groups(&self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (number, key) in self.keys.iter().enumerate() {
+            let group = groups.iter_mut().find(|group| {
+                group
+                    .first()
+                    .is_some_and(|&first| place(&self.keys[first]) == place(key))
+            });
+            match group {
+                Some(group) => group.push(number),
+                None => groups.push(vec![number]),
+            }
+        }
+        groups
+    }
+
+    /// Asks the module of these keys.
+    fn ask(&mut self, members: &[usize], patience: Patience) -> Result<()> {
+        let module = &self.keys[members[0]];
+        let mut pin_errors = Vec::new();
+        let keys: Vec<Key<'_>> = members
+            .iter()
+            .map(|&number| {
+                let (pin, error) = read_pin(&self.keys[number]);
+                pin_errors.extend(error.map(|error| (number, error)));
+                let file = &self.keys[number].file;
+                Key { number, file, pin }
+            })
+            .collect();
+        let wanted: Vec<bool> = self.opened.iter().map(Option::is_none).collect();
+        let (settings, lockout, envelopes) = (self.settings, &self.lockout, self.envelopes);
+        let answer = in_child(settings, lockout, place(module), |device| {
+            unwrap::unwrap(device, patience, &keys, envelopes, &wanted)
+        });
+        let mut into_error = |failure: Failure| {
+            failure.into_error(&module.module, |key| {
+                let at = pin_errors.iter().position(|(number, _)| *number == key);
+                pin_errors
+                    .swap_remove(at.expect("the child reports errors of these keys only"))
+                    .1
+            })
+        };
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(failure)) if failure.stops() => return Err(into_error(failure)),
+            Ok(Err(failure)) => {
+                let again = failure.is_transient();
+                self.broken(members, into_error(failure), again);
+                return Ok(());
+            }
+            Err(error @ Error::Threads { .. }) => return Err(error),
+            Err(error) => {
+                self.broken(members, error, false);
+                return Ok(());
+            }
+        };
+        for (&number, state) in members.iter().zip(answer.keys) {
+            self.states[number] = match state {
+                None => State::Untried,
+                Some(Ok(modulus_len)) => State::Tried(modulus_len),
+                Some(Err(failure)) => {
+                    let (again, refusal) = (failure.is_transient(), failure.is_refusal());
+                    let error = into_error(failure);
+                    if refusal {
+                        State::Refused { error, again }
+                    } else {
+                        State::broken(error, again)
+                    }
+                }
+            };
+        }
+        for ((opened, blob), recipients) in self.opened.iter_mut().zip(answer.opened).zip(envelopes)
+        {
+            if let Some(blob) = blob
+                && let Some(recipient) = recipients.get(blob.recipient)
+            {
+                *opened = Some(Opened {
+                    private_options: blob.private_options,
+                    key: blob.key,
+                    recipient: blob.recipient,
+                    hash: recipient.hash,
+                    how: blob.how,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn broken(&mut self, members: &[usize], error: Error, again: bool) {
+        let message = error.to_string();
+        let mut error = Some(error);
+        for &number in members {
+            self.states[number] = State::Broken {
+                error: error.take(),
+                message: message.clone(),
+                again,
+            };
+        }
+    }
+
+    fn finish(mut self) -> Result<Vec<Outcome>> {
+        if self.opened.iter().all(Option::is_none) {
+            let broken = self.states.iter_mut().find_map(|state| match state {
+                State::Broken { error, .. } => error.take(),
+                _ => None,
+            });
+            if let Some(error) = broken {
+                return Err(error);
+            }
+        }
+        let opened = std::mem::take(&mut self.opened);
+        let outcomes = opened
+            .into_iter()
+            .zip(self.envelopes)
+            .map(|(opened, recipients)| {
+                opened.map_or_else(
+                    || Outcome::Refused(self.refusals(recipients)),
+                    Outcome::Opened,
+                )
+            });
+        Ok(outcomes.collect())
+    }
+
+    fn refusals(&self, recipients: &[Recipient]) -> Vec<Refusal> {
+        let refusals = self.states.iter().enumerate().filter_map(|(key, state)| {
+            let why = match state {
+                State::Untried => return None,
+                State::Tried(length) if recipients.iter().any(|one| one.blob.len() == *length) => {
+                    Why::DoesNotFit
+                }
+                State::Tried(0) => Why::DoesNotFit,
+                State::Tried(length) => Why::WrongLength(length * 8),
+                State::Refused { error, .. } => Why::Unavailable(error.to_string()),
+                State::Broken { message, .. } => Why::Unavailable(message.clone()),
+            };
+            let name = self.keys[key].file.name.clone();
+            Some(Refusal { key, name, why })
+        });
+        refusals.collect()
+    }
+}
+
+impl State {
+    fn broken(error: Error, again: bool) -> Self {
+        Self::Broken {
+            message: error.to_string(),
+            error: Some(error),
+            again,
+        }
+    }
+
+    /// Whether the key may still open something.
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Untried => true,
+            Self::Tried(_) => false,
+            Self::Refused { again, .. } | Self::Broken { again, .. } => *again,
+        }
+    }
+}
+
+fn place(key: &TokenKey) -> Place<'_> {
+    Place {
+        module: &key.module,
+        env: &key.file.env,
+    }
+}
+
+/// The PIN, read while nothing foreign is in the process.
+fn read_pin(key: &TokenKey) -> (KeyPin, Option<Error>) {
+    match key.file.pin() {
+        Ok(Some(pin)) => (KeyPin::Known(pin), None),
+        Ok(None) => (KeyPin::None, None),
+        Err(error) => (KeyPin::Unreadable, Some(error)),
+    }
+}
+
+/// Does the work in a child of its own, in which the module is loaded, and stopped once the answer is out.
+fn in_child<T: Serialize + DeserializeOwned>(
+    settings: &HsmSettings,
+    lockout: &Lockout,
+    place: Place<'_>,
+    work: impl FnOnce(&mut Device<'_>) -> Result<T, Failure>,
+) -> Result<Result<T, Failure>> {
+    child::run(place, settings.timeout, |reporter| {
+        match Device::load(place, reporter, lockout, settings.allow_final_try) {
+            Ok(mut device) => {
+                reporter.answer(&work(&mut device))?;
+                device.stop();
+                Ok(())
+            }
+            Err(failure) => reporter.answer::<T>(&Err(failure)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_key_and_says_why() {
+        let mut refusal = Refusal {
+            key: 0,
+            name: "/keys/a.yaml".to_owned(),
+            why: Why::WrongLength(2048),
+        };
+        assert!(refusal.to_string().contains("/keys/a.yaml: "));
+        assert!(refusal.to_string().contains("RSA-2048"));
+        refusal.why = Why::DoesNotFit;
+        assert!(refusal.to_string().contains("other keys"));
+    }
+
+    #[test]
+    fn a_process_with_threads_does_not_fork() {
+        // The test harness itself is such a process.
+        let key = TokenKey {
+            file: crate::keys::key_file::KeyFile {
+                name: "k".to_owned(),
+                uri: "pkcs11:token=t;object=o".parse().unwrap(),
+                env: Default::default(),
+            },
+            module: "/none.so".into(),
+        };
+        let settings = HsmSettings {
+            runtime_dir: None,
+            ..HsmSettings::default()
+        };
+        let error = unwrap(&settings, &[key], &[Vec::new()]).unwrap_err();
+        assert!(matches!(error, Error::Threads { .. }), "{error}");
+    }
+}

@@ -1,0 +1,503 @@
+//! The functions of one loaded module, made safe to call: lengths bounded, answers checked, secrets wiped.
+//!
+//! Stands on `cryptoki-sys` alone. The `cryptoki` crate above it lists slots in a loop without an end (p11-kit makes
+//! it spin), cannot read openCryptoki's token information, and decrypts by way of a length query (which Kryoptic
+//! refuses) into memory that is not wiped. Here a function is one call, announced before it is made.
+//!
+//! No policy: which token, which key and which error matters is decided above.
+
+use std::ffi::c_void;
+use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::ptr;
+
+use cryptoki_sys as sys;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::child::Reporter;
+use super::ckr::Ckr;
+use super::failure::{Failure, Fault};
+use super::function::Function;
+use crate::keys::packet::OaepHash;
+use crate::secret::Pin;
+
+/// Most slots that a module may list.
+const MAX_SLOTS: usize = 1024;
+/// Longest attribute value that we read: the modulus of RSA-16384.
+const MAX_ATTRIBUTE: usize = 2048;
+
+/// What identifies a token, and what its state is (`CK_TOKEN_INFO`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TokenInfo {
+    /// The slot that it is in.
+    pub(super) slot: sys::CK_SLOT_ID,
+    /// Its label, without the blanks that fill the field; so also below.
+    pub(super) label: String,
+    /// Who made it.
+    pub(super) manufacturer: String,
+    /// Its model.
+    pub(super) model: String,
+    /// Its serial number.
+    pub(super) serial: String,
+    /// `CKF_` flags.
+    pub(super) flags: sys::CK_FLAGS,
+}
+
+impl TokenInfo {
+    /// Whether private keys are hidden until somebody logs in.
+    #[must_use]
+    pub(super) fn needs_login(&self) -> bool {
+        self.has(sys::CKF_LOGIN_REQUIRED)
+    }
+
+    /// Whether the PIN is typed at the device.
+    #[must_use]
+    pub(super) fn has_pin_pad(&self) -> bool {
+        self.has(sys::CKF_PROTECTED_AUTHENTICATION_PATH)
+    }
+
+    /// Whether the token says that its PIN is locked.
+    #[must_use]
+    pub(super) fn is_locked(&self) -> bool {
+        self.has(sys::CKF_USER_PIN_LOCKED)
+    }
+
+    /// Whether the token says that one more wrong PIN locks it.
+    #[must_use]
+    pub(super) fn is_final_try(&self) -> bool {
+        self.has(sys::CKF_USER_PIN_FINAL_TRY)
+    }
+
+    pub(super) fn is_initialized(&self) -> bool {
+        self.has(sys::CKF_TOKEN_INITIALIZED)
+    }
+
+    fn has(&self, flag: sys::CK_FLAGS) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// An open session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Session(sys::CK_SESSION_HANDLE);
+
+/// An object on a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Object(sys::CK_OBJECT_HANDLE);
+
+/// What a search asks for. Absent fields match everything.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) class: sys::CK_OBJECT_CLASS,
+    pub(super) id: Option<&'a [u8]>,
+    pub(super) label: Option<&'a str>,
+}
+
+/// How a ciphertext is to be decrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    /// `CKM_RSA_PKCS_OAEP`, MGF1 with the same hash, no label.
+    Oaep(OaepHash),
+    /// `CKM_RSA_X_509`: the padding stays.
+    RawRsa,
+}
+
+/// A module, loaded and for the life of this process.
+pub(super) struct Module<'a> {
+    functions: *mut sys::CK_FUNCTION_LIST,
+    reporter: &'a Reporter,
+    /// Never unloaded: the process ends instead, and a destructor of the module's could still hang or crash it.
+    _library: ManuallyDrop<sys::Pkcs11>,
+}
+
+/// Announces a function, calls it, and turns its code into a result.
+macro_rules! call {
+    ($module:ident, $function:ident $(, $argument:expr)* $(,)?) => {{
+        $module.reporter.announce(Function::$function);
+        // SAFETY: `load` checked that the list is there and of a version that begins with these functions; the
+        // library is never unloaded. Each argument is a value, or a pointer to memory that lives beyond the call
+        // and is as long as the length beside it says.
+        let code = unsafe {
+            match (*$module.functions).$function {
+                Some(function) => function($($argument),*),
+                None => sys::CKR_FUNCTION_NOT_SUPPORTED,
+            }
+        };
+        match code {
+            sys::CKR_OK => Ok(()),
+            code => Err(Fault { function: Function::$function, code: Ckr(code) }),
+        }
+    }};
+}
+
+#[allow(unsafe_code)] // Foreign functions, through `call!` alone; its reason stands there.
+impl<'a> Module<'a> {
+    /// Loads the library.
+    pub(super) fn load(path: &Path, reporter: &'a Reporter) -> Result<Self, Failure> {
+        reporter.announce(Function::dlopen);
+        // SAFETY: loading runs the library's initializers. It is the file that the policy allowed, and this
+        // process exists for it.
+        let library = unsafe { sys::Pkcs11::new(path) }.map_err(|error| Failure::Load {
+            reason: loader_text(&error),
+        })?;
+        let library = ManuallyDrop::new(library);
+        let no_module = |reason: &str| Failure::Load {
+            reason: reason.to_owned(),
+        };
+        let Ok(list) = library.C_GetFunctionList.as_ref() else {
+            return Err(no_module(
+                "it is no PKCS#11 module, it has no C_GetFunctionList",
+            ));
+        };
+        reporter.announce(Function::C_GetFunctionList);
+        let mut functions = ptr::null_mut();
+        // SAFETY: the function has this type in every version of the standard, and the pointer is ours to fill.
+        let code = unsafe { list(&mut functions) };
+        if code != sys::CKR_OK {
+            return Err(Failure::from(Fault {
+                function: Function::C_GetFunctionList,
+                code: Ckr(code),
+            }));
+        }
+        if functions.is_null() {
+            return Err(no_module("its function list is empty"));
+        }
+        // SAFETY: every version of the list begins with its version.
+        let version = unsafe { (*functions).version };
+        if !matches!(version.major, 2 | 3) {
+            return Err(no_module("its function list is of no version that we know"));
+        }
+        Ok(Self {
+            functions,
+            reporter,
+            _library: library,
+        })
+    }
+
+    /// `C_Initialize`, which may have been done by another part of the module.
+    pub(super) fn initialize(&self) -> Result<(), Fault> {
+        let mut arguments = sys::CK_C_INITIALIZE_ARGS {
+            flags: sys::CKF_OS_LOCKING_OK,
+            ..Default::default()
+        };
+        match call!(self, C_Initialize, ptr::from_mut(&mut arguments).cast()) {
+            // No thread of ours comes near it, so a module that cannot lock is as good.
+            Err(fault) if fault.code == Ckr::CKR_CANT_LOCK => {
+                call!(self, C_Initialize, ptr::null_mut())
+            }
+            Err(fault) if fault.code == Ckr::CKR_CRYPTOKI_ALREADY_INITIALIZED => Ok(()),
+            result => result,
+        }
+    }
+
+    /// `C_Finalize`, which closes sessions and logs out.
+    pub(super) fn finalize(&self) {
+        let _ = call!(self, C_Finalize, ptr::null_mut());
+    }
+
+    /// The library's manufacturer, description and version (`C_GetInfo`).
+    pub(super) fn library_info(&self) -> Result<(String, String, (u8, u8)), Fault> {
+        let mut info = sys::CK_INFO::default();
+        call!(self, C_GetInfo, &mut info)?;
+        let version = (info.libraryVersion.major, info.libraryVersion.minor);
+        Ok((
+            text(&info.manufacturerID),
+            text(&info.libraryDescription),
+            version,
+        ))
+    }
+
+    /// Slots that say they hold a token. One call where the module allows; never more than three.
+    pub(super) fn slots(&self) -> Result<Vec<sys::CK_SLOT_ID>, Fault> {
+        let mut slots = [0; 64];
+        let mut count = slots.len() as sys::CK_ULONG;
+        let result = call!(
+            self,
+            C_GetSlotList,
+            sys::CK_TRUE,
+            slots.as_mut_ptr(),
+            &mut count
+        );
+        if result.is_ok() && (1..=slots.len()).contains(&(count as usize)) {
+            return Ok(list(&slots, count));
+        }
+        // Some modules look for tokens only when they are asked for the number alone.
+        let mut count = 0;
+        call!(
+            self,
+            C_GetSlotList,
+            sys::CK_TRUE,
+            ptr::null_mut(),
+            &mut count
+        )?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        // A little room for a token that is plugged in meanwhile.
+        let mut slots = vec![0; (count as usize).saturating_add(8).min(MAX_SLOTS)];
+        let mut count = slots.len() as sys::CK_ULONG;
+        call!(
+            self,
+            C_GetSlotList,
+            sys::CK_TRUE,
+            slots.as_mut_ptr(),
+            &mut count
+        )?;
+        Ok(list(&slots, count))
+    }
+
+    /// The slot's manufacturer and description (`C_GetSlotInfo`).
+    pub(super) fn slot_info(&self, slot: sys::CK_SLOT_ID) -> Result<(String, String), Fault> {
+        let mut info = sys::CK_SLOT_INFO::default();
+        call!(self, C_GetSlotInfo, slot, &mut info)?;
+        Ok((text(&info.manufacturerID), text(&info.slotDescription)))
+    }
+
+    /// What the token in a slot is (`C_GetTokenInfo`).
+    pub(super) fn token_info(&self, slot: sys::CK_SLOT_ID) -> Result<TokenInfo, Fault> {
+        let mut info = sys::CK_TOKEN_INFO::default();
+        call!(self, C_GetTokenInfo, slot, &mut info)?;
+        Ok(TokenInfo {
+            slot,
+            label: text(&info.label),
+            manufacturer: text(&info.manufacturerID),
+            model: text(&info.model),
+            serial: text(&info.serialNumber),
+            flags: info.flags,
+        })
+    }
+
+    /// A read-only session.
+    pub(super) fn open_session(&self, slot: sys::CK_SLOT_ID) -> Result<Session, Fault> {
+        let mut session = 0;
+        call!(
+            self,
+            C_OpenSession,
+            slot,
+            sys::CKF_SERIAL_SESSION,
+            ptr::null_mut(),
+            None,
+            &mut session,
+        )?;
+        Ok(Session(session))
+    }
+
+    /// `C_CloseSession`; a session that is gone already is closed.
+    pub(super) fn close_session(&self, session: Session) {
+        let _ = call!(self, C_CloseSession, session.0);
+    }
+
+    /// Logs the user in; without a PIN the token asks for it by itself. A user who is logged in is success.
+    pub(super) fn login(&self, session: Session, pin: Option<&Pin>) -> Result<(), Fault> {
+        let pin = pin.map_or(&[][..], |pin| pin.expose().as_bytes());
+        // The standard asks for NULL where there is none, and an empty slice has a pointer that is not.
+        let pointer = if pin.is_empty() {
+            ptr::null_mut()
+        } else {
+            pin.as_ptr().cast_mut()
+        };
+        let length = pin.len() as sys::CK_ULONG;
+        match call!(self, C_Login, session.0, sys::CKU_USER, pointer, length) {
+            Err(fault) if fault.code == Ckr::CKR_USER_ALREADY_LOGGED_IN => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Up to `limit` RSA keys that match.
+    pub(super) fn find(
+        &self,
+        session: Session,
+        wanted: Wanted<'_>,
+        limit: usize,
+    ) -> Result<Vec<Object>, Fault> {
+        let (class, kind) = (wanted.class, sys::CKK_RSA);
+        let mut template = vec![
+            attribute(sys::CKA_CLASS, bytes_of(&class)),
+            attribute(sys::CKA_KEY_TYPE, bytes_of(&kind)),
+        ];
+        template.extend(wanted.id.map(|id| attribute(sys::CKA_ID, id)));
+        template.extend(
+            wanted
+                .label
+                .map(|label| attribute(sys::CKA_LABEL, label.as_bytes())),
+        );
+        let length = template.len() as sys::CK_ULONG;
+        call!(
+            self,
+            C_FindObjectsInit,
+            session.0,
+            template.as_mut_ptr(),
+            length
+        )?;
+        let mut objects = vec![0; limit];
+        let mut count = 0;
+        let found = call!(
+            self,
+            C_FindObjects,
+            session.0,
+            objects.as_mut_ptr(),
+            limit as sys::CK_ULONG,
+            &mut count,
+        );
+        let _ = call!(self, C_FindObjectsFinal, session.0);
+        found?;
+        objects.truncate(count as usize);
+        Ok(objects.into_iter().map(Object).collect())
+    }
+
+    /// Values of attributes in one call; `None` for one that the object has not, or does not show.
+    pub(super) fn attributes<const N: usize>(
+        &self,
+        session: Session,
+        object: Object,
+        types: [sys::CK_ATTRIBUTE_TYPE; N],
+    ) -> Result<[Option<Vec<u8>>; N], Fault> {
+        let mut values = vec![[0_u8; MAX_ATTRIBUTE]; N];
+        let mut template = [sys::CK_ATTRIBUTE::default(); N];
+        for ((entry, value), kind) in template.iter_mut().zip(&mut values).zip(types) {
+            entry.type_ = kind;
+            entry.pValue = value.as_mut_ptr().cast();
+            entry.ulValueLen = MAX_ATTRIBUTE as sys::CK_ULONG;
+        }
+        let result = call!(
+            self,
+            C_GetAttributeValue,
+            session.0,
+            object.0,
+            template.as_mut_ptr(),
+            N as sys::CK_ULONG,
+        );
+        match result {
+            Ok(()) => {}
+            // The others are filled all the same (section 5.7.5).
+            Err(fault)
+                if matches!(
+                    fault.code,
+                    Ckr::CKR_ATTRIBUTE_TYPE_INVALID
+                        | Ckr::CKR_ATTRIBUTE_SENSITIVE
+                        | Ckr::CKR_BUFFER_TOO_SMALL
+                ) => {}
+            Err(fault) => return Err(fault),
+        }
+        let mut found = [const { None }; N];
+        for ((entry, value), found) in template.iter().zip(&values).zip(&mut found) {
+            *found = value.get(..entry.ulValueLen as usize).map(<[u8]>::to_vec);
+        }
+        Ok(found)
+    }
+
+    /// Decrypts in one call, into memory that is wiped. `modulus_len` bounds the result.
+    pub(super) fn decrypt(
+        &self,
+        session: Session,
+        key: Object,
+        mechanism: Mechanism,
+        ciphertext: &[u8],
+        modulus_len: usize,
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let mut oaep;
+        let mut mechanism = match mechanism {
+            Mechanism::Oaep(hash) => {
+                oaep = oaep_parameters(hash);
+                sys::CK_MECHANISM {
+                    mechanism: sys::CKM_RSA_PKCS_OAEP,
+                    pParameter: ptr::from_mut(&mut oaep).cast(),
+                    ulParameterLen: size_of_val(&oaep) as sys::CK_ULONG,
+                }
+            }
+            Mechanism::RawRsa => sys::CK_MECHANISM {
+                mechanism: sys::CKM_RSA_X_509,
+                ..Default::default()
+            },
+        };
+        call!(self, C_DecryptInit, session.0, &mut mechanism, key.0)?;
+        let mut plain = Zeroizing::new(vec![0; modulus_len]);
+        let mut length = plain.len() as sys::CK_ULONG;
+        call!(
+            self,
+            C_Decrypt,
+            session.0,
+            ciphertext.as_ptr().cast_mut(),
+            ciphertext.len() as sys::CK_ULONG,
+            plain.as_mut_ptr(),
+            &mut length,
+        )?;
+        plain.truncate(length as usize);
+        Ok(plain)
+    }
+}
+
+/// No label is a NULL pointer: NSS refuses one that merely has no length.
+fn oaep_parameters(hash: OaepHash) -> sys::CK_RSA_PKCS_OAEP_PARAMS {
+    let (hash, mgf) = match hash {
+        OaepHash::Sha1 => (sys::CKM_SHA_1, sys::CKG_MGF1_SHA1),
+        OaepHash::Sha256 => (sys::CKM_SHA256, sys::CKG_MGF1_SHA256),
+    };
+    sys::CK_RSA_PKCS_OAEP_PARAMS {
+        hashAlg: hash,
+        mgf,
+        source: sys::CKZ_DATA_SPECIFIED,
+        pSourceData: ptr::null_mut(),
+        ulSourceDataLen: 0,
+    }
+}
+
+fn attribute(kind: sys::CK_ATTRIBUTE_TYPE, value: &[u8]) -> sys::CK_ATTRIBUTE {
+    sys::CK_ATTRIBUTE {
+        type_: kind,
+        pValue: value.as_ptr().cast_mut().cast::<c_void>(),
+        ulValueLen: value.len() as sys::CK_ULONG,
+    }
+}
+
+fn bytes_of(number: &sys::CK_ULONG) -> &[u8] {
+    #[allow(unsafe_code)]
+    // SAFETY: an integer has no padding, and the slice borrows it.
+    unsafe {
+        std::slice::from_raw_parts(ptr::from_ref(number).cast(), size_of_val(number))
+    }
+}
+
+fn list(slots: &[sys::CK_SLOT_ID], count: sys::CK_ULONG) -> Vec<sys::CK_SLOT_ID> {
+    slots.iter().take(count as usize).copied().collect()
+}
+
+/// A fixed field without the blanks that fill it, and without the NULs with which some modules do.
+fn text(field: &[u8]) -> String {
+    let end = field
+        .iter()
+        .rposition(|byte| !matches!(byte, b' ' | 0))
+        .map_or(0, |last| last + 1);
+    String::from_utf8_lossy(&field[..end]).into_owned()
+}
+
+/// The loader's own words, on one line and of bounded length.
+fn loader_text(error: &dyn std::error::Error) -> String {
+    error
+        .to_string()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(200)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_lose_blanks_and_nuls_at_their_end_only() {
+        assert_eq!(text(b"two words   "), "two words");
+        assert_eq!(text(b"sw\0\0 \0"), "sw");
+        assert_eq!(text(b"        "), "");
+    }
+
+    #[test]
+    fn oaep_has_no_label_and_the_same_hash_twice() {
+        let parameters = oaep_parameters(OaepHash::Sha256);
+        assert!(parameters.pSourceData.is_null());
+        assert_eq!(parameters.hashAlg, sys::CKM_SHA256);
+        assert_eq!(parameters.mgf, sys::CKG_MGF1_SHA256);
+    }
+}

@@ -1,0 +1,63 @@
+//! The public half of a key, read from its token: from the public key object, else from the private one.
+//!
+//! Runs in the module's process. Logs in only where the token shows nothing otherwise.
+
+use cryptoki_sys as sys;
+use serde::{Deserialize, Serialize};
+
+use super::device::{Device, Key, Patience};
+use super::failure::{Failure, Fault};
+use super::module::{Session, TokenInfo};
+use super::search;
+
+/// Modulus and public exponent, big-endian.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Components {
+    pub(super) modulus: Vec<u8>,
+    pub(super) exponent: Vec<u8>,
+}
+
+/// Reads the key that the URI means.
+pub(super) fn public_key(device: &mut Device<'_>, key: &Key<'_>) -> Result<Components, Failure> {
+    device.patiently(Patience::Some, |device| {
+        let token = device.token(&key.file.uri)?;
+        let session = device.session(&token)?;
+        if let Some(found) = shown(device, session, &token, key)? {
+            return Ok(found);
+        }
+        let session = device.login(&token, key)?;
+        if let Some(found) = shown(device, session, &token, key)? {
+            return Ok(found);
+        }
+        let object = search::only(device, session, &token, &key.file.uri, sys::CKO_PRIVATE_KEY)?;
+        components(device, session, object)
+            .map_err(|fault| fault.on(&token.label))?
+            .ok_or_else(|| search::none(&token, &key.file.uri))
+    })
+}
+
+/// The key as the session shows it; `None` when it shows no public key.
+fn shown(
+    device: &Device<'_>,
+    session: Session,
+    token: &TokenInfo,
+    key: &Key<'_>,
+) -> Result<Option<Components>, Failure> {
+    match search::only(device, session, token, &key.file.uri, sys::CKO_PUBLIC_KEY) {
+        Ok(object) => components(device, session, object).map_err(|fault| fault.on(&token.label)),
+        Err(Failure::NoKey { .. }) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn components(
+    device: &Device<'_>,
+    session: Session,
+    object: super::module::Object,
+) -> Result<Option<Components>, Fault> {
+    let kinds = [sys::CKA_MODULUS, sys::CKA_PUBLIC_EXPONENT];
+    let [modulus, exponent] = device.module.attributes(session, object, kinds)?;
+    Ok(modulus.zip(exponent).and_then(|(modulus, exponent)| {
+        (!modulus.is_empty() && !exponent.is_empty()).then_some(Components { modulus, exponent })
+    }))
+}
