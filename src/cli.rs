@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::decode;
+use crate::commands::{config, decode};
 
 /// Name under which containerd's built-in configuration starts its decoder.
 const REFERENCE_NAME: &str = "ctd-decoder";
@@ -28,6 +28,8 @@ pub struct Cli {
 pub enum Command {
     /// Decrypt one layer from stdin to stdout, as containerd's stream processor
     Decode(decode::Args),
+    /// Print configuration for containerd, and a policy for PKCS#11 modules
+    Config(config::Args),
 }
 
 /// How patient and how careful we are with a token.
@@ -90,7 +92,9 @@ mod tests {
     #[test]
     fn under_the_reference_name_all_arguments_belong_to_decode() {
         let cli = parse(&["/usr/bin/ctd-decoder", "--decryption-keys-path", "/keys"]).unwrap();
-        let Command::Decode(args) = cli.command;
+        let Command::Decode(args) = cli.command else {
+            panic!("not decode");
+        };
         assert_eq!(args.keys.decryption_keys_path, [Path::new("/keys")]);
     }
 

@@ -1,5 +1,6 @@
 //! One file a subcommand; the only place where rooms are put together.
 
+pub mod config;
 pub mod decode;
 
 use crate::cli::Command;
@@ -12,5 +13,6 @@ use crate::error::Result;
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Decode(args) => decode::run(args),
+        Command::Config(args) => config::run(args),
     }
 }

@@ -1,0 +1,141 @@
+//! `ocihsm config`: prints what belongs in containerd's configuration and in the module policy.
+//!
+//! `config/` of the repository holds what it prints by default.
+
+use std::io::Write as _;
+
+use clap::Subcommand;
+
+use crate::error::{Error, Result};
+use crate::node::stanza::{ConfigVersion, Stanza};
+use crate::node::{KEYS, POLICY, PROGRAM, modules};
+
+/// Arguments of `config`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// What to print.
+    #[command(subcommand)]
+    pub what: What,
+}
+
+/// What can be printed.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Print the stream processors for containerd's configuration, a file of its own
+    Containerd(ContainerdArgs),
+    /// Print a module policy (ocicrypt.conf) that allows the PKCS#11 modules found on this machine
+    Policy,
+}
+
+/// Arguments of `config containerd`.
+#[derive(clap::Args, Debug)]
+pub struct ContainerdArgs {
+    /// Version of the file: 2 works with every containerd, 3 from containerd 2.0 on
+    #[arg(long, value_name = "2|3", default_value = "2", value_parser = version)]
+    pub config_version: ConfigVersion,
+    /// Directory of PKCS#11 key files
+    #[arg(long, value_name = "DIR", default_value = KEYS, value_parser = absolute)]
+    pub keys: String,
+    /// Where this program is installed
+    #[arg(long, value_name = "BIN", default_value = PROGRAM)]
+    pub path: String,
+    /// Module policy: a file, or `internal` for the distributions' module directories
+    #[arg(long, value_name = "FILE", default_value = POLICY, value_parser = policy)]
+    pub policy: String,
+    /// Log each layer: journald, syslog, or a file
+    #[arg(long, value_name = "journald|syslog|FILE")]
+    pub log: Option<String>,
+}
+
+/// Prints it.
+///
+/// # Errors
+/// [`Error::Stream`] when standard output cannot be written.
+pub fn run(args: &Args) -> Result<()> {
+    let text = match &args.what {
+        What::Containerd(args) => args.stanza().to_toml(),
+        What::Policy => modules::policy(&modules::installed()),
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|source| Error::Stream {
+            action: "write to standard output",
+            source,
+        })
+}
+
+impl ContainerdArgs {
+    fn stanza(&self) -> Stanza {
+        Stanza {
+            version: self.config_version,
+            program: self.path.clone(),
+            keys: self.keys.clone(),
+            policy: self.policy.clone(),
+            log: self.log.clone(),
+        }
+    }
+}
+
+fn version(text: &str) -> Result<ConfigVersion, String> {
+    match text {
+        "2" => Ok(ConfigVersion::Two),
+        "3" => Ok(ConfigVersion::Three),
+        _ => Err("expected 2 or 3".to_owned()),
+    }
+}
+
+/// containerd's current directory is no place to start from.
+fn absolute(text: &str) -> Result<String, String> {
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err("expected an absolute path".to_owned())
+    }
+}
+
+fn policy(text: &str) -> Result<String, String> {
+    match text {
+        "internal" => Ok(text.to_owned()),
+        _ => absolute(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn printed(arguments: &[&str]) -> String {
+        let line = Line::try_parse_from([&["config", "containerd"], arguments].concat()).unwrap();
+        match line.args.what {
+            What::Containerd(args) => args.stanza().to_toml(),
+            What::Policy => unreachable!("the arguments ask for containerd's configuration"),
+        }
+    }
+
+    #[test]
+    fn files_of_the_repository_are_what_is_printed() {
+        assert_eq!(
+            printed(&[]),
+            include_str!("../../config/containerd-v2.toml")
+        );
+        assert_eq!(
+            printed(&["--config-version", "3"]),
+            include_str!("../../config/containerd-v3.toml")
+        );
+    }
+
+    #[test]
+    fn relative_directories_are_refused() {
+        for argument in ["--keys", "--policy"] {
+            assert!(Line::try_parse_from(["config", "containerd", argument, "keys"]).is_err());
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! PKCS#11 modules that are installed on this machine, and a policy that allows them.
+//!
+//! Finds files and looks at their names and symbols. No module is loaded.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use memchr::memmem;
+
+use crate::keys::policy::Policy;
+
+/// Most bytes of a file that are searched; vendors' modules reach some ten megabytes.
+const MAX_MODULE: u64 = 128 << 20;
+
+/// Modules that vendors install outside the usual directories.
+const ELSEWHERE: [&str; 7] = [
+    "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so",
+    "/opt/nfast/toolkits/pkcs11/libcknfast.so",
+    "/opt/utimaco/lib/libcs_pkcs11_R3.so",
+    "/usr/lib/libckteec.so",
+    "/usr/lib64/libckteec.so",
+    "/usr/safenet/lunaclient/lib/libCryptoki2_64.so",
+    "/usr/local/primus/lib/libprimusP11.so",
+];
+
+/// Modules among the hundreds of other libraries of a system's library directory.
+const AMONG_LIBRARIES: [&str; 6] = [
+    "libckteec.so",
+    "libsoftokn3.so",
+    "libtpm2_pkcs11.so",
+    "libtpm2_pkcs11.so.1",
+    "libykcs11.so",
+    "opensc-pkcs11.so",
+];
+
+/// Beginnings of names of modules that a policy should not allow, and why.
+const UNWANTED: [(&str, &str); 4] = [
+    ("pkcs11-spy", "writes PINs and keys to a file"),
+    ("p11-kit-proxy", "loads whatever p11-kit is told to"),
+    ("p11-kit-trust", "holds certificates only"),
+    ("libnssckbi", "holds certificates only"),
+];
+
+/// A module's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why a policy should leave it out.
+    pub unwanted: Option<&'static str>,
+}
+
+/// What is installed in the usual places, in the order in which the built-in policy searches them.
+#[must_use]
+pub fn installed() -> Vec<Installed> {
+    let mut found = Vec::new();
+    for directory in Policy::built_in().module_directories {
+        let modules = directory.ends_with("pkcs11") || directory.ends_with("softhsm");
+        let mut paths: Vec<PathBuf> = if modules {
+            list(&directory)
+        } else {
+            AMONG_LIBRARIES.map(|name| directory.join(name)).into()
+        };
+        // Distributions link from their module directories to their library directories.
+        paths.retain(|path| is_module(path) && (modules || !leads_to(&found, path)));
+        found.extend(paths);
+    }
+    found.extend(
+        ELSEWHERE
+            .iter()
+            .map(PathBuf::from)
+            .filter(|path| is_module(path)),
+    );
+    found.into_iter().map(Installed::new).collect()
+}
+
+/// An `ocicrypt.conf` that allows these modules and nothing else.
+#[must_use]
+pub fn policy(modules: &[Installed]) -> String {
+    let mut text = String::from(
+        "# Which PKCS#11 modules may be loaded on this node, and where they are looked for.\n\
+         # Printed by `ocihsm config policy`; save it as /etc/ocicrypt.conf, owned by root and writable by root alone:\n\
+         # what it allows runs with the rights of containerd.\n\
+         pkcs11:\n\
+         \x20 # Searched in this order for the module-name of a key file's URI.\n\
+         \x20 module-directories:",
+    );
+    let wanted = || modules.iter().filter(|module| module.unwanted.is_none());
+    let mut directories: Vec<&Path> = Vec::new();
+    for directory in wanted().filter_map(|module| module.path.parent()) {
+        if !directories.contains(&directory) {
+            directories.push(directory);
+        }
+    }
+    entries(
+        &mut text,
+        directories.iter().map(|path| scalar(path, "/")).collect(),
+    );
+    text.push_str(
+        "\n\
+         \x20 # A path that ends in `/` allows every file directly in that directory, any other that file alone.\n\
+         \x20 allowed-module-paths:",
+    );
+    entries(
+        &mut text,
+        wanted().map(|module| scalar(&module.path, "")).collect(),
+    );
+    text.push('\n');
+    let unwanted: Vec<_> = modules
+        .iter()
+        .filter_map(|module| Some((&module.path, module.unwanted?)))
+        .collect();
+    if !unwanted.is_empty() {
+        text.push_str("  # Installed, and left out:\n");
+        for (path, why) in unwanted {
+            let _ = writeln!(text, "  #   {} {why}", scalar(path, ""));
+        }
+    }
+    text
+}
+
+impl Installed {
+    fn new(path: PathBuf) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let unwanted = UNWANTED
+            .iter()
+            .find(|(beginning, _)| name.starts_with(beginning))
+            .map(|(_, why)| *why);
+        Self { path, unwanted }
+    }
+}
+
+fn entries(text: &mut String, entries: Vec<String>) {
+    if entries.is_empty() {
+        text.push_str(" [] # no module was found on this machine");
+    }
+    for entry in entries {
+        let _ = write!(text, "\n    - {entry}");
+    }
+}
+
+/// A path as YAML: plain where that is safe, else in double quotes, whose escapes JSON shares.
+fn scalar(path: &Path, end: &str) -> String {
+    let path = format!("{}{end}", path.display());
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if path.chars().all(plain) {
+        path
+    } else {
+        serde_json::Value::from(path).to_string()
+    }
+}
+
+fn list(directory: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn leads_to(links: &[PathBuf], file: &Path) -> bool {
+    let real = file.canonicalize().ok();
+    links.iter().any(|link| link.canonicalize().ok() == real)
+}
+
+/// Whether a file is a shared object that names the one function by which every module is entered.
+fn is_module(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if !(name.ends_with(".so") || name.contains(".so.")) || !path.is_file() {
+        return false;
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_MODULE).read_to_end(&mut bytes));
+    read.is_ok()
+        && bytes.starts_with(b"\x7fELF")
+        // Without what precedes it: a linker stores the end of a longer name once, such as NSS's.
+        && memmem::find(&bytes, b"C_GetFunctionList\0").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::policy::Allowed;
+
+    fn module(path: &str) -> Installed {
+        Installed::new(path.into())
+    }
+
+    fn read_back(text: &str) -> Policy {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ocicrypt.conf");
+        fs::write(&path, text).unwrap();
+        Policy::read(&path).unwrap()
+    }
+
+    #[test]
+    fn policy_reads_back_and_leaves_out_what_is_unwanted() {
+        let text = policy(&[
+            module("/nowhere/a dir: #/x.so"),
+            module("/nowhere/p/y.so"),
+            module("/nowhere/p/pkcs11-spy.so"),
+            module("/nowhere/p/z.so"),
+        ]);
+        let policy = read_back(&text);
+        assert_eq!(
+            policy.module_directories,
+            ["/nowhere/a dir: #", "/nowhere/p"].map(PathBuf::from)
+        );
+        assert_eq!(
+            policy.allowed,
+            [
+                "/nowhere/a dir: #/x.so",
+                "/nowhere/p/y.so",
+                "/nowhere/p/z.so"
+            ]
+            .map(|path| Allowed::File(path.into()))
+        );
+        assert!(text.contains("#   /nowhere/p/pkcs11-spy.so writes PINs"));
+    }
+
+    #[test]
+    fn policy_of_a_machine_without_modules_allows_nothing() {
+        let policy = read_back(&policy(&[]));
+        assert!(policy.module_directories.is_empty() && policy.allowed.is_empty());
+    }
+
+    #[test]
+    fn only_shared_objects_with_the_function_are_modules() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content, expected) in [
+            ("a.so", &b"\x7fELF..\0C_GetFunctionList\0"[..], true),
+            ("a.so.1", b"\x7fELF..\0C_GetFunctionList\0", true),
+            ("b.so", b"\x7fELF..\0C_GetFunctionList2\0", false),
+            ("c.so", b"text \0C_GetFunctionList\0", false),
+            ("d.txt", b"\x7fELF..\0C_GetFunctionList\0", false),
+        ] {
+            let path = dir.path().join(name);
+            fs::write(&path, content).unwrap();
+            assert_eq!(is_module(&path), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_sample_policy_is_what_is_printed() {
+        let modules = [
+            module("/usr/lib/softhsm/libsofthsm2.so"),
+            module("/usr/lib/x86_64-linux-gnu/pkcs11/opensc-pkcs11.so"),
+            module("/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so"),
+            module("/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so"),
+        ];
+        assert_eq!(policy(&modules), include_str!("../../config/ocicrypt.conf"));
+    }
+}
