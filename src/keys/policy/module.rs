@@ -313,6 +313,9 @@ mod tests {
         let link = node.path("modules/liba.so");
         symlink("../elsewhere/liba.so.1", &link).unwrap();
         assert_eq!(node.by_name("a").unwrap(), link);
+        // As `/lib/softhsm` is `/usr/lib/softhsm` on a merged system.
+        symlink("modules", node.path("alias")).unwrap();
+        assert_eq!(node.by_path("alias/liba.so").unwrap(), link);
     }
 
     #[test]
