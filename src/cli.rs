@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{config, decode};
+use crate::log::LogTarget;
 
 /// Name under which containerd's built-in configuration starts its decoder.
 const REFERENCE_NAME: &str = "ctd-decoder";
@@ -42,6 +43,19 @@ pub struct HsmArgs {
     /// Log in even when the token says that one more wrong PIN locks it
     #[arg(long)]
     pub allow_final_try: bool,
+}
+
+/// Where records of layers go.
+#[derive(Args, Clone, Debug)]
+pub struct LogArgs {
+    /// Write one record a layer to journald, to syslog, or to a file (one line of JSON each)
+    #[arg(
+        long,
+        value_name = "journald|syslog|FILE",
+        env = "OCIHSM_LOG",
+        default_value = "off"
+    )]
+    pub log: LogTarget,
 }
 
 impl Cli {

@@ -24,6 +24,7 @@ pub mod error;
 pub mod hsm;
 pub mod image;
 pub mod keys;
+pub mod log;
 pub mod node;
 pub mod options;
 pub mod payload;
