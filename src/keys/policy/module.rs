@@ -17,6 +17,7 @@ impl Policy {
     /// `module-path` is a file, or a directory to search instead of the policy's. The first file whose name holds
     /// `module-name`, ignoring case, followed by a `.` or the end is the module: `softhsm2` finds
     /// `libsofthsm2.so`, and `softhsm` does not. If the policy does not allow that one, the search is over.
+    /// (Of several in one directory the closest is taken, where the reference takes the first by name.)
     ///
     /// # Errors
     /// [`Error::ModuleNotNamed`], [`Error::ModuleNotFound`], [`Error::ModuleNotAllowed`]; [`Error::File`] for a
@@ -96,26 +97,34 @@ fn is_directory(path: &Path) -> Result<bool> {
         })
 }
 
-/// The first file by name that fits. A directory that is not there, or cannot be listed, has none.
+/// The file that fits best. A directory that is not there, or cannot be listed, has none.
 fn find_in(directory: &Path, module_name: &str) -> Option<PathBuf> {
-    let mut fitting: Vec<PathBuf> = fs::read_dir(directory)
+    fs::read_dir(directory)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.file_name()))
-        .filter(|file_name| fits(&file_name.to_string_lossy(), module_name))
-        .map(|file_name| directory.join(file_name))
-        .filter(|path| path.is_file())
-        .collect();
-    fitting.sort();
-    fitting.into_iter().next()
+        .filter_map(|name| Some((fit(&name.to_string_lossy(), module_name)?, name)))
+        .map(|(fit, name)| (fit, directory.join(name)))
+        .filter(|(_, path)| path.is_file())
+        .min()
+        .map(|(_, path)| path)
 }
 
-fn fits(file_name: &str, module_name: &str) -> bool {
+/// How well a file's name fits, the least being the best; `None` when it does not.
+///
+/// Shared libraries come first, since `libsoftokn3.chk` stands before `libsoftokn3.so`; then names with the least
+/// before the one that was asked for, since `onepin-opensc-pkcs11.so` stands before `opensc-pkcs11.so`.
+fn fit(file_name: &str, module_name: &str) -> Option<(bool, usize)> {
     let file_name = file_name.to_lowercase();
-    let module_name = module_name.to_lowercase();
     file_name
-        .match_indices(&module_name)
-        .map(|(start, found)| &file_name[start + found.len()..])
-        .any(|rest| rest.is_empty() || rest.starts_with('.'))
+        .match_indices(&module_name.to_lowercase())
+        .map(|(start, found)| (&file_name[..start], &file_name[start + found.len()..]))
+        .filter(|(_, rest)| rest.is_empty() || rest.starts_with('.'))
+        .map(|(before, rest)| {
+            let is_library = rest.is_empty() || rest == ".so" || rest.starts_with(".so.");
+            let before = before.strip_prefix("lib").unwrap_or(before);
+            (!is_library, before.len())
+        })
+        .min()
 }
 
 #[cfg(test)]
@@ -192,7 +201,7 @@ mod tests {
             ("libsofthsm2.so", "libsofthsm2.s", false),
         ] {
             assert_eq!(
-                fits(file_name, module_name),
+                fit(file_name, module_name).is_some(),
                 expected,
                 "{file_name} {module_name}"
             );
@@ -210,6 +219,25 @@ mod tests {
         node.file("modules/liba.so.2");
         node.policy.module_directories.push(node.path("elsewhere"));
         assert_eq!(node.by_name("a").unwrap(), first);
+    }
+
+    #[test]
+    fn the_closest_name_in_a_directory_wins() {
+        let node = Node::new();
+        for (name, closer, farther) in [
+            ("softokn3", "libsoftokn3.so", "libsoftokn3.chk"),
+            (
+                "opensc-pkcs11",
+                "opensc-pkcs11.so",
+                "onepin-opensc-pkcs11.so",
+            ),
+            ("z", "libz.so", "a-z.so"),
+            ("both", "x-both.so.1", "both.la"),
+        ] {
+            node.file(&format!("modules/{farther}"));
+            let closer = node.file(&format!("modules/{closer}"));
+            assert_eq!(node.by_name(name).unwrap(), closer);
+        }
     }
 
     #[test]
