@@ -12,6 +12,7 @@ pub mod registry;
 pub mod root;
 pub mod skip;
 pub mod token;
+pub mod vectors;
 
 use std::env;
 use std::path::{Path, PathBuf};

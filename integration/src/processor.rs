@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::layout::Layout;
 use crate::program::Output;
+use crate::token::Token;
 
 const TYPE_URL: &str = "io.containerd.ocicrypt.v1.Payload";
 
@@ -54,13 +55,14 @@ pub struct Outcome {
 impl Processor {
     /// `ocihsm decode` with these keys, the built-in policy, and a layer of a layout; no payload, no store.
     #[must_use]
-    pub fn decode(layout: &Layout, layer: &Value, keys: &Path) -> Self {
+    pub fn decode(token: &Token, layout: &Layout, layer: &Value, keys: &Path) -> Self {
         let digest = layer["digest"].as_str().expect("a descriptor has a digest");
         Self::new(crate::ocihsm())
             .arg("decode")
             .arg("--decryption-keys-path")
             .arg(keys)
             .env("OCICRYPT_CONFIG", "internal")
+            .env("OCIHSM_RUNTIME_DIR", token.runtime())
             .env(
                 "STREAM_PROCESSOR_MEDIATYPE",
                 layer["mediaType"].as_str().expect("a layer has a type"),
@@ -99,6 +101,13 @@ impl Processor {
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment
             .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Takes back a variable that was set.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(set, _)| set != name);
         self
     }
 

@@ -35,12 +35,6 @@ impl Program {
         }
     }
 
-    /// `ocihsm` with a policy that allows the built-in module directories.
-    #[must_use]
-    pub fn ocihsm() -> Self {
-        Self::new(crate::ocihsm()).env("OCICRYPT_CONFIG", "internal")
-    }
-
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {

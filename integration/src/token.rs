@@ -4,6 +4,7 @@
 //! for any output can then be searched for them.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -64,10 +65,13 @@ impl Token {
             tokens.display()
         );
         fs::write(directory.path().join("softhsm2.conf"), text).expect("the directory is ours");
-        Self {
+        let token = Self {
             directory,
             label: label.to_owned(),
-        }
+        };
+        let private = fs::DirBuilder::new().mode(0o700).create(token.runtime());
+        private.expect("the directory is ours");
+        token
     }
 
     /// The directory of the token, where a test may keep its key files too.
@@ -80,6 +84,21 @@ impl Token {
     #[must_use]
     pub fn configuration(&self) -> PathBuf {
         self.path().join("softhsm2.conf")
+    }
+
+    /// `ocihsm` with the built-in policy, as a user of this token alone.
+    #[must_use]
+    pub fn ocihsm(&self) -> Program {
+        Program::new(crate::ocihsm())
+            .env("OCICRYPT_CONFIG", "internal")
+            .env("OCIHSM_RUNTIME_DIR", self.runtime())
+    }
+
+    /// What `OCIHSM_RUNTIME_DIR` names: rejected PINs are remembered for this token alone, though its serial may be
+    /// that of others.
+    #[must_use]
+    pub fn runtime(&self) -> PathBuf {
+        self.path().join("run")
     }
 
     /// Makes an RSA pair in the token and returns its public key file, PEM.

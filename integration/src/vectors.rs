@@ -1,0 +1,75 @@
+//! The layers among the test vectors that a PKCS#11 key opens, with what they must become.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::layout::Layout;
+use crate::vector;
+
+/// The keys of the vectors' token.
+pub const KEYS: [&str; 3] = ["rsa3072", "rsa2048", "other3072"];
+
+const RECIPIENTS: &str = "org.opencontainers.image.enc.keys.pkcs11";
+
+/// A layer of a vector image.
+#[derive(Clone, Debug)]
+pub struct Vector {
+    /// Name of the image.
+    pub image: String,
+    /// The image.
+    pub layout: Layout,
+    /// The layer's descriptor.
+    pub layer: Value,
+    /// Digest of the plain blob.
+    pub plain: String,
+}
+
+impl Vector {
+    /// Every layer of every image that has PKCS#11 recipients, of every platform.
+    ///
+    /// # Panics
+    /// If the vectors are not what their README says.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let text = fs::read(vector("expected.json")).expect("the vectors are in the repository");
+        let expected: Value = serde_json::from_slice(&text).expect("expected.json is JSON");
+        let mut vectors = Vec::new();
+        for (image, facts) in expected
+            .as_object()
+            .expect("expected.json has an image a key")
+        {
+            let layout = Layout::open(vector("images").join(image));
+            for (architecture, plain) in facts["platforms"].as_object().into_iter().flatten() {
+                let manifest = layout.manifest(architecture);
+                let layers = manifest["layers"].as_array().into_iter().flatten();
+                for (layer, plain) in layers.zip(plain.as_array().into_iter().flatten()) {
+                    if layer["annotations"].get(RECIPIENTS).is_some() {
+                        let plain = plain["plaintext_sha256"]
+                            .as_str()
+                            .expect("each layer has a hash");
+                        vectors.push(Self {
+                            image: image.clone(),
+                            layout: layout.clone(),
+                            layer: layer.clone(),
+                            plain: format!("sha256:{plain}"),
+                        });
+                    }
+                }
+            }
+        }
+        vectors
+    }
+
+    /// The first layer of an image.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    #[must_use]
+    pub fn first(image: &str) -> Self {
+        Self::all()
+            .into_iter()
+            .find(|vector| vector.image == image)
+            .expect("there is such an image")
+    }
+}

@@ -1,0 +1,260 @@
+//! Keys, PINs, modules and policies that do not serve: what `ocihsm decode` says, and what it leaves untried.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use integration::layout::Layout;
+use integration::processor::{Outcome, Processor};
+use integration::skip;
+use integration::token::{PIN, Token, WRONG_PIN};
+use integration::vectors::Vector;
+use serde_json::Value;
+
+const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so";
+
+fn stage() -> (Token, Vector) {
+    (Token::vectors(), Vector::first("sha256-pubkey"))
+}
+
+fn decode(token: &Token, vector: &Vector, keys: &Path) -> Processor {
+    Processor::decode(token, &vector.layout, &vector.layer, keys)
+        .payload(&vector.layer, &Value::Null)
+}
+
+/// It failed before the first byte, with one line that holds all of this.
+fn assert_refused(outcome: &Outcome, parts: &[&str]) {
+    let output = &outcome.output;
+    assert!(!output.status.success(), "{output:?}");
+    assert_eq!(output.stdout.len(), 0, "{output:?}");
+    assert!(output.stderr.starts_with("ocihsm: error: "), "{output:?}");
+    assert!(
+        output.stderr.lines().count() <= 2,
+        "an error and at most one hint: {output:?}"
+    );
+    assert!(
+        output.stderr.len() <= 1024,
+        "an event holds 1024 bytes: {output:?}"
+    );
+    for part in parts {
+        assert!(
+            output.stderr.contains(part),
+            "{part:?} is not in {output:?}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_does_not_fit_is_named() {
+    let (token, vector) = stage();
+    let outcome = decode(&token, &vector, &token.keys(&["other3072"])).run();
+    assert_refused(
+        &outcome,
+        &[
+            "other3072",
+            vector.layer["digest"].as_str().unwrap().get(..19).unwrap(),
+        ],
+    );
+}
+
+#[test]
+fn a_wrong_pin_costs_one_try_whatever_there_is_to_open() {
+    let token = Token::vectors();
+    let vector = Vector::first("multi-recipient");
+    let log = token.path().join("spy.log");
+    let keys = token.keys_with(
+        &["rsa3072", "rsa2048", "other3072"]
+            .map(|key| format!("{}?pin-value={WRONG_PIN}&module-path={SPY}", token.uri(key))),
+    );
+    for entry in fs::read_dir(&keys).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let spy = format!(
+            "    PKCS11SPY: {}\n    PKCS11SPY_OUTPUT: {}\n",
+            integration::token::SOFTHSM,
+            log.display()
+        );
+        fs::write(&path, text + &spy).unwrap();
+    }
+    let outcome = decode(&token, &vector, &keys).run();
+    assert_refused(&outcome, &["PIN", "CKR_PIN_INCORRECT", "ocicrypt-vectors"]);
+    let calls = fs::read_to_string(&log).unwrap();
+    assert_eq!(
+        calls
+            .lines()
+            .filter(|line| line.contains("C_Login"))
+            .count(),
+        1,
+        "calls of the module"
+    );
+}
+
+#[test]
+fn an_unknown_token_is_named() {
+    let (token, vector) = stage();
+    let keys = token.keys_with(&[format!(
+        "pkcs11:token=elsewhere;object=rsa3072?pin-value={PIN}&module-name=softhsm2"
+    )]);
+    assert_refused(&decode(&token, &vector, &keys).run(), &["elsewhere"]);
+}
+
+#[test]
+fn an_unknown_key_is_named() {
+    let (token, vector) = stage();
+    let keys = token.keys_with(&[format!(
+        "{}?pin-value={PIN}&module-name=softhsm2",
+        token.uri("lost")
+    )]);
+    assert_refused(
+        &decode(&token, &vector, &keys).run(),
+        &["lost", "ocicrypt-vectors"],
+    );
+}
+
+#[test]
+fn a_missing_module_is_named() {
+    let (token, vector) = stage();
+    let uri = token.uri("rsa3072");
+    for (module, name) in [
+        ("module-name=nosuchmodule", "nosuchmodule"),
+        (
+            "module-path=/usr/lib/softhsm/nosuchmodule.so",
+            "/usr/lib/softhsm/nosuchmodule.so",
+        ),
+    ] {
+        let keys = token.keys_with(&[format!("{uri}?pin-value={PIN}&{module}")]);
+        assert_refused(&decode(&token, &vector, &keys).run(), &[name]);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_module_is_named() {
+    let (token, vector) = stage();
+    let module = token.path().join("module.so");
+    fs::write(&module, "not a library").unwrap();
+    let policy = policy(
+        &token,
+        &format!("pkcs11:\n  allowed-module-paths: [{}]\n", module.display()),
+    );
+    let uri = format!(
+        "{}?pin-value={PIN}&module-path={}",
+        token.uri("rsa3072"),
+        module.display()
+    );
+    let outcome = decode(&token, &vector, &token.keys_with(&[uri]))
+        .env("OCICRYPT_CONFIG", policy)
+        .run();
+    assert_refused(&outcome, &[module.to_str().unwrap()]);
+}
+
+#[test]
+fn a_module_that_the_policy_does_not_allow_is_not_loaded() {
+    let (token, vector) = stage();
+    let text = "pkcs11:\n  module-directories: [/usr/lib/softhsm/]\n  allowed-module-paths: [/usr/lib/other/]\n";
+    let outcome = decode(&token, &vector, &token.keys(&["rsa3072"]))
+        .env("OCICRYPT_CONFIG", policy(&token, text))
+        .run();
+    assert_refused(&outcome, &["libsofthsm2.so", "allowed"]);
+}
+
+#[test]
+fn a_policy_without_its_section_says_where_the_lists_belong() {
+    let (token, vector) = stage();
+    let text =
+        "module-directories: [/usr/lib/softhsm/]\nallowed-module-paths: [/usr/lib/softhsm/]\n";
+    let policy = policy(&token, text);
+    let outcome = decode(&token, &vector, &token.keys(&["rsa3072"]))
+        .env("OCICRYPT_CONFIG", &policy)
+        .run();
+    assert_refused(&outcome, &[policy.to_str().unwrap(), "pkcs11"]);
+}
+
+#[test]
+fn a_policy_that_is_not_there_is_named() {
+    let (token, vector) = stage();
+    let policy = token.path().join("nowhere.conf");
+    let outcome = decode(&token, &vector, &token.keys(&["rsa3072"]))
+        .env("OCICRYPT_CONFIG", &policy)
+        .run();
+    assert_refused(&outcome, &[policy.to_str().unwrap()]);
+}
+
+#[test]
+fn keys_that_cannot_be_listed_are_an_error() {
+    let (token, vector) = stage();
+    assert_refused(
+        &decode(&token, &vector, &token.path().join("nowhere")).run(),
+        &["nowhere"],
+    );
+}
+
+#[test]
+fn keys_that_we_may_not_read_are_an_error() {
+    if !skip::root() {
+        return;
+    }
+    let (token, vector) = stage();
+    // Another user must reach the binary, wherever the repository is.
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = place.path().join("ocihsm");
+    fs::copy(integration::ocihsm(), &binary).unwrap();
+    let keys = place.path().join("keys");
+    fs::create_dir(&keys).unwrap();
+    fs::copy(token.key_file("rsa3072"), keys.join("key.yaml")).unwrap();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
+    let outcome = Processor::new(&binary)
+        .through(&[
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ])
+        .arg("decode")
+        .arg("--decryption-keys-path")
+        .arg(&keys)
+        .env("OCICRYPT_CONFIG", "internal")
+        .blob(vector.layout.blob(vector.layer["digest"].as_str().unwrap()))
+        .payload(&vector.layer, &Value::Null)
+        .run();
+    assert_refused(&outcome, &[keys.to_str().unwrap(), "ermission denied"]);
+}
+
+#[test]
+fn files_that_are_no_keys_are_named_when_nothing_opened_the_layer() {
+    let (token, vector) = stage();
+    let keys = token.keys(&[]);
+    fs::write(keys.join("notes.txt"), "no key at all").unwrap();
+    assert_refused(&decode(&token, &vector, &keys).run(), &["notes.txt"]);
+}
+
+#[test]
+fn a_key_file_over_its_bound_is_refused_with_it() {
+    let (token, vector) = stage();
+    let keys = token.keys(&[]);
+    let padding = "# padding\n".repeat(7000);
+    fs::write(
+        keys.join("key.yaml"),
+        fs::read_to_string(token.key_file("rsa3072")).unwrap() + &padding,
+    )
+    .unwrap();
+    assert_refused(
+        &decode(&token, &vector, &keys).run(),
+        &["key.yaml", "65536"],
+    );
+}
+
+#[test]
+fn schemes_that_we_cannot_open_are_named() {
+    let token = Token::vectors();
+    let layout = Layout::open(integration::vector("images/jwe-rsa"));
+    let layer = &layout.layers()[0];
+    let processor = Processor::decode(&token, &layout, layer, &token.keys(&["rsa3072"]));
+    assert_refused(&processor.payload(layer, &Value::Null).run(), &["jwe"]);
+}
+
+fn policy(token: &Token, text: &str) -> PathBuf {
+    let path = token.path().join("ocicrypt.conf");
+    fs::write(&path, text).unwrap();
+    path
+}
