@@ -61,7 +61,7 @@ impl KeyFile {
         let name = name.into();
         let text = match std::str::from_utf8(bytes) {
             Ok(text) if bytes.len() <= MAX_KEY_FILE => text,
-            Ok(_) => return Err(another_kind(&name, "it is too large for one")),
+            Ok(_) => return Err(another_kind(&name, "it is over the limit of 65536 bytes")),
             Err(_) => return Err(another_kind(&name, "it is not text")),
         };
         if text.trim_start().starts_with("-----BEGIN") {

@@ -1,6 +1,6 @@
 //! Keys as files and packets describe them: RFC 7512 URIs, key files, the module policy, wrapped keys, OAEP.
 //!
-//! Pure data and arithmetic. No module is loaded here; that is `hsm`, which stands on this room.
+//! Data, the files that hold it, and arithmetic. No module is loaded here; that is `hsm`, which stands on this room.
 
 mod bounded;
 pub mod key_dir;
