@@ -1,7 +1,8 @@
 //! Layers made here: a tar archive, plain or compressed, with the digests an image needs.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
@@ -43,6 +44,43 @@ impl Compression {
             Self::None => "application/vnd.oci.image.layer.v1.tar",
             Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
             Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+
+    /// What a plain layer of this media type is compressed with.
+    ///
+    /// # Panics
+    /// If it is no such type.
+    #[must_use]
+    pub fn of(media_type: &str) -> Self {
+        let found = Self::ALL
+            .into_iter()
+            .find(|compression| compression.media_type() == media_type);
+        found.unwrap_or_else(|| panic!("{media_type} is no type of a layer"))
+    }
+
+    /// The archive that was compressed.
+    ///
+    /// # Panics
+    /// If the bytes are not what they should be, or `zstd` is not installed.
+    #[must_use]
+    pub fn decompress(self, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Self::None => bytes.to_vec(),
+            Self::Gzip => {
+                let mut archive = Vec::new();
+                MultiGzDecoder::new(bytes)
+                    .read_to_end(&mut archive)
+                    .expect("a layer is gzip");
+                archive
+            }
+            Self::Zstd => {
+                Program::new("zstd")
+                    .args(["-q", "-d", "-c", "-"])
+                    .stdin(bytes)
+                    .ok()
+                    .stdout
+            }
         }
     }
 

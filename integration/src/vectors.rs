@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::layer::{Compression, digest};
 use crate::layout::Layout;
 use crate::vector;
 
@@ -21,8 +22,10 @@ pub struct Vector {
     pub layout: Layout,
     /// The layer's descriptor.
     pub layer: Value,
-    /// Digest of the plain blob.
-    pub plain: String,
+    /// Digest of the plain blob, where it was written down.
+    pub plain: Option<String>,
+    /// Digest of the archive in it.
+    pub diff_id: String,
 }
 
 impl Vector {
@@ -45,14 +48,17 @@ impl Vector {
                 let layers = manifest["layers"].as_array().into_iter().flatten();
                 for (layer, plain) in layers.zip(plain.as_array().into_iter().flatten()) {
                     if layer["annotations"].get(RECIPIENTS).is_some() {
-                        let plain = plain["plaintext_sha256"]
-                            .as_str()
-                            .expect("each layer has a hash");
                         vectors.push(Self {
                             image: image.clone(),
                             layout: layout.clone(),
                             layer: layer.clone(),
-                            plain: format!("sha256:{plain}"),
+                            plain: plain["plaintext_sha256"]
+                                .as_str()
+                                .map(|hash| format!("sha256:{hash}")),
+                            diff_id: plain["diff_id"]
+                                .as_str()
+                                .expect("each layer has a diff id")
+                                .to_owned(),
                         });
                     }
                 }
@@ -71,5 +77,20 @@ impl Vector {
             .into_iter()
             .find(|vector| vector.image == image)
             .expect("there is such an image")
+    }
+
+    /// Fails the test unless this is the layer in plain.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn assert_plain(&self, bytes: &[u8]) {
+        if let Some(plain) = &self.plain {
+            assert_eq!(&digest(bytes), plain, "a layer of {}", self.image);
+        }
+        let media_type = self.layer["mediaType"]
+            .as_str()
+            .expect("a layer has a type");
+        let archive = Compression::of(media_type.trim_end_matches("+encrypted")).decompress(bytes);
+        assert_eq!(digest(&archive), self.diff_id, "a layer of {}", self.image);
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use integration::layer::digest;
 use integration::processor::{Outcome, Processor, Third, any};
 use integration::token::Token;
 use integration::vectors::Vector;
@@ -41,7 +40,7 @@ impl Stage {
             .run()
             .output
             .stdout;
-        assert_eq!(digest(&plain), vector.plain, "the layer as it is decodes");
+        vector.assert_plain(&plain);
         Self {
             token,
             vector,
