@@ -4,12 +4,13 @@
 //! parser does.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{config, decode};
+use crate::hsm::HsmSettings;
 use crate::log::LogTarget;
 
 /// Name under which containerd's built-in configuration starts its decoder.
@@ -56,6 +57,27 @@ pub struct LogArgs {
         default_value = "off"
     )]
     pub log: LogTarget,
+}
+
+/// Where the keys are.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Keys")]
+pub struct KeyArgs {
+    /// Directory of PKCS#11 key files, searched at any depth, or one key file (repeatable) [env: OCIHSM_KEYS_PATH=]
+    #[arg(long, value_name = "DIR")]
+    pub decryption_keys_path: Vec<PathBuf>,
+}
+
+impl HsmArgs {
+    /// As the `hsm` room wants it.
+    #[must_use]
+    pub fn settings(&self) -> HsmSettings {
+        HsmSettings {
+            timeout: self.hsm_timeout,
+            allow_final_try: self.allow_final_try,
+            ..HsmSettings::default()
+        }
+    }
 }
 
 impl Cli {

@@ -93,7 +93,8 @@ impl fmt::Debug for Digest {
 }
 
 /// A layer as its manifest describes it, as far as we were told: arguments may bring annotations alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct LayerDescriptor {
     /// Media type, with or without `+encrypted`.
     pub media_type: Option<String>,
@@ -102,7 +103,15 @@ pub struct LayerDescriptor {
     /// Length of the encrypted blob in bytes.
     pub size: Option<u64>,
     /// All annotations, ours and others'.
+    #[serde(deserialize_with = "null_is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+fn null_is_empty<'de, D>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]
@@ -124,6 +133,14 @@ mod tests {
         ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn null_annotations_are_none() {
+        let layer: LayerDescriptor =
+            serde_json::from_str(r#"{"mediaType":"m","annotations":null}"#).unwrap();
+        assert_eq!(layer.media_type.as_deref(), Some("m"));
+        assert!(layer.annotations.is_empty());
     }
 
     #[test]

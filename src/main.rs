@@ -1,19 +1,45 @@
 //! The only place that knows argv, file descriptors and the exit status; prints one error.
 
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
 use ocihsm::cli::Cli;
-use ocihsm::{Error, commands};
+use ocihsm::{Error, commands, payload, spoil};
+
+/// Where a payload comes, if one comes.
+const PAYLOAD: i32 = 3;
+
+/// Where the last panic was. What it said is not kept: it might quote a secret.
+static PANICKED_AT: Mutex<String> = Mutex::new(String::new());
 
 fn main() -> ExitCode {
+    // Before anything here opens a file, which would get the first free number.
+    let inherited = inherited_payload();
+    forbid_core_dumps();
+    panic::set_hook(Box::new(|panic| {
+        if let (Ok(mut at), Some(location)) = (PANICKED_AT.lock(), panic.location()) {
+            *at = location.to_string();
+        }
+    }));
     let cli = match Cli::parse_from(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => {
+            if error.use_stderr() && std::env::var_os("STREAM_PROCESSOR_MEDIATYPE").is_some() {
+                spoil::hold();
+            }
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match commands::run(&cli.command) {
+    let result = panic::catch_unwind(AssertUnwindSafe(|| commands::run(&cli.command, inherited)));
+    match result.unwrap_or_else(|_| Err(panicked())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
@@ -22,9 +48,42 @@ fn main() -> ExitCode {
     }
 }
 
+/// Keys and plaintext must not end up in a core file, nor be read by a debugger of the same user. Where the system
+/// refuses, there is nothing better to do than go on.
+fn forbid_core_dumps() {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = prctl::set_dumpable(false);
+}
+
+/// File descriptor 3, if it is open and can carry a payload. Otherwise it is somebody else's, and stays as it is.
+#[allow(unsafe_code)]
+fn inherited_payload() -> Option<File> {
+    // SAFETY: the borrow ends with this statement, and `fcntl` fails if nothing has this number.
+    fcntl(
+        unsafe { BorrowedFd::borrow_raw(PAYLOAD) },
+        FcntlArg::F_GETFD,
+    )
+    .ok()?;
+    // SAFETY: it is open, and it was so before our first statement, so nothing of ours owns it.
+    let file = unsafe { File::from_raw_fd(PAYLOAD) };
+    if payload::may_carry(&file) {
+        Some(file)
+    } else {
+        let _ = file.into_raw_fd();
+        None
+    }
+}
+
+fn panicked() -> Error {
+    let location = PANICKED_AT.lock().map(|at| at.clone()).unwrap_or_default();
+    Error::Panicked { location }
+}
+
 fn report(error: &Error) {
-    eprintln!("ocihsm: error: {error}");
+    // A closed stderr is no reason to fail in another way.
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "ocihsm: error: {error}");
     if let Some(hint) = error.hint() {
-        eprintln!("ocihsm: hint: {hint}");
+        let _ = writeln!(stderr, "ocihsm: hint: {hint}");
     }
 }

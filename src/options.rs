@@ -63,7 +63,7 @@ pub struct PublicOptions {
 }
 
 /// The plaintext that a key-wrapping scheme carries.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrivateOptions {
     /// Key of the layer.
     pub key: LayerKey,

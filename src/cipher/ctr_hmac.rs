@@ -28,7 +28,7 @@ pub(super) const SHAPE: Shape = Shape {
 };
 
 /// The checked options of a layer under this cipher.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parameters {
     key: LayerKey,
     nonce: [u8; NONCE_LEN],

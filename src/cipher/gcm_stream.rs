@@ -34,7 +34,7 @@ pub(super) const SEAL: Shape = Shape {
 };
 
 /// The checked options of a layer under this cipher.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parameters {
     key: LayerKey,
     prefix: [u8; PREFIX_LEN],

@@ -23,10 +23,10 @@ use crate::options::{CipherName, NONCE, PrivateOptions, PublicOptions};
 use crate::secret::LayerKey;
 
 /// What is needed to decrypt one layer: cipher, key, nonce and MAC, checked. The key is wiped with it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters(Kind);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     CtrHmac(ctr_hmac::Parameters),
     GcmStream(gcm_stream::Parameters),

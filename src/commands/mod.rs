@@ -3,16 +3,18 @@
 pub mod config;
 pub mod decode;
 
+use std::fs::File;
+
 use crate::cli::Command;
 use crate::error::Result;
 
-/// Runs one subcommand.
+/// Runs one subcommand. `inherited` is what came as file descriptor 3, if it may carry a payload.
 ///
 /// # Errors
 /// Whatever made it fail; nothing was printed about that yet.
-pub fn run(command: &Command) -> Result<()> {
+pub fn run(command: &Command, inherited: Option<File>) -> Result<()> {
     match command {
-        Command::Decode(args) => decode::run(args),
         Command::Config(args) => config::run(args),
+        Command::Decode(args) => decode::run(args, inherited),
     }
 }

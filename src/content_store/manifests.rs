@@ -1,9 +1,8 @@
 //! Which manifests of a store list a layer, and how each describes it.
 
-use std::collections::BTreeMap;
-
 use memchr::memmem::Finder;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::store::Store;
 use crate::descriptor::{Digest, LayerDescriptor};
@@ -25,19 +24,7 @@ pub(super) struct Described {
 
 #[derive(Deserialize)]
 struct Manifest {
-    layers: Vec<Layer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Layer {
-    digest: String,
-    #[serde(default)]
-    media_type: Option<String>,
-    #[serde(default)]
-    size: Option<u64>,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
+    layers: Vec<Value>,
 }
 
 /// Reads those of the candidates that are manifests.
@@ -73,16 +60,12 @@ pub(super) fn describing(
         let Ok(manifest) = serde_json::from_slice::<Manifest>(&json) else {
             continue;
         };
-        for layer in manifest.layers {
-            if layer.digest != digest.as_str() {
-                continue;
-            }
-            let layer = LayerDescriptor {
-                media_type: layer.media_type,
-                digest: Some(digest.clone()),
-                size: layer.size,
-                annotations: layer.annotations.unwrap_or_default(),
-            };
+        // Other layers may have what we would not take, another kind of digest among it.
+        let ours = manifest
+            .layers
+            .into_iter()
+            .filter(|layer| layer["digest"] == digest.as_str());
+        for layer in ours.filter_map(|layer| serde_json::from_value(layer).ok()) {
             if !described.layers.contains(&layer) {
                 described.layers.push(layer);
             }

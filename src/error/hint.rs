@@ -52,6 +52,13 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "have the token's security officer unlock the PIN, and correct it in the key files first"
         }
         Error::UnknownCipher { .. } => "a newer ocihsm may know this cipher",
+        Error::InLayer { source, .. } => return hint(source),
+        Error::Verification => {
+            "the layer was damaged or changed after it was encrypted: push the image again, and pull it anew"
+        }
+        Error::NoKeys => {
+            "name a directory of key files with --decryption-keys-path or OCIHSM_KEYS_PATH"
+        }
         Error::NoContentStore { .. } | Error::UnknownLayer { .. } => {
             "name containerd's root directory with --content-store or OCIHSM_CONTENT_STORE"
         }

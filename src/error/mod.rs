@@ -4,12 +4,15 @@
 //! about it is in `hint.rs`. No field ever holds a PIN, a key, plaintext, or a MAC that we computed.
 
 mod hint;
+mod refusals;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::descriptor::Digest;
+
+pub use self::refusals::Refusals;
 
 /// Result with our [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -350,10 +353,10 @@ pub enum Error {
     },
     // ---- cipher
     /// The MAC or a tag does not agree: changed, truncated, extended, or opened with another layer's key.
-    #[error("the layer failed verification: its content is not what was encrypted")]
+    #[error("verification failed: the content is not what was encrypted")]
     Verification,
     /// Standard input is not as long as the descriptor says.
-    #[error("the layer is {actual} bytes long, its descriptor says {expected}")]
+    #[error("{actual} bytes came, the descriptor says {expected}")]
     WrongLength {
         /// Bytes that came (at least).
         actual: u64,
@@ -405,6 +408,47 @@ pub enum Error {
         stores: Vec<PathBuf>,
     },
     // ---- commands
+    /// A file that should hold a descriptor.
+    #[error("{} is not an OCI descriptor: line {}, column {}", path.display(), source.line(), source.column())]
+    InvalidDescriptor {
+        /// The file.
+        path: PathBuf,
+        /// Where it fails; what stands there is not shown.
+        source: serde_json::Error,
+    },
+    /// An environment variable whose value cannot be used.
+    #[error("the environment variable {name} is not {expected}")]
+    InvalidVariable {
+        /// Its name.
+        name: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// No key that we have opens the layer.
+    #[error("cannot open {}: {}", layer(digest.as_ref()), refusals::sentence(refusals))]
+    NoKeyOpens {
+        /// The layer, where we know.
+        digest: Option<Digest>,
+        /// Why not.
+        refusals: Refusals,
+    },
+    /// What happened while one layer was decrypted.
+    #[error("layer {}: {source}", digest.short())]
+    InLayer {
+        /// The layer.
+        digest: Digest,
+        /// What happened.
+        source: Box<Error>,
+    },
+    /// No key was named.
+    #[error("there are no keys to open the layer with")]
+    NoKeys,
+    /// We failed in a way that nobody foresaw.
+    #[error("internal error at {location}")]
+    Panicked {
+        /// File and line.
+        location: String,
+    },
 }
 
 impl Error {
@@ -413,6 +457,13 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         hint::hint(self)
     }
+}
+
+fn layer(digest: Option<&Digest>) -> String {
+    digest.map_or_else(
+        || "the layer".to_owned(),
+        |digest| format!("layer {}", digest.short()),
+    )
 }
 
 fn list(paths: &[PathBuf]) -> String {

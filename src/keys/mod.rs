@@ -9,6 +9,7 @@ pub mod oaep;
 pub mod packet;
 pub mod policy;
 pub mod public;
+pub mod ring;
 pub mod uri;
 
 use std::path::PathBuf;

@@ -1,0 +1,150 @@
+//! `ocihsm decode`: one encrypted layer from stdin, the plain layer to stdout, as containerd runs it.
+//!
+//! Who tells us which layer it is stands in `source.rs`, how its key is found in `open.rs`. Here the two are put
+//! together, and a failure is made one that containerd cannot overlook.
+
+mod open;
+mod source;
+
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::os::fd::AsFd;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::cipher;
+use crate::cli::{HsmArgs, KeyArgs, LogArgs};
+use crate::error::{Error, Result};
+use crate::log::LayerRecord;
+use crate::spoil;
+
+pub use self::source::SourceArgs;
+
+/// Arguments of `decode`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// Where the keys are.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// What tells us which layer it is.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Check the whole layer in containerd's store before its first byte is written
+    #[arg(long)]
+    pub verify_first: bool,
+    /// How to treat the token.
+    #[command(flatten)]
+    pub hsm: HsmArgs,
+    /// Where a record of the layer goes.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+const AFTER_HELP: &str = "\
+containerd runs this as a stream processor, also under the name ctd-decoder. Which layer is on stdin is
+learned from the first of: --descriptor; --annotation or OCIHSM_LAYER_ANNOTATIONS; the payload on file
+descriptor 3; containerd's content store.
+
+Exit status: 0 only if every byte was verified and written. OCICRYPT_CONFIG names the module policy.";
+
+/// How far a layer has come, for the log and for what becomes of stdout.
+#[derive(Default)]
+struct Progress {
+    record: LayerRecord,
+    /// Whether a byte of the layer may have left.
+    written: bool,
+}
+
+/// Decodes the layer. `inherited` is what came as file descriptor 3.
+///
+/// # Errors
+/// Whatever kept the layer from being written whole and verified. Standard output is then spoiled if anything
+/// was written to it, and stays open for a moment after this process ends.
+pub fn run(args: &Args, inherited: Option<File>) -> Result<()> {
+    let mut progress = Progress::default();
+    let attempt = AssertUnwindSafe(|| decode(args, inherited, &mut progress));
+    let result = panic::catch_unwind(attempt);
+    if let Ok(Err(error)) = &result {
+        progress.record.error = Some(error.to_string());
+    }
+    // The layer is what counts; a log that cannot be written stops nothing.
+    let _ = progress.record.write(&args.log.log);
+    if !matches!(result, Ok(Ok(()))) {
+        fail(&progress);
+    }
+    result.unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
+/// Makes a failure one that containerd sees. If this fails too, stdout is closed, and what was read from it is short.
+fn fail(progress: &Progress) {
+    if progress.written {
+        let media_type = progress.record.media_type.as_deref();
+        let _ = standard(io::stdout()).map(|output| spoil::spoil(output, media_type));
+    }
+    spoil::hold();
+}
+
+fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Result<()> {
+    let mut input = standard(io::stdin())?;
+    let output = standard(io::stdout())?;
+    let layer = source::find(&args.source, inherited, &mut input)?;
+    progress.record.learned_from = Some(layer.learned_from);
+    progress.record.media_type = layer.media_type.clone();
+    progress.record.layer = layer.digest().map(ToString::to_string);
+
+    let opened = open::open(args, layer, &mut progress.record)?;
+    let in_layer = |error| match &opened.digest {
+        Some(digest) => Error::InLayer {
+            digest: digest.clone(),
+            source: Box::new(error),
+        },
+        None => error,
+    };
+    let start = Instant::now();
+    if args.verify_first
+        && let Some(path) = &opened.blob
+    {
+        cipher::verify(&opened.parameters, open::read_blob(path)?).map_err(in_layer)?;
+    }
+    cipher::enlarge_pipe(input.as_fd());
+    cipher::enlarge_pipe(output.as_fd());
+    // A panic from here on may come at any byte.
+    progress.written = true;
+    let input = Cursor::new(opened.peeked).chain(input);
+    let result = cipher::decrypt(&opened.parameters, input, output, opened.size);
+    progress.record.stream = Some(start.elapsed());
+    match result {
+        Ok(whole) => {
+            progress.record.bytes = whole.blob_len;
+            Ok(())
+        }
+        Err(failed) => {
+            progress.written = failed.written > 0;
+            Err(in_layer(failed.error))
+        }
+    }
+}
+
+/// A standard stream without the buffer that the standard library puts before it.
+fn standard(stream: impl AsFd) -> Result<File> {
+    let descriptor = stream.as_fd().try_clone_to_owned();
+    descriptor.map(File::from).map_err(|source| Error::Stream {
+        action: "use standard input and output",
+        source,
+    })
+}
+
+/// A list of paths from the command line, else from an environment variable, where `:` stands between them.
+fn paths(given: &[PathBuf], variable: &str) -> Vec<PathBuf> {
+    if !given.is_empty() {
+        return given.to_vec();
+    }
+    std::env::var_os(variable)
+        .map(|value| std::env::split_paths(&value).collect::<Vec<_>>())
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect()
+}

@@ -1,0 +1,219 @@
+//! From descriptors to the cipher's parameters: which keys there are, and which of them opens the layer.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::source::{self, Layer};
+use super::{Args, paths};
+use crate::cipher::{self, Parameters};
+use crate::descriptor::{Digest, LayerDescriptor};
+use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
+use crate::error::{Error, Refusals, Result};
+use crate::hsm::{self, Outcome};
+use crate::keys::packet::{self, OaepHash, Recipient};
+use crate::keys::policy::{Policy, PolicySearch};
+use crate::keys::ring::KeyRing;
+use crate::log::LayerRecord;
+use crate::options::PrivateOptions;
+
+/// A layer whose key is known.
+pub(super) struct Opened {
+    pub(super) parameters: Parameters,
+    /// The layer, where we know.
+    pub(super) digest: Option<Digest>,
+    /// What was read of stdin already.
+    pub(super) peeked: Vec<u8>,
+    /// File of the blob, where it is known.
+    pub(super) blob: Option<PathBuf>,
+    /// Length of the blob, where the descriptor has one.
+    pub(super) size: Option<u64>,
+}
+
+/// One way in which the layer's key was wrapped.
+struct Candidate {
+    envelope: Envelope,
+    size: Option<u64>,
+    recipients: Vec<Recipient>,
+}
+
+/// A candidate that a key opened.
+#[derive(PartialEq)]
+struct Unwrapped {
+    parameters: Parameters,
+    size: Option<u64>,
+    /// The key that did it, without its query.
+    uri: String,
+    hash: OaepHash,
+}
+
+const KEYS_PATH: &str = "OCIHSM_KEYS_PATH";
+
+/// Has the layer's key unwrapped.
+///
+/// # Errors
+/// [`Error::NoKeyOpens`] with what each key says, or whatever is broken: an envelope, a key directory, a token.
+pub(super) fn open(args: &Args, layer: Layer, record: &mut LayerRecord) -> Result<Opened> {
+    let digest = layer.digest().cloned();
+    let candidates = candidates(&layer.descriptors)?;
+    let policy = Policy::discover(&PolicySearch::from_environment())?;
+    let paths = paths(&args.keys.decryption_keys_path, KEYS_PATH);
+    let mut ring = KeyRing::read(&paths, &policy)?;
+    ring.add_payload(&layer.key_files, &layer.policies, &policy)?;
+    if let Some(error) = ring.only_reason() {
+        return Err(error);
+    }
+    if ring.keys().is_empty() && paths.is_empty() {
+        return Err(Error::NoKeys);
+    }
+    let envelopes: Vec<_> = candidates.iter().map(|c| c.recipients.clone()).collect();
+    let settings = args.hsm.settings();
+    record.notes.extend(settings.warning());
+    let start = Instant::now();
+    let outcomes = hsm::unwrap(&settings, ring.keys(), &envelopes);
+    record.unwrap = Some(start.elapsed());
+
+    let mut opened: Vec<Unwrapped> = Vec::new();
+    let mut refusals = Vec::new();
+    let mut broken = None;
+    for (candidate, outcome) in candidates.iter().zip(outcomes?) {
+        match outcome {
+            Outcome::Opened(key) => match Unwrapped::new(candidate, &key, &ring) {
+                Ok(unwrapped) if opened.contains(&unwrapped) => {}
+                Ok(unwrapped) => opened.push(unwrapped),
+                Err(error) => broken = Some(error),
+            },
+            Outcome::Refused(reasons) => refusals.extend(reasons.iter().map(ToString::to_string)),
+        }
+    }
+    let blob = layer.blob.or_else(|| {
+        let stores = source::stores(&args.source);
+        let digest = digest.as_ref()?;
+        crate::content_store::blob_file(&stores, std::os::unix::process::parent_id(), digest)
+    });
+    let unwrapped = match opened.as_slice() {
+        [] => {
+            return Err(
+                broken.unwrap_or_else(|| nothing_opens(digest, &candidates, refusals, &ring))
+            );
+        }
+        [only] => only,
+        several => the_one_that_verifies(several, blob.as_deref())?,
+    };
+    record.key = Some(unwrapped.uri.clone());
+    record.scheme = Some(Scheme::pkcs11().to_string());
+    record.hash = Some(unwrapped.hash.as_str());
+    Ok(Opened {
+        parameters: unwrapped.parameters.clone(),
+        digest,
+        peeked: layer.peeked,
+        blob,
+        size: unwrapped.size,
+    })
+}
+
+/// Opens a blob's file in the store.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be opened.
+pub(super) fn read_blob(path: &Path) -> Result<File> {
+    File::open(path).map_err(|source| Error::File {
+        action: "open",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Every readable description of the layer; the error of the first if there is none.
+fn candidates(descriptors: &[LayerDescriptor]) -> Result<Vec<Candidate>> {
+    let mut candidates: Vec<Candidate> = Vec::new();
+    let mut broken = None;
+    for descriptor in descriptors {
+        match Candidate::new(descriptor) {
+            Ok(candidate) => candidates.push(candidate),
+            Err(error) => broken = broken.or(Some(error)),
+        }
+    }
+    match broken {
+        Some(error) if candidates.is_empty() => Err(error),
+        _ => Ok(candidates),
+    }
+}
+
+impl Candidate {
+    fn new(descriptor: &LayerDescriptor) -> Result<Self> {
+        let envelope = Envelope::from_annotations(&descriptor.annotations)?;
+        // Before any token is asked: what cannot be decrypted need not be unwrapped.
+        envelope.public_options.cipher()?;
+        let mut recipients = Vec::new();
+        for blob in envelope.blobs(&Scheme::pkcs11())? {
+            recipients.extend(packet::parse(&blob)?);
+        }
+        if recipients.len() > MAX_RECIPIENTS {
+            return Err(Error::TooLarge {
+                what: "number of PKCS#11 recipients of a layer",
+                limit: MAX_RECIPIENTS as u64,
+            });
+        }
+        Ok(Self {
+            envelope,
+            size: descriptor.size,
+            recipients,
+        })
+    }
+}
+
+impl Unwrapped {
+    fn new(candidate: &Candidate, key: &hsm::Opened, ring: &KeyRing) -> Result<Self> {
+        let private = PrivateOptions::parse(&key.private_options)?;
+        Ok(Self {
+            parameters: Parameters::new(&candidate.envelope.public_options, &private)?,
+            size: candidate.size,
+            uri: ring.keys()[key.key].file.uri.to_string(),
+            hash: key.hash,
+        })
+    }
+}
+
+/// Manifests may wrap different keys for one blob, and anybody can wrap a key for a public key: the MAC decides.
+fn the_one_that_verifies<'a>(
+    several: &'a [Unwrapped],
+    blob: Option<&Path>,
+) -> Result<&'a Unwrapped> {
+    // More than one description comes from the store alone, where the file is known.
+    let path = blob.ok_or(Error::Verification)?;
+    for unwrapped in several {
+        if cipher::verify(&unwrapped.parameters, read_blob(path)?).is_ok() {
+            return Ok(unwrapped);
+        }
+    }
+    Err(Error::Verification)
+}
+
+fn nothing_opens(
+    digest: Option<Digest>,
+    candidates: &[Candidate],
+    refusals: Vec<String>,
+    ring: &KeyRing,
+) -> Error {
+    let schemes = |ours: bool| {
+        let mut names: Vec<_> = candidates
+            .iter()
+            .flat_map(|candidate| candidate.envelope.schemes())
+            .filter(|(scheme, _)| (**scheme == Scheme::pkcs11()) == ours)
+            .map(|(scheme, _)| scheme.to_string())
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    Error::NoKeyOpens {
+        digest,
+        refusals: Refusals {
+            for_pkcs11: !schemes(true).is_empty(),
+            other_schemes: schemes(false),
+            keys: refusals,
+            skipped: ring.skipped(),
+        },
+    }
+}
