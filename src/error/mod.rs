@@ -407,6 +407,15 @@ pub enum Error {
         /// The stores.
         stores: Vec<PathBuf>,
     },
+    // ---- node
+    /// A file of containerd's configuration that does not parse, or is not of the shape that it should have.
+    #[error("{}: line {line} is not the TOML that belongs there", path.display())]
+    InvalidToml {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: u64,
+    },
     // ---- commands
     /// A file that should hold a descriptor.
     #[error("{} is not an OCI descriptor: line {}, column {}", path.display(), source.line(), source.column())]
@@ -448,6 +457,14 @@ pub enum Error {
     Panicked {
         /// File and line.
         location: String,
+    },
+    /// What `doctor` found.
+    #[error("{failed} of {checked} checks failed")]
+    Unhealthy {
+        /// Findings that are failures.
+        failed: usize,
+        /// All findings.
+        checked: usize,
     },
 }
 

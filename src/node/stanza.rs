@@ -1,6 +1,6 @@
 //! The stream processors for containerd's configuration: one section for each media type that a layer can have.
 //!
-//! Writes the text alone. Reading what an administrator wrote is `config_file`.
+//! Writes the text alone. What an administrator wrote is read by `containerd`.
 
 use std::fmt::Write as _;
 
