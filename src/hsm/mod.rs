@@ -17,6 +17,7 @@ mod failure;
 mod function;
 mod lockout;
 mod module;
+mod probe;
 mod public;
 mod search;
 mod unwrap;
@@ -32,6 +33,8 @@ use self::child::Place;
 use self::device::{Device, Key, KeyPin, Patience};
 use self::failure::Failure;
 use self::lockout::Lockout;
+pub use self::probe::Usage;
+use self::public::Components;
 use crate::error::{Error, Result};
 use crate::keys::TokenKey;
 use crate::keys::packet::{OaepHash, Recipient};
@@ -184,6 +187,62 @@ pub fn unwrap(
 /// # Errors
 /// Whatever keeps the key from being found and read.
 pub fn public_key(settings: &HsmSettings, key: &TokenKey) -> Result<PublicKey> {
+    let Components { modulus, exponent } = ask_about(settings, key, public::public_key)?;
+    PublicKey::from_components(&key.file.name, &modulus, &exponent)
+}
+
+/// What a token and one of its keys say of themselves.
+#[derive(Debug)]
+pub struct Probe {
+    /// Label of the token.
+    pub token: String,
+    /// Who made the token.
+    pub manufacturer: String,
+    /// Model of the token.
+    pub model: String,
+    /// Serial number of the token.
+    pub serial: String,
+    /// The token says that a wrong PIN was tried since the last right one.
+    pub had_wrong_pin: bool,
+    /// The token says that one more wrong PIN would have locked it.
+    pub was_final_try: bool,
+    /// What the key may do.
+    pub usage: Usage,
+    /// The token decrypts RSA-OAEP; with which hashes, only trying shows.
+    pub oaep: bool,
+    /// The token decrypts raw RSA.
+    pub raw_rsa: bool,
+    /// The public half.
+    pub public_key: PublicKey,
+}
+
+/// Logs in to a key's token and asks about both.
+///
+/// # Errors
+/// Whatever keeps the key from being found; of a login, as [`unwrap`].
+pub fn probe(settings: &HsmSettings, key: &TokenKey) -> Result<Probe> {
+    let report = ask_about(settings, key, probe::probe)?;
+    let Components { modulus, exponent } = &report.components;
+    Ok(Probe {
+        had_wrong_pin: report.token.had_wrong_pin(),
+        was_final_try: report.token.is_final_try(),
+        token: report.token.label,
+        manufacturer: report.token.manufacturer,
+        model: report.token.model,
+        serial: report.token.serial,
+        usage: report.usage,
+        oaep: report.oaep,
+        raw_rsa: report.raw_rsa,
+        public_key: PublicKey::from_components(&key.file.name, modulus, exponent)?,
+    })
+}
+
+/// Does some work for one key in its module's process.
+fn ask_about<T: Serialize + DeserializeOwned>(
+    settings: &HsmSettings,
+    key: &TokenKey,
+    work: impl FnOnce(&mut Device<'_>, &Key<'_>) -> Result<T, Failure>,
+) -> Result<T> {
     let lockout = settings.lockout();
     let (pin, mut pin_error) = read_pin(key);
     let work_key = Key {
@@ -192,16 +251,15 @@ pub fn public_key(settings: &HsmSettings, key: &TokenKey) -> Result<PublicKey> {
         pin,
     };
     let answer = in_child(settings, &lockout, place(key), |device| {
-        public::public_key(device, &work_key)
+        work(device, &work_key)
     })?;
-    let components = answer.map_err(|failure| {
+    answer.map_err(|failure| {
         failure.into_error(&key.module, |_| {
             pin_error
                 .take()
                 .expect("the child reports the error of this key only")
         })
-    })?;
-    PublicKey::from_components(&key.file.name, &components.modulus, &components.exponent)
+    })
 }
 
 /// An unwrapping as the parent sees it.

@@ -69,6 +69,11 @@ impl TokenInfo {
         self.has(sys::CKF_USER_PIN_FINAL_TRY)
     }
 
+    /// Whether a wrong PIN was tried since the last right one.
+    pub(super) fn had_wrong_pin(&self) -> bool {
+        self.has(sys::CKF_USER_PIN_COUNT_LOW)
+    }
+
     pub(super) fn is_initialized(&self) -> bool {
         self.has(sys::CKF_TOKEN_INITIALIZED)
     }
@@ -266,6 +271,20 @@ impl<'a> Module<'a> {
             serial: text(&info.serialNumber),
             flags: info.flags,
         })
+    }
+
+    /// Whether the token has a mechanism, and decrypts with it.
+    pub(super) fn decrypts(
+        &self,
+        slot: sys::CK_SLOT_ID,
+        mechanism: sys::CK_MECHANISM_TYPE,
+    ) -> Result<bool, Fault> {
+        let mut info = sys::CK_MECHANISM_INFO::default();
+        match call!(self, C_GetMechanismInfo, slot, mechanism, &mut info) {
+            Ok(()) => Ok(info.flags & sys::CKF_DECRYPT != 0),
+            Err(fault) if fault.code == Ckr::CKR_MECHANISM_INVALID => Ok(false),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// A read-only session.

@@ -37,7 +37,7 @@ pub(super) fn public_key(device: &mut Device<'_>, key: &Key<'_>) -> Result<Compo
 }
 
 /// The key as the session shows it; `None` when it shows no public key.
-fn shown(
+pub(super) fn shown(
     device: &Device<'_>,
     session: Session,
     token: &TokenInfo,
@@ -50,7 +50,8 @@ fn shown(
     }
 }
 
-fn components(
+/// Modulus and exponent of an object; `None` where it does not show them.
+pub(super) fn components(
     device: &Device<'_>,
     session: Session,
     object: super::module::Object,
