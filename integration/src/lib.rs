@@ -12,6 +12,8 @@ pub mod registry;
 pub mod root;
 pub mod skip;
 pub mod token;
+pub mod unruly;
+pub mod unwrapping;
 pub mod vectors;
 
 use std::env;

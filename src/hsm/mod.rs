@@ -9,6 +9,9 @@
 //!
 //! Nothing of a module is ever loaded into the process that streams; when a function here returns, its process is dead.
 //! These functions fork, so they are called before any thread exists.
+//!
+//! One layer that the first key opens costs twelve calls of the module, and one for each slot that holds a token; one
+//! more where the token does not know the padding's hash.
 
 mod child;
 mod ckr;

@@ -359,8 +359,8 @@ impl<'a> Module<'a> {
             limit as sys::CK_ULONG,
             &mut count,
         );
-        let _ = call!(self, C_FindObjectsFinal, session.0);
-        found?;
+        let ended = call!(self, C_FindObjectsFinal, session.0);
+        found.and(ended)?;
         objects.truncate(count as usize);
         Ok(objects.into_iter().map(Object).collect())
     }

@@ -1,0 +1,141 @@
+/*
+ * A PKCS#11 module that stands in front of a real one and misbehaves where it is told to.
+ *
+ * UNRULY_MODULE  the real module
+ * UNRULY_LOG     a file that gets the name of each function that was called
+ * UNRULY_FAULTS  function=fault[*times], separated by commas; a fault is a code (0x30), or one of
+ *                abort, segv, exit, hang, spin, noise, close
+ * UNRULY_FLAGS   token flags to set, UNRULY_NO_FLAGS token flags to clear
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef unsigned long word;
+typedef word (*function)(word, word, word, word, word, word);
+
+/* CK_FUNCTION_LIST, version 2: a version, then the functions in the order of the standard. */
+struct list {
+    unsigned char major, minor;
+    function functions[68];
+};
+
+static struct list ours, *theirs;
+
+static void note(const char *name)
+{
+    const char *log = getenv("UNRULY_LOG");
+    int file = log ? open(log, O_WRONLY | O_APPEND | O_CREAT, 0600) : -1;
+    if (file >= 0) {
+        dprintf(file, "%s\n", name);
+        close(file);
+    }
+}
+
+static void noise(void)
+{
+    static const char text[] = "noise from the module\n";
+    for (int file = 0; file < 64; file++)
+        (void)!write(file, text, sizeof text - 1);
+}
+
+/* The code that the function shall answer with, 0 where the real one shall. */
+static word fault(const char *name)
+{
+    static int used[68];
+    const char *at = getenv("UNRULY_FAULTS");
+    size_t length = strlen(name);
+    for (int number = 0; at && number < 68; number++) {
+        if (!strncmp(at, name, length) && at[length] == '=') {
+            char what[64] = "";
+            int times = 0;
+            sscanf(at + length + 1, "%63[^,*]*%d", what, &times);
+            if (times && used[number] >= times)
+                return 0;
+            used[number]++;
+            if (!strcmp(what, "abort")) abort();
+            if (!strcmp(what, "segv")) *(volatile char *)8 = 0;
+            if (!strcmp(what, "exit")) exit(0);
+            if (!strcmp(what, "hang")) for (;;) pause();
+            if (!strcmp(what, "spin")) for (;;) {}
+            if (!strcmp(what, "noise")) noise();
+            if (!strcmp(what, "close")) for (int file = 3; file < 1024; file++) close(file);
+            return strtoul(what, NULL, 0);
+        }
+        at = strchr(at, ',');
+        at = at ? at + 1 : NULL;
+    }
+    return 0;
+}
+
+static word pass(int index, const char *name, word a, word b, word c, word d, word e, word f)
+{
+    note(name);
+    word code = fault(name);
+    return code ? code : theirs->functions[index](a, b, c, d, e, f);
+}
+
+#define PASS(index, name) \
+    static word name(word a, word b, word c, word d, word e, word f) \
+    { \
+        return pass(index, #name, a, b, c, d, e, f); \
+    }
+
+PASS(0, C_Initialize)
+PASS(1, C_Finalize)
+PASS(4, C_GetSlotList)
+PASS(12, C_OpenSession)
+PASS(13, C_CloseSession)
+PASS(18, C_Login)
+PASS(24, C_GetAttributeValue)
+PASS(26, C_FindObjectsInit)
+PASS(27, C_FindObjects)
+PASS(28, C_FindObjectsFinal)
+PASS(33, C_DecryptInit)
+PASS(34, C_Decrypt)
+
+/* The flags stand behind label, manufacturer, model and serial number. */
+static word C_GetTokenInfo(word slot, word info, word c, word d, word e, word f)
+{
+    word code = pass(6, "C_GetTokenInfo", slot, info, c, d, e, f);
+    word *flags = (word *)(info + 32 + 32 + 16 + 16);
+    if (code == 0 && getenv("UNRULY_FLAGS"))
+        *flags |= strtoul(getenv("UNRULY_FLAGS"), NULL, 0);
+    if (code == 0 && getenv("UNRULY_NO_FLAGS"))
+        *flags &= ~strtoul(getenv("UNRULY_NO_FLAGS"), NULL, 0);
+    return code;
+}
+
+word C_GetFunctionList(struct list **list)
+{
+    note("C_GetFunctionList");
+    word code = fault("C_GetFunctionList");
+    if (code)
+        return code;
+    void *real = dlopen(getenv("UNRULY_MODULE"), RTLD_NOW | RTLD_LOCAL);
+    word (*get)(struct list **) = real ? (word (*)(struct list **))dlsym(real, "C_GetFunctionList") : NULL;
+    if (!get)
+        return 5;
+    code = get(&theirs);
+    if (code)
+        return code;
+    ours = *theirs;
+    ours.functions[0] = C_Initialize;
+    ours.functions[1] = C_Finalize;
+    ours.functions[4] = C_GetSlotList;
+    ours.functions[6] = C_GetTokenInfo;
+    ours.functions[12] = C_OpenSession;
+    ours.functions[13] = C_CloseSession;
+    ours.functions[18] = C_Login;
+    ours.functions[24] = C_GetAttributeValue;
+    ours.functions[26] = C_FindObjectsInit;
+    ours.functions[27] = C_FindObjects;
+    ours.functions[28] = C_FindObjectsFinal;
+    ours.functions[33] = C_DecryptInit;
+    ours.functions[34] = C_Decrypt;
+    *list = &ours;
+    return 0;
+}
