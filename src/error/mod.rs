@@ -370,6 +370,76 @@ pub enum Error {
         source: getrandom::Error,
     },
     // ---- image
+    /// Text that names no image.
+    #[error("{text:?} {what}")]
+    InvalidReference {
+        /// What stood there, shortened.
+        text: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A directory that is no OCI image layout.
+    #[error("{} is not an OCI image layout: {what}", path.display())]
+    NotALayout {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        what: &'static str,
+    },
+    /// No image of that tag.
+    #[error("{} has no image tagged {tag:?}, {}", path.display(), tags_there(tags))]
+    UnknownTag {
+        /// The layout.
+        path: PathBuf,
+        /// The tag.
+        tag: String,
+        /// The first of those that it has.
+        tags: Vec<String>,
+    },
+    /// Not exactly one image that could be meant.
+    #[error("{} has {count} images that could be meant, {}", path.display(), tags_there(tags))]
+    WhichImage {
+        /// The layout.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+        /// The first tags that it has.
+        tags: Vec<String>,
+    },
+    /// An image without a tag for a layout that has images already.
+    #[error("{} is a layout that is there already, so the image needs a tag in it", path.display())]
+    TagNeeded {
+        /// The layout.
+        path: PathBuf,
+    },
+    /// A manifest, an index or a descriptor that cannot be read.
+    #[error("broken image: {what}")]
+    InvalidManifest {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// An entry of `index.json` that is neither a manifest nor an index.
+    #[error("not an image, but {media_type:?}")]
+    NotAnImage {
+        /// Its media type, shortened.
+        media_type: String,
+    },
+    /// A blob whose content is not what its digest says.
+    #[error("blob {} is damaged: its content has another digest", digest.short())]
+    WrongBlob {
+        /// The digest that it should have.
+        digest: Digest,
+    },
+    /// A blob that is not as long as its descriptor says.
+    #[error("blob {} is damaged: it is {actual} bytes long, its descriptor says {expected}", digest.short())]
+    BlobSize {
+        /// The blob.
+        digest: Digest,
+        /// Its length in bytes.
+        actual: u64,
+        /// The length that it should have.
+        expected: u64,
+    },
     // ---- payload, content store
     /// Bytes on fd 3 that say they are a payload, but cannot be read as one.
     #[error("broken payload on fd 3: {what}")]
@@ -481,6 +551,14 @@ fn layer(digest: Option<&Digest>) -> String {
         || "the layer".to_owned(),
         |digest| format!("layer {}", digest.short()),
     )
+}
+
+/// Tags come from the image, so they are escaped.
+fn tags_there(tags: &[String]) -> String {
+    match tags {
+        [] => "and no tags at all".to_owned(),
+        tags => format!("its tags are {tags:?}").replace(['[', ']'], ""),
+    }
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -1,0 +1,198 @@
+//! A descriptor as it stands in a manifest or an index: the fields that we use, checked, and all others kept.
+//!
+//! Not `crate::descriptor`, which is what a decoder is told about one layer.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::platform::Platform;
+use crate::descriptor::Digest;
+use crate::error::{Error, Result};
+
+/// What names a blob. Change the fields; [`Descriptor::to_json`] then differs in these alone.
+#[derive(Clone, Debug)]
+pub struct Descriptor {
+    /// Media type of the blob.
+    pub media_type: String,
+    /// Digest of the blob.
+    pub digest: Digest,
+    /// Length of the blob in bytes.
+    pub size: u64,
+    /// All annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// As it was read.
+    original: Map<String, Value>,
+}
+
+impl Descriptor {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidDigest`] for a digest that is not of our one form; [`Error::InvalidManifest`] when a field
+    /// is missing or is of another type.
+    pub fn parse(json: &Value) -> Result<Self> {
+        let original = json
+            .as_object()
+            .ok_or(broken("a descriptor is no object"))?;
+        let text = |name, what| {
+            original
+                .get(name)
+                .and_then(Value::as_str)
+                .ok_or(broken(what))
+        };
+        let media_type = text("mediaType", "a descriptor has no media type")?;
+        let digest = text("digest", "a descriptor has no digest")?;
+        let size = original
+            .get("size")
+            .and_then(Value::as_u64)
+            .ok_or(broken("a descriptor has no size"))?;
+        Ok(Self {
+            media_type: media_type.to_owned(),
+            digest: digest.parse()?,
+            size,
+            annotations: annotations(original.get("annotations"))?,
+            original: original.clone(),
+        })
+    }
+
+    /// A descriptor of these bytes, with nothing but the fields that each has.
+    #[must_use]
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            annotations: BTreeMap::new(),
+            original: Map::new(),
+        }
+    }
+
+    /// The platform, where there is one.
+    #[must_use]
+    pub fn platform(&self) -> Option<Platform> {
+        Platform::from_json(self.original.get("platform")?)
+    }
+
+    /// Whether the blob is to be fetched from elsewhere (`urls`), and so may not be in the layout.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.original
+            .get("urls")
+            .and_then(Value::as_array)
+            .is_some_and(|urls| !urls.is_empty())
+    }
+
+    /// The descriptor as JSON: what was read, in its order, with the fields as they are now.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut json = self.original.clone();
+        if json.get("digest").and_then(Value::as_str) != Some(self.digest.as_str()) {
+            // The blob itself in base64 (descriptor.md): the old one, which may be a plain layer.
+            json.shift_remove("data");
+        }
+        json.insert("mediaType".to_owned(), self.media_type.as_str().into());
+        json.insert("digest".to_owned(), self.digest.as_str().into());
+        json.insert("size".to_owned(), self.size.into());
+        self.write_annotations(&mut json);
+        Value::Object(json)
+    }
+
+    fn write_annotations(&self, json: &mut Map<String, Value>) {
+        let mut map = match json.get("annotations") {
+            Some(Value::Object(map)) => map.clone(),
+            _ => Map::new(),
+        };
+        let before = map.len();
+        map.retain(|name, _| self.annotations.contains_key(name));
+        for (name, value) in &self.annotations {
+            map.insert(name.clone(), value.as_str().into());
+        }
+        if !map.is_empty() {
+            json.insert("annotations".to_owned(), map.into());
+        } else if before > 0 {
+            json.shift_remove("annotations");
+        }
+    }
+}
+
+fn annotations(json: Option<&Value>) -> Result<BTreeMap<String, String>> {
+    let map = match json {
+        None | Some(Value::Null) => return Ok(BTreeMap::new()),
+        Some(Value::Object(map)) => map,
+        Some(_) => return Err(broken("annotations are no object")),
+    };
+    map.iter()
+        .map(|(name, value)| match value {
+            Value::String(value) => Ok((name.clone(), value.clone())),
+            _ => Err(broken("an annotation is no text")),
+        })
+        .collect()
+}
+
+fn broken(what: &'static str) -> Error {
+    Error::InvalidManifest { what }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn digest(byte: &str) -> String {
+        format!("sha256:{}", byte.repeat(32))
+    }
+
+    #[test]
+    fn unknown_fields_and_their_order_stay() {
+        let json = json!({
+            "zz": 1, "size": 3, "digest": digest("ab"), "mediaType": "a/b",
+            "annotations": {"y": "1", "x": "2"}, "urls": [], "platform": {"os": "linux", "architecture": "arm64", "os.version": "1"}
+        });
+        let descriptor = Descriptor::parse(&json).unwrap();
+        assert_eq!(descriptor.to_json().to_string(), json.to_string());
+        assert_eq!(descriptor.platform().unwrap().to_string(), "linux/arm64");
+        assert!(!descriptor.is_foreign());
+    }
+
+    #[test]
+    fn annotations_come_and_go() {
+        let json = json!({"mediaType": "a/b", "digest": digest("ab"), "size": 3});
+        let mut descriptor = Descriptor::parse(&json).unwrap();
+        descriptor
+            .annotations
+            .insert("k".to_owned(), "v".to_owned());
+        let changed = descriptor.to_json();
+        assert_eq!(changed["annotations"], json!({"k": "v"}));
+        let mut back = Descriptor::parse(&changed).unwrap();
+        back.annotations.clear();
+        assert_eq!(back.to_json(), json);
+    }
+
+    #[test]
+    fn an_embedded_plain_layer_does_not_outlive_its_digest() {
+        let json =
+            json!({"mediaType": "a/b", "digest": digest("ab"), "size": 3, "data": "cGxhaW4="});
+        let mut descriptor = Descriptor::parse(&json).unwrap();
+        assert_eq!(descriptor.to_json(), json);
+        descriptor.digest = digest("cd").parse().unwrap();
+        assert!(descriptor.to_json().get("data").is_none());
+    }
+
+    #[test]
+    fn broken_descriptors() {
+        for json in [
+            json!([]),
+            json!({}),
+            json!({"mediaType": "a", "digest": "sha256:../../etc/passwd", "size": 1}),
+            json!({"mediaType": "a", "digest": digest("ab"), "size": -1}),
+            json!({"mediaType": "a", "digest": digest("ab"), "size": "1"}),
+            json!({"mediaType": 1, "digest": digest("ab"), "size": 1}),
+            json!({"mediaType": "a", "digest": digest("ab"), "size": 1, "annotations": []}),
+            json!({"mediaType": "a", "digest": digest("ab"), "size": 1, "annotations": {"a": 1}}),
+        ] {
+            assert!(Descriptor::parse(&json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! A layout that is being written: a new one, or another image in one that is there.
+//!
+//! All is written to a private directory first and moved when it is whole, so that whoever looks sees the image or
+//! does not see it. Dropped before that, nothing is left. Blobs that the image does not name are never written.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::descriptor::Descriptor;
+use super::layout::{BLOBS, INDEX, Layout, MARKER, REF_NAME};
+use super::media_type;
+use super::style::Style;
+use crate::descriptor::Digest;
+use crate::error::{Error, Result};
+
+/// containerd's own name for an image, which an archive carries beside the tag.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+const BLOBS_DIRECTORY: &str = "blobs";
+
+/// Where an image is being written to.
+#[derive(Debug)]
+pub struct Destination {
+    directory: PathBuf,
+    tag: Option<String>,
+    place: Place,
+    /// Readable for nobody else while there may be half a plain layer in it.
+    staging: TempDir,
+    staged: BTreeMap<Digest, PathBuf>,
+    begun: usize,
+}
+
+/// What is in the directory's place already.
+#[derive(Debug)]
+enum Place {
+    Nothing,
+    /// It may be a mount point, so nothing else can take its place.
+    EmptyDirectory,
+    Layout(Layout),
+}
+
+/// A blob in the making.
+#[derive(Debug)]
+pub struct Staged {
+    /// The file to write to.
+    pub file: File,
+    path: PathBuf,
+}
+
+impl Destination {
+    /// Prepares to write an image of that tag into a directory, which is a layout, is empty, or is not there.
+    ///
+    /// # Errors
+    /// [`Error::NotALayout`] for a directory of something else; [`Error::TagNeeded`] without a tag where there are
+    /// images already; [`Error::File`] when nothing can be written there.
+    pub fn prepare(directory: &Path, tag: Option<&str>) -> Result<Self> {
+        let place = match fs::read_dir(directory).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => Place::EmptyDirectory,
+            Ok(false) => Place::Layout(Layout::open(directory)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Place::Nothing,
+            Err(error) => return Err(failed("list", directory)(error)),
+        };
+        if matches!(place, Place::Layout(_)) && tag.is_none() {
+            return Err(Error::TagNeeded {
+                path: directory.to_owned(),
+            });
+        }
+        // Not beside a directory that is there, which may be another file system.
+        let beside = match (&place, directory.parent()) {
+            (Place::Nothing, Some(parent)) if !parent.as_os_str().is_empty() => parent,
+            (Place::Nothing, _) => Path::new("."),
+            _ => directory,
+        };
+        let staging = tempfile::Builder::new()
+            .prefix(".ocihsm-")
+            .tempdir_in(beside)
+            .map_err(failed("write to", beside))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            tag: tag.map(str::to_owned),
+            place,
+            staging,
+            staged: BTreeMap::new(),
+            begun: 0,
+        })
+    }
+
+    /// Whether the blob need not be written any more.
+    #[must_use]
+    pub fn has(&self, descriptor: &Descriptor) -> bool {
+        self.staged.contains_key(&descriptor.digest)
+            || matches!(&self.place, Place::Layout(layout) if layout.has(descriptor))
+    }
+
+    /// Begins a blob.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be written.
+    pub fn begin(&mut self) -> Result<Staged> {
+        let path = self.staging.path().join(self.begun.to_string());
+        self.begun += 1;
+        let file = File::create_new(&path).map_err(failed("create", &path))?;
+        Ok(Staged { file, path })
+    }
+
+    /// Keeps a blob that is written and found right, under its digest.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the disk does not take it.
+    pub fn keep(&mut self, blob: Staged, digest: Digest) -> Result<()> {
+        blob.file.sync_all().map_err(failed("write", &blob.path))?;
+        self.staged.insert(digest, blob.path);
+        Ok(())
+    }
+
+    /// Writes a blob that is in memory.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be written.
+    pub fn put(&mut self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+        if self.has(descriptor) {
+            return Ok(());
+        }
+        let mut blob = self.begin()?;
+        io::Write::write_all(&mut blob.file, bytes).map_err(failed("write", &blob.path))?;
+        self.keep(blob, descriptor.digest.clone())
+    }
+
+    /// Moves everything to where it belongs, and names the image.
+    ///
+    /// # Errors
+    /// [`Error::File`] when that fails; what was moved until then is removed again.
+    pub fn commit(self, mut entry: Descriptor) -> Result<()> {
+        if let Some(tag) = &self.tag {
+            let before = entry.annotations.insert(REF_NAME.to_owned(), tag.clone());
+            if before.as_ref() != Some(tag) {
+                // It names the image that this one was made from, and would replace that on import.
+                entry.annotations.remove(CONTAINERD_NAME);
+            }
+        }
+        match &self.place {
+            Place::Layout(layout) => self.add_to(layout, &entry),
+            Place::EmptyDirectory => {
+                let new = self.build(&entry)?;
+                let mut moved = Moved(Vec::new());
+                for name in [BLOBS_DIRECTORY, MARKER, INDEX] {
+                    let target = self.directory.join(name);
+                    rename(&new.join(name), &target)?;
+                    moved.0.push(target);
+                }
+                moved.0.clear();
+                sync_directory(&self.directory)
+            }
+            Place::Nothing => {
+                // Fails over a directory that has been filled since.
+                rename(&self.build(&entry)?, &self.directory)?;
+                sync_directory(self.staging.path().parent().unwrap_or(Path::new(".")))
+            }
+        }
+    }
+
+    /// Makes a whole layout.
+    fn build(&self, entry: &Descriptor) -> Result<PathBuf> {
+        // Within the private directory, whose mode is not the layout's.
+        let new = self.staging.path().join("layout");
+        let blobs = new.join(BLOBS);
+        create_directories(&blobs)?;
+        for (digest, path) in &self.staged {
+            rename(path, &blobs.join(digest.hex()))?;
+        }
+        write_synced(&new.join(MARKER), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::INDEX,
+            "manifests": [entry.to_json()],
+        });
+        write_synced(&new.join(INDEX), index.to_string().as_bytes())?;
+        for directory in [&blobs, &new.join(BLOBS_DIRECTORY), &new] {
+            sync_directory(directory)?;
+        }
+        Ok(new)
+    }
+
+    fn add_to(&self, layout: &Layout, entry: &Descriptor) -> Result<()> {
+        let directory = layout.directory();
+        // Others of us take turns, or one image would be lost from the index.
+        let lock = File::open(directory).map_err(failed("read", directory))?;
+        lock.lock().map_err(failed("lock", directory))?;
+        let index = self.index_with(layout, entry)?;
+        let new_index = self.staging.path().join(INDEX);
+        write_synced(&new_index, &index)?;
+        create_directories(&directory.join(BLOBS))?;
+        let mut moved = Moved(Vec::new());
+        for (digest, path) in &self.staged {
+            let target = layout.path(digest);
+            let was_there = target.exists();
+            rename(path, &target)?;
+            if !was_there {
+                moved.0.push(target);
+            }
+        }
+        sync_directory(&directory.join(BLOBS))?;
+        rename(&new_index, &directory.join(INDEX))?;
+        moved.0.clear();
+        sync_directory(directory)
+    }
+
+    /// The text of `index.json` with the entry in the place of the one of its tag.
+    fn index_with(&self, layout: &Layout, entry: &Descriptor) -> Result<Vec<u8>> {
+        let bytes = layout.index()?;
+        let broken = |what| Error::InvalidManifest { what };
+        let mut index: Value =
+            serde_json::from_slice(&bytes).map_err(|_| broken("index.json is no JSON"))?;
+        let style = Style::of(&bytes, &index);
+        let fields = index
+            .as_object_mut()
+            .ok_or(broken("index.json is no object"))?;
+        let manifests = fields.entry("manifests").or_insert(Value::Null);
+        if manifests.is_null() {
+            *manifests = json!([]);
+        }
+        let manifests = manifests
+            .as_array_mut()
+            .ok_or(broken("the list in index.json is no list"))?;
+        let named = |other: &Value| other["annotations"][REF_NAME].as_str() == self.tag.as_deref();
+        match manifests.iter().position(named) {
+            Some(place) => manifests[place] = entry.to_json(),
+            None => manifests.push(entry.to_json()),
+        }
+        Ok(style.write(&index))
+    }
+}
+
+/// What no index names yet; removed when dropped.
+struct Moved(Vec<PathBuf>);
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
+        }
+    }
+}
+
+fn create_directories(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o777)
+        .create(path)
+        .map_err(failed("create", path))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    File::create(path)
+        .and_then(|mut file| {
+            io::Write::write_all(&mut file, bytes)?;
+            file.sync_all()
+        })
+        .map_err(failed("write", path))
+}
+
+fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("write", path))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(failed("create", to))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File {
+        action,
+        path: path.clone(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::layout::digest_of;
+    use super::*;
+
+    fn descriptor(bytes: &[u8]) -> Descriptor {
+        Descriptor::new(media_type::MANIFEST, digest_of(bytes), bytes.len() as u64)
+    }
+
+    fn write(directory: &Path, tag: Option<&str>, bytes: &[u8]) -> Result<()> {
+        let mut destination = Destination::prepare(directory, tag)?;
+        destination.put(&descriptor(bytes), bytes)?;
+        destination.commit(descriptor(bytes))
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_new_layout_appears_whole() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("new");
+        write(&path, Some("a"), b"{}").unwrap();
+        assert_eq!(names(dir.path()), ["new"]);
+        assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+        let layout = Layout::open(&path).unwrap();
+        let entry = layout.entry(Some("a")).unwrap();
+        assert_eq!(layout.document(&entry).unwrap(), b"{}");
+        // As the umask of whoever runs the tests has it, which lets the owner in, and is no private file's.
+        let reference = dir.path().join("reference");
+        fs::write(&reference, "").unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&layout.path(&entry.digest)), mode(&reference));
+        fs::remove_file(&reference).unwrap();
+        fs::create_dir(&reference).unwrap();
+        assert_eq!(mode(&path), mode(&reference));
+    }
+
+    #[test]
+    fn an_empty_directory_is_filled() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("empty");
+        fs::create_dir(&path).unwrap();
+        write(&path, None, b"{}").unwrap();
+        assert!(Layout::open(&path).unwrap().entry(None).is_ok());
+        assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+    }
+
+    #[test]
+    fn nothing_is_left_without_a_commit() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("new");
+        let mut destination = Destination::prepare(&path, None).unwrap();
+        destination.put(&descriptor(b"{}"), b"{}").unwrap();
+        assert_eq!(names(dir.path()).len(), 1);
+        drop(destination);
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn an_image_is_added_or_takes_the_place_of_its_tag() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("layout");
+        write(&path, Some("a"), b"1").unwrap();
+        write(&path, Some("b"), b"2").unwrap();
+        write(&path, Some("a"), b"3").unwrap();
+        let layout = Layout::open(&path).unwrap();
+        let read = |tag| layout.document(&layout.entry(Some(tag)).unwrap()).unwrap();
+        assert_eq!(read("a"), b"3");
+        assert_eq!(read("b"), b"2");
+        assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_left_alone() {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join("notes"), "mine").unwrap();
+        let error = write(dir.path(), Some("a"), b"{}").unwrap_err();
+        assert!(matches!(error, Error::NotALayout { .. }), "{error}");
+        assert_eq!(names(dir.path()), ["notes"]);
+    }
+
+    #[test]
+    fn another_image_needs_a_tag() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("layout");
+        write(&path, Some("a"), b"1").unwrap();
+        let error = write(&path, None, b"2").unwrap_err();
+        assert!(matches!(error, Error::TagNeeded { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_failed_commit_takes_its_blobs_back() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("layout");
+        write(&path, Some("a"), b"1").unwrap();
+        let mut destination = Destination::prepare(&path, Some("b")).unwrap();
+        destination.put(&descriptor(b"2"), b"2").unwrap();
+        let index = path.join(INDEX);
+        let text = fs::read(&index).unwrap();
+        // The blob is moved before the index; a directory in the index's place stops the latter.
+        fs::remove_file(&index).unwrap();
+        fs::create_dir(&index).unwrap();
+        fs::write(index.join("x"), "").unwrap();
+        let layout = Layout::open(&path).unwrap();
+        let entry = descriptor(b"2");
+        let Err(Error::File { .. }) = destination.commit(entry.clone()) else {
+            panic!("a directory was replaced by a file");
+        };
+        assert!(!layout.has(&entry));
+        fs::remove_dir_all(&index).unwrap();
+        fs::write(&index, text).unwrap();
+        assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+    }
+
+    #[test]
+    fn two_writers_at_once_lose_no_image() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("layout");
+        write(&path, Some("a"), b"{}").unwrap();
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let bytes = number.to_string();
+                    write(path, Some(&format!("t{number}")), bytes.as_bytes()).unwrap();
+                });
+            }
+        });
+        let layout = Layout::open(&path).unwrap();
+        for number in 0..8 {
+            assert!(layout.entry(Some(&format!("t{number}"))).is_ok());
+        }
+    }
+
+    #[test]
+    fn containerds_name_stays_with_its_tag_alone() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("layout");
+        for (tag, kept) in [("latest", true), ("enc", false)] {
+            let mut entry = descriptor(b"{}");
+            let mut annotate = |name: &str, value: &str| {
+                entry.annotations.insert(name.to_owned(), value.to_owned());
+            };
+            annotate(REF_NAME, "latest");
+            annotate(CONTAINERD_NAME, "example.test/a:latest");
+            Destination::prepare(&path, Some(tag))
+                .unwrap()
+                .commit(entry)
+                .unwrap();
+            let entry = Layout::open(&path).unwrap().entry(Some(tag)).unwrap();
+            assert_eq!(entry.annotations.contains_key(CONTAINERD_NAME), kept);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Media types: what a descriptor stands for, which layers can be encrypted, and Docker's types as OCI's.
+//!
+//! Text alone; no blob is looked at.
+
+/// An image manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// An index of manifests.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// An image's config.
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+const ENCRYPTED: &str = "+encrypted";
+
+/// Docker's types and OCI's for the same bytes (OCI image spec, media-types.md, compatibility matrix).
+const DOCKER: [(&str, &str); 8] = [
+    (
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        INDEX,
+    ),
+    (
+        "application/vnd.docker.distribution.manifest.v2+json",
+        MANIFEST,
+    ),
+    ("application/vnd.docker.container.image.v1+json", CONFIG),
+    (
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.oci.image.layer.v1.tar",
+    ),
+    (
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+    ),
+    (
+        "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        "application/vnd.oci.image.layer.v1.tar+zstd",
+    ),
+    (
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    ),
+    (
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    ),
+];
+
+/// The layers that other tools know in their encrypted form.
+const LAYERS: [&str; 7] = [
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    "application/vnd.wasm.content.layer.v1+wasm",
+];
+
+/// What a descriptor in an index stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An index, or Docker's manifest list.
+    Index,
+    /// A manifest.
+    Manifest,
+    /// Anything else.
+    Other,
+}
+
+/// What a descriptor of this media type stands for.
+#[must_use]
+pub fn kind(media_type: &str) -> Kind {
+    match to_oci(media_type) {
+        INDEX => Kind::Index,
+        MANIFEST => Kind::Manifest,
+        _ => Kind::Other,
+    }
+}
+
+/// OCI's media type for the same bytes; one that is not Docker's is returned as it is.
+#[must_use]
+pub fn to_oci(media_type: &str) -> &str {
+    DOCKER
+        .iter()
+        .find(|(docker, _)| *docker == media_type)
+        .map_or(media_type, |(_, oci)| oci)
+}
+
+/// Media type of the layer once it is encrypted; `None` where no tool could read that.
+#[must_use]
+pub fn encrypted(media_type: &str) -> Option<String> {
+    let oci = to_oci(media_type);
+    LAYERS.contains(&oci).then(|| format!("{oci}{ENCRYPTED}"))
+}
+
+/// Media type of the layer once it is decrypted; `None` where it is not encrypted.
+#[must_use]
+pub fn decrypted(media_type: &str) -> Option<&str> {
+    media_type.strip_suffix(ENCRYPTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_gain_and_lose_the_suffix() {
+        for layer in LAYERS {
+            let encrypted = encrypted(layer).unwrap();
+            assert_eq!(encrypted, format!("{layer}+encrypted"));
+            assert_eq!(decrypted(&encrypted), Some(layer));
+            assert_eq!(decrypted(layer), None);
+        }
+    }
+
+    #[test]
+    fn docker_layers_become_oci_layers() {
+        assert_eq!(
+            encrypted("application/vnd.docker.image.rootfs.diff.tar.gzip").as_deref(),
+            Some("application/vnd.oci.image.layer.v1.tar+gzip+encrypted")
+        );
+    }
+
+    #[test]
+    fn what_is_no_layer_is_not_encrypted() {
+        for other in [
+            CONFIG,
+            MANIFEST,
+            "application/vnd.in-toto+json",
+            "application/vnd.oci.empty.v1+json",
+            "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+            "",
+        ] {
+            assert_eq!(encrypted(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn docker_documents_are_what_oci_ones_are() {
+        assert_eq!(kind(DOCKER[0].0), Kind::Index);
+        assert_eq!(kind(DOCKER[1].0), Kind::Manifest);
+        assert_eq!(kind(CONFIG), Kind::Other);
+    }
+}
