@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::{config, decode};
+use crate::commands::{config, decode, doctor};
 use crate::hsm::HsmSettings;
 use crate::log::LogTarget;
 
@@ -30,6 +30,8 @@ pub struct Cli {
 pub enum Command {
     /// Decrypt one layer from stdin to stdout, as containerd's stream processor
     Decode(decode::Args),
+    /// Check this node: containerd, keys, policy, tokens
+    Doctor(doctor::Args),
     /// Print configuration for containerd, and a policy for PKCS#11 modules
     Config(config::Args),
 }

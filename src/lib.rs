@@ -21,6 +21,7 @@ pub mod content_store;
 pub mod descriptor;
 pub mod envelope;
 pub mod error;
+pub mod escape;
 pub mod hsm;
 pub mod image;
 pub mod keys;

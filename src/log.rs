@@ -17,6 +17,8 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::OFlag;
 use serde_json::{Map, Value};
 
+use crate::escape::escaped;
+
 const JOURNALD: &str = "/run/systemd/journal/socket";
 const SYSLOG: &str = "/dev/log";
 
@@ -197,23 +199,9 @@ fn bare(value: &Value) -> String {
     }
 }
 
-/// Shortened, and with every character escaped that a terminal could act upon: part of the text comes from
-/// images.
 fn clean(text: &str) -> String {
-    let mut cleaned = String::new();
-    for char in text.chars().take(MAX_TEXT) {
-        if char.is_control() || is_formatting(char) {
-            cleaned.extend(char.escape_unicode());
-        } else {
-            cleaned.push(char);
-        }
-    }
-    cleaned
-}
-
-/// Line and paragraph separators, and what turns the direction of text or hides in it (Unicode, category Cf).
-fn is_formatting(char: char) -> bool {
-    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    let short: String = text.chars().take(MAX_TEXT).collect();
+    escaped(&short)
 }
 
 fn send(socket: &str, message: &[u8]) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod decode;
+pub mod doctor;
 
 use std::fs::File;
 
@@ -16,5 +17,6 @@ pub fn run(command: &Command, inherited: Option<File>) -> Result<()> {
     match command {
         Command::Config(args) => config::run(args),
         Command::Decode(args) => decode::run(args, inherited),
+        Command::Doctor(args) => doctor::run(args),
     }
 }

@@ -198,6 +198,17 @@ fn open_blobs(pid: u32) -> Vec<(Store, Digest)> {
     blobs
 }
 
+/// How many blobs the store of a containerd root has; `None` when there is no store.
+///
+/// # Errors
+/// [`Error::File`] when it is there but cannot be listed.
+pub fn count_blobs(root: &Path) -> Result<Option<usize>> {
+    let Some(store) = Store::at(root)? else {
+        return Ok(None);
+    };
+    store.digests().map(|digests| Some(digests.len()))
+}
+
 /// The roots to look in when nobody names any.
 #[must_use]
 pub fn usual_roots() -> Vec<PathBuf> {

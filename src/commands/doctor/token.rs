@@ -1,0 +1,207 @@
+//! One key, tried for real: its module loaded, its token found, a login, and two wrapped keys opened.
+
+use super::findings::Findings;
+use crate::error::{Error, Result};
+use crate::hsm::{self, How, HsmSettings, Outcome, Probe};
+use crate::keys::TokenKey;
+use crate::keys::packet::{OaepHash, Recipient};
+use crate::options::PrivateOptions;
+use crate::secret::LayerKey;
+
+const KEY: &str = "key";
+const TOKEN: &str = "token";
+
+/// What tries keys one after another, and leaves a token alone that refused a login.
+pub(super) struct Trial<'a> {
+    settings: &'a HsmSettings,
+    refused: Vec<TokenKey>,
+}
+
+impl<'a> Trial<'a> {
+    pub(super) fn new(settings: &'a HsmSettings) -> Self {
+        Self {
+            settings,
+            refused: Vec::new(),
+        }
+    }
+
+    /// Tries a key.
+    pub(super) fn check(&mut self, findings: &mut Findings, key: &TokenKey) {
+        let name = &key.file.name;
+        if self.refused.iter().any(|other| may_share_token(other, key)) {
+            findings.warn(
+                KEY,
+                format!(
+                    "{name}: not tried, since a login to what may be the same token was refused"
+                ),
+                "mend that first",
+            );
+            return;
+        }
+        let probe = match hsm::probe(self.settings, key) {
+            Ok(probe) => probe,
+            Err(error) => {
+                if is_about_pin(&error) {
+                    self.refused.push(key.clone());
+                }
+                let mend = "compare the URI and module.env of the key file with the token";
+                findings.error(KEY, &in_file(key, error), mend);
+                return;
+            }
+        };
+        describe(findings, key, &probe);
+        if probe.usage.decrypt != Some(false) {
+            self.unwrap(findings, key, &probe);
+        }
+    }
+
+    /// Wraps a key of no worth to the public half, and has the token unwrap it.
+    fn unwrap(&self, findings: &mut Findings, key: &TokenKey, probe: &Probe) {
+        let name = &key.file.name;
+        let hashes = [OaepHash::Sha256, OaepHash::Sha1];
+        let options = PrivateOptions {
+            key: LayerKey::new([0x55; 32]),
+            digest: None,
+            cipher_options: [("nonce".to_owned(), vec![0x55; 16])].into(),
+        };
+        let wrapped: Result<Vec<Vec<Recipient>>> = hashes
+            .iter()
+            .map(|&hash| Ok(vec![probe.public_key.wrap(hash, &options)?]))
+            .collect();
+        let outcomes = wrapped.and_then(|envelopes| {
+            hsm::unwrap(self.settings, std::slice::from_ref(key), &envelopes)
+        });
+        let outcomes = match outcomes {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                findings.error(
+                    KEY,
+                    &in_file(key, error),
+                    "use an RSA key of 2048 bits or more",
+                );
+                return;
+            }
+        };
+        let mut opened = Vec::new();
+        for (hash, outcome) in hashes.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Opened(found)
+                    if found.private_options.expose() == options.to_json().expose() =>
+                {
+                    let how = match found.how {
+                        How::Native => "by the token",
+                        How::RawRsa => "by raw RSA, with the padding removed here",
+                    };
+                    opened.push(format!("OAEP {hash} {how}"));
+                }
+                Outcome::Opened(_) => findings.fail(
+                    KEY,
+                    format!("{name}: with OAEP {hash} the token gives back something else than was wrapped"),
+                    "suspect the module: the private key does not do what its public half promises",
+                ),
+                Outcome::Refused(refusals) => {
+                    let why: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+                    findings.fail(
+                        KEY,
+                        format!("a key wrapped with OAEP {hash} cannot be opened: {}", why.join("; ")),
+                        mend_refused(probe),
+                    );
+                }
+            }
+        }
+        if !opened.is_empty() {
+            findings.ok(
+                KEY,
+                format!("{name}: opens what is wrapped to it, {}", opened.join(", ")),
+            );
+        }
+    }
+}
+
+fn mend_refused(probe: &Probe) -> &'static str {
+    if probe.oaep || probe.raw_rsa {
+        "check that `id` and `object` name a pair whose two halves belong together"
+    } else {
+        "the token decrypts neither RSA-OAEP nor raw RSA: allow it one of the two"
+    }
+}
+
+fn describe(findings: &mut Findings, key: &TokenKey, probe: &Probe) {
+    let name = &key.file.name;
+    let mechanisms = match (probe.oaep, probe.raw_rsa) {
+        (true, true) => "RSA-OAEP and raw RSA",
+        (true, false) => "RSA-OAEP",
+        (false, true) => "raw RSA",
+        (false, false) => "neither RSA-OAEP nor raw RSA",
+    };
+    findings.ok(
+        KEY,
+        format!(
+            "{name}: RSA-{} on token {:?} ({} {}, serial {}), logged in, by {}; the token decrypts {mechanisms}",
+            probe.public_key.bits(),
+            probe.token,
+            probe.manufacturer,
+            probe.model,
+            probe.serial,
+            key.module.display(),
+        ),
+    );
+    if probe.usage.decrypt == Some(false) {
+        findings.fail(
+            KEY,
+            format!("{name}: the key may not decrypt (CKA_DECRYPT is false)"),
+            "make a key that may: ocihsm keys generate",
+        );
+    }
+    if probe.usage.sensitive == Some(false) || probe.usage.extractable == Some(true) {
+        findings.warn(
+            KEY,
+            format!("{name}: the private key can leave the token (CKA_SENSITIVE is false, or CKA_EXTRACTABLE true)"),
+            "make one that cannot: ocihsm keys generate",
+        );
+    }
+    if probe.was_final_try || probe.had_wrong_pin {
+        findings.warn(
+            TOKEN,
+            format!(
+                "{:?}: before this login somebody had tried a wrong PIN",
+                probe.token
+            ),
+            "look for another key file, on this node or another, whose PIN is wrong",
+        );
+    }
+}
+
+/// The error, with the key file that it happened to.
+fn in_file(key: &TokenKey, source: Error) -> Error {
+    Error::InKeyFile {
+        name: key.file.name.clone(),
+        source: Box::new(source),
+    }
+}
+
+/// Whether the error tells of a PIN that was, or would be, refused.
+fn is_about_pin(error: &Error) -> bool {
+    match error {
+        Error::PinRejectedBefore { .. } | Error::PinFinalTry { .. } | Error::PinLocked { .. } => {
+            true
+        }
+        Error::Pkcs11 { function, .. } => *function == "C_Login",
+        _ => false,
+    }
+}
+
+/// Whether two URIs may mean one token: the same module, and nothing that tells the tokens apart.
+fn may_share_token(one: &TokenKey, other: &TokenKey) -> bool {
+    fn differ<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
+        one.is_some() && other.is_some() && one != other
+    }
+    let (a, b) = (&one.file.uri, &other.file.uri);
+    one.module == other.module
+        && one.file.env == other.file.env
+        && !differ(&a.token, &b.token)
+        && !differ(&a.serial, &b.serial)
+        && !differ(&a.slot_id, &b.slot_id)
+        && !differ(&a.model, &b.model)
+        && !differ(&a.manufacturer, &b.manufacturer)
+}
