@@ -21,7 +21,7 @@ use crate::root::Root;
 pub struct Settings {
     /// Whose containerd.
     pub root: Root,
-    /// Configuration that sets up the stream processors.
+    /// A configuration file of its own that sets up the stream processors.
     pub processors: String,
     /// Whether it serves CRI, with which configuration beside the defaults; none if not.
     pub cri: Option<String>,
@@ -38,6 +38,24 @@ pub struct Containerd {
     namespace: String,
 }
 
+impl Settings {
+    /// One that opens layers with `ocihsm decode`, as `ocihsm config` sets it up, and the keys in this directory.
+    #[must_use]
+    pub fn new(root: Root, keys: &Path) -> Self {
+        let processors = Program::new(crate::ocihsm())
+            .args(["config", "containerd", "--policy", "internal", "--path"])
+            .arg(crate::ocihsm())
+            .arg("--keys")
+            .arg(keys)
+            .ok();
+        Self {
+            root,
+            processors: processors.text(),
+            cri: None,
+        }
+    }
+}
+
 impl Containerd {
     /// Starts one and waits until it answers.
     ///
@@ -52,6 +70,7 @@ impl Containerd {
         let version = version(&settings.root, &directory);
         let configuration = configuration(settings, &version, directory.path());
         fs::write(at("config.toml"), configuration).expect("the directory is ours");
+        fs::write(at("processors.toml"), &settings.processors).expect("the directory is ours");
         let log = fs::File::create(at("log")).expect("the directory is ours");
         let mut command = settings
             .root
@@ -224,7 +243,7 @@ fn configuration(settings: &Settings, version: &str, directory: &Path) -> String
     let two = !version.starts_with("1.");
     let directory = directory.display();
     let mut text = format!(
-        "version = {}\nroot = \"{directory}/root\"\nstate = \"{directory}/state\"\n",
+        "version = {}\nroot = \"{directory}/root\"\nstate = \"{directory}/state\"\nimports = [\"{directory}/processors.toml\"]\n",
         if two { 3 } else { 2 }
     );
     if settings.cri.is_none() {
@@ -239,7 +258,6 @@ fn configuration(settings: &Settings, version: &str, directory: &Path) -> String
          [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{directory}/opt\"\n"
     );
     text.push_str(settings.cri.as_deref().unwrap_or_default());
-    text.push_str(&settings.processors);
     text
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::program::Program;
 use crate::repository;
+use crate::skip::skipped;
 
 /// A place that programs come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,22 @@ impl Root {
     #[must_use]
     pub fn sid() -> Option<Self> {
         Self::peer("sid")
+    }
+
+    /// This machine and every peer that was made; says which are missing.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let peers = [("trixie", Self::trixie()), ("sid", Self::sid())]
+            .into_iter()
+            .filter_map(|(name, root)| {
+                if root.is_none() {
+                    skipped(&format!(
+                        "the {name} peers were not made (integration/peers)"
+                    ));
+                }
+                root
+            });
+        [Self::host()].into_iter().chain(peers).collect()
     }
 
     fn peer(name: &'static str) -> Option<Self> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::layout::Layout;
 use crate::program::Program;
 use crate::vector;
 
@@ -92,6 +93,23 @@ impl Token {
         Program::new(crate::ocihsm())
             .env("OCICRYPT_CONFIG", "internal")
             .env("OCIHSM_RUNTIME_DIR", self.runtime())
+    }
+
+    /// Encrypts an image to one of the keys, with `ocihsm encrypt` and these options, into a layout beside it.
+    #[must_use]
+    pub fn encrypt(&self, plain: &Layout, key: &str, options: &[&str]) -> Layout {
+        let encrypted = Layout::open(plain.path().with_extension("encrypted"));
+        self.ocihsm()
+            .args([
+                "encrypt",
+                &plain.reference(),
+                &encrypted.reference(),
+                "--recipient",
+            ])
+            .arg(format!("pkcs11:{}", self.key_file(key).display()))
+            .args(options)
+            .ok();
+        encrypted
     }
 
     /// What `OCIHSM_RUNTIME_DIR` names: rejected PINs are remembered for this token alone, though its serial may be
