@@ -216,3 +216,18 @@ pub fn digest(bytes: &[u8]) -> String {
             text
         })
 }
+
+/// Bytes that do not compress and do not repeat.
+#[must_use]
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}

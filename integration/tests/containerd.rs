@@ -5,7 +5,7 @@ use std::fs;
 use std::thread;
 
 use integration::containerd::{Containerd, Settings};
-use integration::layer::{Archive, Compression, Layer, digest};
+use integration::layer::{Archive, Compression, Layer, digest, noise};
 use integration::layout::Layout;
 use integration::registry::Registry;
 use integration::root::Root;
@@ -274,18 +274,4 @@ fn compress(compression: Compression, bytes: &[u8]) -> Vec<u8> {
         }
         _ => compression.compress(bytes),
     }
-}
-
-/// Bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
