@@ -174,6 +174,12 @@ fn describe(findings: &mut Findings, key: &TokenKey, probe: &Probe) {
 
 /// The error, with the key file that it happened to.
 fn in_file(key: &TokenKey, source: Error) -> Error {
+    if matches!(
+        source,
+        Error::PinRejectedBefore { .. } | Error::PinMissing { .. } | Error::InvalidPinFile { .. }
+    ) {
+        return source;
+    }
     Error::InKeyFile {
         name: key.file.name.clone(),
         source: Box::new(source),

@@ -1,0 +1,406 @@
+//! What an operator sets a node up with and looks after it with: `config`, `doctor`, and the log.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use integration::ocihsm;
+use integration::processor::Processor;
+use integration::program::{Output, Program};
+use integration::skip;
+use integration::token::{SOFTHSM, Token, WRONG_PIN};
+use integration::vectors::Vector;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A node's files, as an operator would have put them there.
+struct Node {
+    token: Token,
+    directory: TempDir,
+    keys: PathBuf,
+}
+
+impl Node {
+    /// One key, the sample stanza as a drop-in, a policy that allows SoftHSM, and a store with an image.
+    fn new() -> Self {
+        let token = Token::vectors();
+        let keys = token.keys(&["rsa3072"]);
+        set_mode(&keys, 0o700);
+        let node = Self {
+            directory: TempDir::with_prefix("ocihsm-node-").unwrap(),
+            token,
+            keys,
+        };
+        Vector::first("sha256-pubkey")
+            .layout
+            .store(&node.path("root"));
+        node.write(
+            "policy",
+            &format!("pkcs11:\n  module-directories:\n    - /usr/lib/softhsm/\n  allowed-module-paths:\n    - {SOFTHSM}\n"),
+        );
+        fs::create_dir(node.path("conf.d")).unwrap();
+        node.write(
+            "config.toml",
+            &format!(
+                "version = 2\nroot = {:?}\nstate = {:?}\nimports = [{:?}]\n",
+                node.path("root"),
+                node.path("state"),
+                node.path("conf.d/*.toml")
+            ),
+        );
+        let stanza = node.stanza(&[]);
+        node.write("conf.d/ocihsm.toml", &stanza);
+        node
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn change(&self, name: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        self.write(name, &text.replace(from, to));
+    }
+
+    /// What `config containerd` prints for this node.
+    fn stanza(&self, more: &[&str]) -> String {
+        Program::new(ocihsm())
+            .args(["config", "containerd", "--keys"])
+            .arg(&self.keys)
+            .arg("--path")
+            .arg(ocihsm())
+            .arg("--policy")
+            .arg(self.path("policy"))
+            .args(more)
+            .ok()
+            .text()
+    }
+
+    fn doctor(&self, more: &[&str]) -> Output {
+        self.token
+            .ocihsm()
+            .args(["doctor", "--containerd-config"])
+            .arg(self.path("config.toml"))
+            .args(more)
+            .run()
+    }
+
+    /// What doctor finds, and that it fails.
+    fn complaint(&self) -> String {
+        let output = self.doctor(&[]);
+        assert!(!output.status.success(), "{}", output.text());
+        assert!(output.stderr.contains("checks failed"), "{}", output.stderr);
+        output.text()
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn line<'a>(text: &'a str, part: &str) -> &'a str {
+    text.lines()
+        .find(|line| line.contains(part))
+        .unwrap_or_else(|| panic!("nothing on {part:?} in\n{text}"))
+}
+
+#[test]
+fn a_node_set_up_with_what_is_printed_is_sound() {
+    let node = Node::new();
+    let output = node.doctor(&[]);
+    let text = output.text();
+    assert!(output.status.success(), "{text}{}", output.stderr);
+    assert!(text.lines().all(|line| line.starts_with("ok ")), "{text}");
+    assert!(line(&text, "stream processor").contains("7 media types"));
+    assert!(line(&text, "content store").contains(" blobs"));
+    assert!(line(&text, "RSA-3072").contains("on token \"ocicrypt-vectors\""));
+    let opened = line(&text, "opens what is wrapped to it");
+    assert!(opened.contains("OAEP sha256 by raw RSA"), "{opened}");
+    assert!(opened.contains("OAEP sha1 by the token"), "{opened}");
+}
+
+#[test]
+fn findings_as_json_say_the_same() {
+    let node = Node::new();
+    fs::remove_file(node.path("policy")).unwrap();
+    let output = node.doctor(&["--json"]);
+    assert!(!output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let failed: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding["level"] == "fail")
+        .collect();
+    assert_eq!(failed.len(), 1, "{report:#}");
+    assert_eq!(failed[0]["subject"], "policy");
+    assert!(
+        failed[0]["mend"]
+            .as_str()
+            .unwrap()
+            .contains("ocihsm config policy")
+    );
+}
+
+#[test]
+fn containerd_reads_what_is_printed_and_every_section_is_ours() {
+    if !skip::programs(&["containerd"]) {
+        return;
+    }
+    let node = Node::new();
+    let dump = Program::new("containerd")
+        .arg("--config")
+        .arg(node.path("config.toml"))
+        .args(["config", "dump"])
+        .ok()
+        .text();
+    let decoder = format!("path = {:?}", ocihsm());
+    assert_eq!(dump.matches(&decoder).count(), 7, "{dump}");
+    assert!(!dump.contains("ctd-decoder"), "{dump}");
+}
+
+#[test]
+fn a_policy_made_for_this_machine_lets_its_softhsm_be_loaded() {
+    let node = Node::new();
+    let policy = Program::new(ocihsm())
+        .args(["config", "policy"])
+        .ok()
+        .text();
+    assert!(policy.contains("libsofthsm2.so"), "{policy}");
+    node.write("policy", &policy);
+    let output = node.doctor(&[]);
+    assert!(output.status.success(), "{}", output.text());
+}
+
+#[test]
+fn a_wrong_pin_is_told_once_and_tried_once() {
+    let mut node = Node::new();
+    let uris: Vec<String> = ["rsa3072", "rsa2048"]
+        .iter()
+        .map(|key| {
+            format!(
+                "{}?pin-value={WRONG_PIN}&module-name=softhsm2",
+                node.token.uri(key)
+            )
+        })
+        .collect();
+    node.keys = node.token.keys_with(&uris);
+    set_mode(&node.keys, 0o700);
+    let stanza = node.stanza(&[]);
+    node.write("conf.d/ocihsm.toml", &stanza);
+    let text = node.complaint();
+    let failure = line(&text, "fail  key");
+    assert!(
+        failure.contains("the PIN is wrong (C_Login: CKR_PIN_INCORRECT)"),
+        "{failure}"
+    );
+    assert!(
+        line(&text, "not tried, since").starts_with("warn"),
+        "{text}"
+    );
+    // What doctor met is remembered for the decoder and for doctor alike.
+    let text = node.complaint();
+    assert!(
+        line(&text, "fail  key").contains("was rejected before"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_pin_that_others_may_read_is_a_failure() {
+    let node = Node::new();
+    let key = fs::read_dir(&node.keys)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    for (path, mode) in [
+        (node.token.path(), 0o755),
+        (&node.keys, 0o755),
+        (&key, 0o644),
+    ] {
+        set_mode(path, mode);
+    }
+    let text = node.complaint();
+    assert!(
+        line(&text, "others than root may read").starts_with("fail"),
+        "{text}"
+    );
+    assert!(line(&text, "chmod 600").contains(key.to_str().unwrap()));
+    set_mode(&key, 0o600);
+    assert!(node.doctor(&[]).status.success());
+}
+
+#[test]
+fn what_others_may_change_is_a_failure() {
+    let node = Node::new();
+    set_mode(&node.path("policy"), 0o666);
+    let text = node.complaint();
+    assert!(
+        line(&text, "others than root may change").contains("policy"),
+        "{text}"
+    );
+}
+
+#[test]
+fn two_sections_for_one_media_type_are_a_failure() {
+    let node = Node::new();
+    node.change(
+        "conf.d/ocihsm.toml",
+        "[stream_processors.\"io.containerd.ocicrypt.decoder.v1.tar.gzip\"]",
+        "[stream_processors.\"mine\"]",
+    );
+    let text = node.complaint();
+    let failure = line(&text, "at random");
+    assert!(
+        failure.contains("tar+gzip+encrypted") && failure.contains("mine"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn media_types_without_a_section_are_named() {
+    let node = Node::new();
+    let stanza = node.stanza(&[]);
+    let end = stanza
+        .find("\n[stream_processors.\"io.containerd.ocicrypt.decoder.v1.tar.zstd\"]")
+        .unwrap();
+    node.write("conf.d/ocihsm.toml", &stanza[..end]);
+    let output = node.doctor(&[]);
+    let text = output.text();
+    assert!(output.status.success(), "{text}");
+    let warning = line(&text, "there is none for");
+    assert!(
+        warning.starts_with("warn") && warning.contains("v1.tar+zstd"),
+        "{warning}"
+    );
+    assert!(!warning.contains("layer.v1.tar+gzip"), "{warning}");
+}
+
+#[test]
+fn a_program_that_is_not_there_or_cannot_run_is_a_failure() {
+    let node = Node::new();
+    let program = node.path("decoder");
+    let ours = format!("{:?}", ocihsm());
+    node.change("conf.d/ocihsm.toml", &ours, &format!("{program:?}"));
+    assert!(line(&node.complaint(), "decoder for 7").contains("is not there"));
+    node.write("decoder", "");
+    assert!(line(&node.complaint(), "decoder for 7").contains("not executable"));
+    set_mode(&program, 0o755);
+    let output = node.doctor(&[]);
+    assert!(line(&output.text(), "decoder for 7").contains("another program"));
+}
+
+#[test]
+fn arguments_that_the_program_does_not_take_are_a_failure() {
+    let node = Node::new();
+    node.change(
+        "conf.d/ocihsm.toml",
+        "--decryption-keys-path",
+        "--decryption-key-path",
+    );
+    let text = node.complaint();
+    assert!(
+        line(&text, "arguments are wrong").contains("--decryption-key-path"),
+        "{text}"
+    );
+}
+
+#[test]
+fn broken_configuration_is_placed() {
+    let node = Node::new();
+    node.write("conf.d/zz.toml", "version = 2\n[x\n");
+    assert!(line(&node.complaint(), "zz.toml").contains("line 2"));
+}
+
+#[test]
+fn misplaced_lists_of_a_policy_are_named() {
+    let node = Node::new();
+    node.write("policy", "allowed-module-paths:\n  - /usr/lib/softhsm/\n");
+    assert!(line(&node.complaint(), "fail  policy").contains("belongs under `pkcs11:`"));
+}
+
+#[test]
+fn files_that_are_no_keys_are_passed_over_and_broken_keys_are_not() {
+    let node = Node::new();
+    fs::write(node.keys.join("README"), "hello").unwrap();
+    let output = node.doctor(&[]);
+    assert!(output.status.success(), "{}", output.text());
+    assert!(line(&output.text(), "README").starts_with("ok "));
+    fs::write(
+        node.keys.join("broken.yaml"),
+        "pkcs11:\n  uri: pkcs11:token=t\n",
+    )
+    .unwrap();
+    assert!(line(&node.complaint(), "broken.yaml").starts_with("fail"));
+}
+
+#[test]
+fn the_log_tells_what_happened_to_a_layer() {
+    let (token, vector) = (Token::vectors(), Vector::first("sha256-pubkey"));
+    let log = token.path().join("log");
+    let decode = |keys: &Path| {
+        Processor::decode(&token, &vector.layout, &vector.layer, keys)
+            .payload(&vector.layer, &Value::Null)
+            .env("OCIHSM_LOG", &log)
+            .run()
+            .output
+    };
+    assert!(decode(&token.keys(&["rsa3072"])).status.success());
+    let failed = decode(&token.keys(&["other3072"]));
+    assert!(!failed.status.success());
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(
+        !integration::program::holds_a_pin(text.as_bytes()),
+        "a PIN was logged"
+    );
+    let records: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(records.len(), 2, "{text}");
+    let good = &records[0];
+    assert_eq!(good["result"], "ok");
+    assert_eq!(good["layer"], vector.layer["digest"]);
+    assert_eq!(good["media_type"], vector.layer["mediaType"]);
+    assert_eq!(good["bytes"], vector.layer["size"]);
+    assert_eq!(good["key"], token.uri("rsa3072"));
+    assert_eq!(
+        (&good["scheme"], &good["hash"]),
+        (&json!("pkcs11"), &json!("sha256"))
+    );
+    assert_eq!(good["learned_from"], "payload");
+    assert!(good["unwrap_ms"].as_f64().unwrap() > 0.0 && good["stream_ms"].as_f64().unwrap() > 0.0);
+    let bad = &records[1];
+    assert_eq!(bad["result"], "failed");
+    let error = bad["error"].as_str().unwrap();
+    assert!(
+        failed.stderr.contains(error),
+        "{error} is not in {}",
+        failed.stderr
+    );
+}
+
+#[test]
+fn a_log_that_cannot_be_written_fails_no_layer() {
+    let (token, vector) = (Token::vectors(), Vector::first("sha256-pubkey"));
+    for log in ["/nowhere/log", "journald", "syslog", "/dev/full"] {
+        let output = Processor::decode(
+            &token,
+            &vector.layout,
+            &vector.layer,
+            &token.keys(&["rsa3072"]),
+        )
+        .payload(&vector.layer, &Value::Null)
+        .env("OCIHSM_LOG", log)
+        .run()
+        .output;
+        assert!(output.status.success(), "{log}: {output:?}");
+        vector.assert_plain(&output.stdout);
+    }
+}
