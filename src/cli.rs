@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::{config, decode, doctor};
+use crate::commands::{config, decode, doctor, keys};
 use crate::hsm::HsmSettings;
 use crate::log::LogTarget;
 
@@ -34,6 +34,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Print configuration for containerd, and a policy for PKCS#11 modules
     Config(config::Args),
+    /// Look after the keys in tokens
+    Keys(keys::Args),
 }
 
 /// How patient and how careful we are with a token.

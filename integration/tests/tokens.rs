@@ -12,7 +12,6 @@ use integration::token::{PIN, SOFTHSM, Token, WRONG_PIN};
 use integration::unruly::Unruly;
 use integration::unwrapping::{Answer, Unwrapping, wrap};
 use integration::vector;
-use ocihsm::hsm::HsmSettings;
 use ocihsm::keys::packet::{OaepHash, Recipient};
 
 /// A token behind the counting module.
@@ -204,14 +203,18 @@ fn a_rejected_pin_can_be_forgotten_by_hand() {
     let stage = Stage::new();
     let unwrapping = stage.simple(WRONG_PIN, &[]);
     let _ = unwrapping.run().error();
-    let settings = HsmSettings {
-        runtime_dir: Some(unwrapping.runtime_directory()),
-        ..HsmSettings::default()
+    let forget = || {
+        Program::new(integration::ocihsm())
+            .env("OCIHSM_RUNTIME_DIR", unwrapping.runtime_directory())
+            .args(["keys", "forget-rejected-pins"])
+            .ok()
+            .text()
     };
     assert_eq!(
-        settings.forget_rejected_pins(None).unwrap(),
-        ["ocicrypt-vectors"]
+        forget(),
+        "forgot the rejected PINs of token \"ocicrypt-vectors\"\n"
     );
+    assert_eq!(forget(), "no rejected PIN is remembered\n");
     let _ = stage.unruly.calls();
     let _ = unwrapping.run().error();
     assert_eq!(stage.unruly.count("C_Login"), 1);

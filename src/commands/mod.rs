@@ -3,6 +3,7 @@
 pub mod config;
 pub mod decode;
 pub mod doctor;
+pub mod keys;
 
 use std::fs::File;
 
@@ -18,5 +19,6 @@ pub fn run(command: &Command, inherited: Option<File>) -> Result<()> {
         Command::Config(args) => config::run(args),
         Command::Decode(args) => decode::run(args, inherited),
         Command::Doctor(args) => doctor::run(args),
+        Command::Keys(args) => keys::run(args),
     }
 }

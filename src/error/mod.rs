@@ -339,6 +339,12 @@ pub enum Error {
         /// The key file.
         key: String,
     },
+    /// The directory for locks and rejected PINs cannot be used.
+    #[error("no rejected PIN can be remembered here: {why}")]
+    RuntimeDirectory {
+        /// Which directory, and why not.
+        why: String,
+    },
     /// The token says that one more wrong PIN locks it.
     #[error("token {token:?}: not logged in, since one more wrong PIN would lock it")]
     PinFinalTry {

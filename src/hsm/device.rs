@@ -10,7 +10,8 @@ use super::ckr::Ckr;
 use super::failure::{Failure, Fault};
 use super::function::Function;
 use super::lockout::{Lockout, Turn};
-use super::module::{Module, Session, TokenInfo};
+use super::module::{Module, Session};
+use super::token::{TokenInfo, fits};
 use crate::keys::key_file::KeyFile;
 use crate::keys::uri::Pkcs11Uri;
 use crate::secret::Pin;
@@ -175,7 +176,7 @@ impl<'a> Device<'a> {
         let mut found = Vec::new();
         if self.library_matches(uri)? {
             for token in &self.tokens {
-                if token_matches(uri, token) && self.slot_matches(uri, token.slot)? {
+                if token.matches(uri) && self.slot_matches(uri, token.slot)? {
                     found.push(token);
                 }
             }
@@ -189,7 +190,7 @@ impl<'a> Device<'a> {
             }),
             (tokens, _) => Err(Failure::SeveralTokens {
                 uri: uri.to_string(),
-                tokens: tokens.iter().map(|token| describe(token)).collect(),
+                tokens: tokens.iter().map(ToString::to_string).collect(),
             }),
         }
     }
@@ -311,65 +312,5 @@ impl<'a> Device<'a> {
             }
         }
         Ok(session)
-    }
-}
-
-/// Whether a token is the one that a URI means. What the URI does not name does not matter (RFC 7512, section 2.5).
-fn token_matches(uri: &Pkcs11Uri, token: &TokenInfo) -> bool {
-    fits(uri.token.as_deref(), &token.label)
-        && fits(uri.manufacturer.as_deref(), &token.manufacturer)
-        && fits(uri.model.as_deref(), &token.model)
-        && fits(uri.serial.as_deref(), &token.serial)
-        && uri
-            .slot_id
-            .is_none_or(|slot| slot as sys::CK_SLOT_ID == token.slot)
-}
-
-/// Blanks at the end fill a field of PKCS#11, so they never tell two values apart.
-fn fits(wanted: Option<&str>, actual: &str) -> bool {
-    wanted.is_none_or(|wanted| wanted.trim_end_matches(' ') == actual)
-}
-
-fn describe(token: &TokenInfo) -> String {
-    format!(
-        "{:?} (serial {:?}, model {:?}, slot {})",
-        token.label, token.serial, token.model, token.slot
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn token() -> TokenInfo {
-        TokenInfo {
-            slot: 3,
-            label: "kbs".to_owned(),
-            manufacturer: "IBM".to_owned(),
-            model: "Soft".to_owned(),
-            serial: "123".to_owned(),
-            flags: 0,
-        }
-    }
-
-    fn matches(uri: &str) -> bool {
-        token_matches(&uri.parse().unwrap(), &token())
-    }
-
-    #[test]
-    fn every_attribute_of_the_token_takes_part() {
-        assert!(matches(
-            "pkcs11:token=kbs;model=Soft;serial=123;manufacturer=IBM;slot-id=3;object=x"
-        ));
-        assert!(matches("pkcs11:token=kbs%20%20;object=x"));
-        for wrong in [
-            "token=kb",
-            "model=soft",
-            "serial=1",
-            "manufacturer=I",
-            "slot-id=0",
-        ] {
-            assert!(!matches(&format!("pkcs11:{wrong};object=x")), "{wrong}");
-        }
     }
 }

@@ -5,34 +5,25 @@
 //! slow hash of each PIN that it rejected; never a PIN. In `/run` all of it ends with a reboot, which costs a token one
 //! more try.
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use argon2::{Algorithm, Argon2, Params, Version};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use nix::unistd::geteuid;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
 
 use super::child::Place;
-use super::module::TokenInfo;
+use super::rejected::{Rejected, hex};
+use super::token::TokenInfo;
 use crate::error::{Error, Result};
 use crate::keys::key_file::KeyFile;
 use crate::secret::Pin;
 
-/// Most rejected PINs that are remembered for one token; the oldest goes.
-const MAX_REJECTED: usize = 16;
-/// Largest file of rejected PINs that is read.
-const MAX_FILE: u64 = 64 << 10;
-/// Ending of such a file's name.
+/// Ending of the name of a file with rejected PINs.
 const REJECTED: &str = "rejected";
 
 /// The directory, or why there is none.
@@ -45,25 +36,6 @@ pub(super) struct Lockout {
 #[derive(Debug)]
 pub(super) struct Turn {
     _lock: Flock<File>,
-}
-
-/// The PINs that one token rejected.
-#[derive(Debug, Serialize, Deserialize)]
-struct Rejected {
-    version: u8,
-    /// Label of the token, for whoever clears it.
-    token: String,
-    /// Salt of the slow hash, hexadecimal.
-    salt: String,
-    pins: Vec<RejectedPin>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct RejectedPin {
-    /// The PIN's mark under its slow hash.
-    pin: String,
-    /// Files that held the PIN, and the mark of what else they said.
-    files: BTreeMap<String, String>,
 }
 
 /// The default directory.
@@ -129,59 +101,28 @@ impl Lockout {
 
     /// Whether the token rejected this PIN before, and the file it comes from says the same as it did then.
     pub(super) fn was_rejected(&self, token: &TokenInfo, pin: &Pin, file: &KeyFile) -> bool {
-        let Some(rejected) = self.read(token) else {
-            return false;
-        };
-        let marks = Marks::new(pin, &rejected.salt, file);
-        rejected.pins.iter().any(|known| {
-            same(&known.pin, &marks.pin)
-                && known
-                    .files
-                    .get(&file.name)
-                    .is_none_or(|content| same(content, &marks.file))
-        })
+        self.rejected_path(token)
+            .and_then(|path| Rejected::read(&path))
+            .is_some_and(|rejected| rejected.holds(pin, file))
     }
 
     /// Remembers that the token rejected this PIN.
     pub(super) fn remember(&self, token: &TokenInfo, pin: &Pin, file: &KeyFile) {
-        let Ok(directory) = &self.directory else {
+        let Some(path) = self.rejected_path(token) else {
             return;
         };
-        let mut rejected = match self.read(token) {
-            Some(rejected) => rejected,
-            None => match Rejected::new(&token.label) {
-                Some(rejected) => rejected,
-                None => return,
-            },
-        };
-        let marks = Marks::new(pin, &rejected.salt, file);
-        let at = rejected
-            .pins
-            .iter()
-            .position(|known| same(&known.pin, &marks.pin));
-        let mut entry = at.map_or_else(
-            || RejectedPin {
-                pin: marks.pin.clone(),
-                files: BTreeMap::new(),
-            },
-            |at| rejected.pins.remove(at),
-        );
-        // What the payload of a client names is not one file, and may differ each time.
-        if Path::new(&file.name).is_absolute() && entry.files.len() < MAX_REJECTED {
-            entry.files.insert(file.name.clone(), marks.file.clone());
+        if let Some(mut rejected) = Rejected::read(&path).or_else(|| Rejected::new(&token.label)) {
+            rejected.add(pin, file);
+            // Without it the next process tries once more, which is what a lost directory costs too.
+            let _ = rejected.write(&path);
         }
-        rejected.pins.push(entry);
-        if rejected.pins.len() > MAX_REJECTED {
-            rejected.pins.remove(0);
-        }
-        // Without it the next process tries once more, which is what a lost directory costs too.
-        let _ = rejected.write(&directory.join(format!("{}.{REJECTED}", token_name(token))));
     }
 
     /// Forgets rejected PINs: those of every token, or of those with this label. Returns the labels.
     pub(super) fn forget(&self, label: Option<&str>) -> Result<Vec<String>> {
-        let Ok(directory) = &self.directory else {
-            return Ok(Vec::new());
+        let directory = match &self.directory {
+            Ok(directory) => directory,
+            Err(why) => return Err(Error::RuntimeDirectory { why: why.clone() }),
         };
         let failed = |action, path: &Path| {
             let path = path.to_owned();
@@ -208,78 +149,9 @@ impl Lockout {
         Ok(labels)
     }
 
-    fn read(&self, token: &TokenInfo) -> Option<Rejected> {
+    fn rejected_path(&self, token: &TokenInfo) -> Option<PathBuf> {
         let directory = self.directory.as_ref().ok()?;
-        Rejected::read(&directory.join(format!("{}.{REJECTED}", token_name(token))))
-    }
-}
-
-impl Rejected {
-    fn new(label: &str) -> Option<Self> {
-        let mut salt = [0; 16];
-        getrandom::fill(&mut salt).ok()?;
-        Some(Self {
-            version: 1,
-            token: label.to_owned(),
-            salt: hex(&salt),
-            pins: Vec::new(),
-        })
-    }
-
-    fn read(path: &Path) -> Option<Self> {
-        let mut json = Vec::new();
-        let file = private().read(true).open(path).ok()?;
-        file.take(MAX_FILE).read_to_end(&mut json).ok()?;
-        serde_json::from_slice(&json)
-            .ok()
-            .filter(|rejected: &Self| rejected.version == 1)
-    }
-
-    /// Whole or not at all.
-    fn write(&self, path: &Path) -> io::Result<()> {
-        let beside = path.with_extension(format!("{}.new", std::process::id()));
-        let mut file = private()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&beside)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        fs::rename(&beside, path)
-    }
-}
-
-/// What stands for a PIN, and for the rest of its key file, in the directory.
-struct Marks {
-    pin: String,
-    file: String,
-}
-
-impl Marks {
-    fn new(pin: &Pin, salt: &str, file: &KeyFile) -> Self {
-        let mut key = Zeroizing::new([0; 32]);
-        // The least of OWASP's settings for Argon2id in memory: 12 MiB, three passes, some 20 ms.
-        let parameters = Params::new(12 << 10, 3, 1, Some(key.len()))
-            .expect("the parameters are within Argon2's bounds");
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
-            .hash_password_into(pin.expose().as_bytes(), salt.as_bytes(), &mut *key)
-            .expect("salt and output are of lengths that Argon2 takes");
-        let mark = |parts: &mut dyn Iterator<Item = &str>| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(&*key).expect("HMAC takes any key");
-            for part in parts {
-                mac.update(&(part.len() as u64).to_le_bytes());
-                mac.update(part.as_bytes());
-            }
-            hex(&mac.finalize().into_bytes())
-        };
-        let uri = file.uri.with_query();
-        let content = file
-            .env
-            .iter()
-            .flat_map(|(name, value)| [name.as_str(), value]);
-        Self {
-            pin: mark(&mut ["PIN"].into_iter()),
-            file: mark(&mut ["file", &uri].into_iter().chain(content)),
-        }
+        Some(directory.join(format!("{}.{REJECTED}", token_name(token))))
     }
 }
 
@@ -303,7 +175,8 @@ fn checked(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn private() -> OpenOptions {
+/// Options for a file of ours in the directory.
+pub(super) fn private() -> OpenOptions {
     let mut options = File::options();
     options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
     options
@@ -328,16 +201,9 @@ fn short(digest: &[u8]) -> String {
     hex(&digest[..12])
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn same(one: &str, other: &str) -> bool {
-    one.as_bytes().ct_eq(other.as_bytes()).into()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

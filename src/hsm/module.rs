@@ -12,13 +12,13 @@ use std::path::Path;
 use std::ptr;
 
 use cryptoki_sys as sys;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::child::Reporter;
 use super::ckr::Ckr;
 use super::failure::{Failure, Fault};
 use super::function::Function;
+use super::token::{TokenInfo, text};
 use crate::keys::packet::OaepHash;
 use crate::secret::Pin;
 
@@ -26,62 +26,6 @@ use crate::secret::Pin;
 const MAX_SLOTS: usize = 1024;
 /// Longest attribute value that we read: the modulus of RSA-16384.
 const MAX_ATTRIBUTE: usize = 2048;
-
-/// What identifies a token, and what its state is (`CK_TOKEN_INFO`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TokenInfo {
-    /// The slot that it is in.
-    pub(super) slot: sys::CK_SLOT_ID,
-    /// Its label, without the blanks that fill the field; so also below.
-    pub(super) label: String,
-    /// Who made it.
-    pub(super) manufacturer: String,
-    /// Its model.
-    pub(super) model: String,
-    /// Its serial number.
-    pub(super) serial: String,
-    /// `CKF_` flags.
-    pub(super) flags: sys::CK_FLAGS,
-}
-
-impl TokenInfo {
-    /// Whether private keys are hidden until somebody logs in.
-    #[must_use]
-    pub(super) fn needs_login(&self) -> bool {
-        self.has(sys::CKF_LOGIN_REQUIRED)
-    }
-
-    /// Whether the PIN is typed at the device.
-    #[must_use]
-    pub(super) fn has_pin_pad(&self) -> bool {
-        self.has(sys::CKF_PROTECTED_AUTHENTICATION_PATH)
-    }
-
-    /// Whether the token says that its PIN is locked.
-    #[must_use]
-    pub(super) fn is_locked(&self) -> bool {
-        self.has(sys::CKF_USER_PIN_LOCKED)
-    }
-
-    /// Whether the token says that one more wrong PIN locks it.
-    #[must_use]
-    pub(super) fn is_final_try(&self) -> bool {
-        self.has(sys::CKF_USER_PIN_FINAL_TRY)
-    }
-
-    /// Whether a wrong PIN was tried since the last right one.
-    pub(super) fn had_wrong_pin(&self) -> bool {
-        self.has(sys::CKF_USER_PIN_COUNT_LOW)
-    }
-
-    pub(super) fn is_initialized(&self) -> bool {
-        self.has(sys::CKF_TOKEN_INITIALIZED)
-    }
-
-    fn has(&self, flag: sys::CK_FLAGS) -> bool {
-        self.flags & flag != 0
-    }
-}
 
 /// An open session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,14 +207,7 @@ impl<'a> Module<'a> {
     pub(super) fn token_info(&self, slot: sys::CK_SLOT_ID) -> Result<TokenInfo, Fault> {
         let mut info = sys::CK_TOKEN_INFO::default();
         call!(self, C_GetTokenInfo, slot, &mut info)?;
-        Ok(TokenInfo {
-            slot,
-            label: text(&info.label),
-            manufacturer: text(&info.manufacturerID),
-            model: text(&info.model),
-            serial: text(&info.serialNumber),
-            flags: info.flags,
-        })
+        Ok(TokenInfo::new(slot, &info))
     }
 
     /// Whether the token has a mechanism, and decrypts with it.
@@ -482,15 +419,6 @@ fn list(slots: &[sys::CK_SLOT_ID], count: sys::CK_ULONG) -> Vec<sys::CK_SLOT_ID>
     slots.iter().take(count as usize).copied().collect()
 }
 
-/// A fixed field without the blanks that fill it, and without the NULs with which some modules do.
-fn text(field: &[u8]) -> String {
-    let end = field
-        .iter()
-        .rposition(|byte| !matches!(byte, b' ' | 0))
-        .map_or(0, |last| last + 1);
-    String::from_utf8_lossy(&field[..end]).into_owned()
-}
-
 /// The loader's own words, on one line and of bounded length.
 fn loader_text(error: &dyn std::error::Error) -> String {
     error
@@ -504,13 +432,6 @@ fn loader_text(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_lose_blanks_and_nuls_at_their_end_only() {
-        assert_eq!(text(b"two words   "), "two words");
-        assert_eq!(text(b"sw\0\0 \0"), "sw");
-        assert_eq!(text(b"        "), "");
-    }
 
     #[test]
     fn oaep_has_no_label_and_the_same_hash_twice() {

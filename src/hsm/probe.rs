@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{Device, Key, Patience};
 use super::failure::Failure;
-use super::module::TokenInfo;
 use super::public::{self, Components};
 use super::search;
+use super::token::TokenInfo;
 
 /// What the module's process reports.
 #[derive(Debug, Serialize, Deserialize)]

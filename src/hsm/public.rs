@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{Device, Key, Patience};
 use super::failure::{Failure, Fault};
-use super::module::{Session, TokenInfo};
+use super::module::Session;
 use super::search;
+use super::token::TokenInfo;
 
 /// Modulus and public exponent, big-endian.
 #[derive(Debug, Serialize, Deserialize)]

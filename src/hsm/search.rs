@@ -4,7 +4,8 @@ use cryptoki_sys as sys;
 
 use super::device::Device;
 use super::failure::{Failure, Fault};
-use super::module::{Object, Session, TokenInfo, Wanted};
+use super::module::{Object, Session, Wanted};
+use super::token::TokenInfo;
 use crate::keys::uri::Pkcs11Uri;
 
 /// Most keys that are listed when several match.

@@ -1,0 +1,156 @@
+//! What a token says of itself, and whether it is the one that a URI means.
+
+use std::fmt;
+
+use cryptoki_sys as sys;
+use serde::{Deserialize, Serialize};
+
+use crate::keys::uri::Pkcs11Uri;
+
+/// What identifies a token, and what its state is (`CK_TOKEN_INFO`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TokenInfo {
+    /// The slot that it is in.
+    pub(super) slot: sys::CK_SLOT_ID,
+    /// Its label, without the blanks that fill the field; so also below.
+    pub(super) label: String,
+    /// Who made it.
+    pub(super) manufacturer: String,
+    /// Its model.
+    pub(super) model: String,
+    /// Its serial number.
+    pub(super) serial: String,
+    /// `CKF_` flags.
+    pub(super) flags: sys::CK_FLAGS,
+}
+
+impl TokenInfo {
+    pub(super) fn new(slot: sys::CK_SLOT_ID, info: &sys::CK_TOKEN_INFO) -> Self {
+        Self {
+            slot,
+            label: text(&info.label),
+            manufacturer: text(&info.manufacturerID),
+            model: text(&info.model),
+            serial: text(&info.serialNumber),
+            flags: info.flags,
+        }
+    }
+
+    /// Whether it is the one that a URI means. What the URI does not name does not matter (RFC 7512, section 2.5).
+    pub(super) fn matches(&self, uri: &Pkcs11Uri) -> bool {
+        fits(uri.token.as_deref(), &self.label)
+            && fits(uri.manufacturer.as_deref(), &self.manufacturer)
+            && fits(uri.model.as_deref(), &self.model)
+            && fits(uri.serial.as_deref(), &self.serial)
+            && uri
+                .slot_id
+                .is_none_or(|slot| slot as sys::CK_SLOT_ID == self.slot)
+    }
+
+    /// Whether private keys are hidden until somebody logs in.
+    #[must_use]
+    pub(super) fn needs_login(&self) -> bool {
+        self.has(sys::CKF_LOGIN_REQUIRED)
+    }
+
+    /// Whether the PIN is typed at the device.
+    #[must_use]
+    pub(super) fn has_pin_pad(&self) -> bool {
+        self.has(sys::CKF_PROTECTED_AUTHENTICATION_PATH)
+    }
+
+    /// Whether the token says that its PIN is locked.
+    #[must_use]
+    pub(super) fn is_locked(&self) -> bool {
+        self.has(sys::CKF_USER_PIN_LOCKED)
+    }
+
+    /// Whether the token says that one more wrong PIN locks it.
+    #[must_use]
+    pub(super) fn is_final_try(&self) -> bool {
+        self.has(sys::CKF_USER_PIN_FINAL_TRY)
+    }
+
+    /// Whether a wrong PIN was tried since the last right one.
+    pub(super) fn had_wrong_pin(&self) -> bool {
+        self.has(sys::CKF_USER_PIN_COUNT_LOW)
+    }
+
+    pub(super) fn is_initialized(&self) -> bool {
+        self.has(sys::CKF_TOKEN_INITIALIZED)
+    }
+
+    fn has(&self, flag: sys::CK_FLAGS) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// What tells tokens apart.
+impl fmt::Display for TokenInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} (serial {:?}, model {:?}, slot {})",
+            self.label, self.serial, self.model, self.slot
+        )
+    }
+}
+
+/// Whether an attribute of a URI, where it is there, is that value. Blanks at the end fill a field of PKCS#11, so they
+/// never tell two values apart.
+pub(super) fn fits(wanted: Option<&str>, actual: &str) -> bool {
+    wanted.is_none_or(|wanted| wanted.trim_end_matches(' ') == actual)
+}
+
+/// A fixed field without the blanks that fill it, and without the NULs with which some modules do.
+pub(super) fn text(field: &[u8]) -> String {
+    let end = field
+        .iter()
+        .rposition(|byte| !matches!(byte, b' ' | 0))
+        .map_or(0, |last| last + 1);
+    String::from_utf8_lossy(&field[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> TokenInfo {
+        TokenInfo {
+            slot: 3,
+            label: "kbs".to_owned(),
+            manufacturer: "IBM".to_owned(),
+            model: "Soft".to_owned(),
+            serial: "123".to_owned(),
+            flags: 0,
+        }
+    }
+
+    fn matches(uri: &str) -> bool {
+        token().matches(&uri.parse().unwrap())
+    }
+
+    #[test]
+    fn every_attribute_of_the_token_takes_part() {
+        assert!(matches(
+            "pkcs11:token=kbs;model=Soft;serial=123;manufacturer=IBM;slot-id=3;object=x"
+        ));
+        assert!(matches("pkcs11:token=kbs%20%20;object=x"));
+        for wrong in [
+            "token=kb",
+            "model=soft",
+            "serial=1",
+            "manufacturer=I",
+            "slot-id=0",
+        ] {
+            assert!(!matches(&format!("pkcs11:{wrong};object=x")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn fields_lose_blanks_and_nuls_at_their_end_only() {
+        assert_eq!(text(b"two words   "), "two words");
+        assert_eq!(text(b"sw\0\0 \0"), "sw");
+        assert_eq!(text(b"        "), "");
+    }
+}
