@@ -15,8 +15,10 @@ use crate::error::{Error, Result};
 /// Below containerd's root directory.
 const CONTENT: &str = "io.containerd.content.v1.content";
 
-/// Bytes of a blob that are read to see what it is. Most manifests are shorter.
-const START: usize = 4096;
+/// Bytes of a blob that are read to see what it is.
+const START: usize = super::FIRST_BYTES;
+/// Bytes that are read next of one that may be a manifest. Most are shorter, and so take one more call.
+const NEXT: usize = 32 << 10;
 
 /// Where blobs lie.
 #[derive(Debug)]
@@ -170,13 +172,19 @@ impl Start {
     ///
     /// # Errors
     /// What the operating system says.
-    pub(super) fn read_into(self, content: &mut Vec<u8>, limit: u64) -> io::Result<()> {
+    pub(super) fn read_into(mut self, content: &mut Vec<u8>, limit: u64) -> io::Result<()> {
         content.clear();
         content.extend_from_slice(self.bytes());
-        if self.count == START {
-            self.file
-                .take(limit + 1 - START as u64)
-                .read_to_end(content)?;
+        if self.count < START {
+            return Ok(());
+        }
+        content.resize(START + NEXT, 0);
+        let next = self.file.read(&mut content[START..])?;
+        content.truncate(START + next);
+        // A file gives all it has: less than was asked for is its end.
+        if next == NEXT {
+            let left = (limit + 1).saturating_sub(content.len() as u64);
+            self.file.take(left).read_to_end(content)?;
         }
         Ok(())
     }
