@@ -52,6 +52,7 @@ pub struct HsmArgs {
 
 /// Where records of layers go.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Log")]
 pub struct LogArgs {
     /// Write one record a layer to journald, to syslog, or to a file (one line of JSON each)
     #[arg(

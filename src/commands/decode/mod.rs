@@ -43,11 +43,14 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-containerd runs this as a stream processor, also under the name ctd-decoder. Which layer is on stdin is
-learned from the first of: --descriptor; --annotation or OCIHSM_LAYER_ANNOTATIONS; the payload on file
-descriptor 3; containerd's content store.
+containerd runs this as a stream processor, also under the name ctd-decoder. Which layer is on stdin is learned \
+from the first of: --descriptor; --annotation or OCIHSM_LAYER_ANNOTATIONS; the payload on file descriptor 3; \
+containerd's content store.
 
-Exit status: 0 only if every byte was verified and written. OCICRYPT_CONFIG names the module policy.";
+The module policy is OCICRYPT_CONFIG, else $XDG_CONFIG_HOME/ocicrypt.conf, $HOME/.config/ocicrypt.conf or \
+/etc/ocicrypt.conf, else the module directories of the distributions.
+
+Exit status: 0 only if every byte was verified and written.";
 
 /// How far a layer has come, for the log and for what becomes of stdout.
 #[derive(Default)]

@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Each key is tried for real: one login to its token, and a wrapped key to open. A token that says that one more
+Each key is tried for real: one login to its token, and a wrapped key to open. A token that says that one more \
 wrong PIN would lock it is left alone.
 
 Exit status: 0 only if no check failed; warnings do not count.";
