@@ -41,6 +41,11 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::KeyNotFound { .. } => {
             "compare `id` and `object` in the URI with the private keys that the token holds"
         }
+        Error::KeyExists { .. } => {
+            "`ocihsm keys list` shows it; choose another --label, or take that key's public half with \
+             `ocihsm keys export`"
+        }
+        Error::NewKeySize { .. } => "choose another size with --bits",
         Error::PinMissing { .. } => "add `pin-source` to the URI in the key file",
         Error::PinRejectedBefore { .. } => {
             "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"

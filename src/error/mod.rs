@@ -323,6 +323,26 @@ pub enum Error {
         /// Id and label of each.
         keys: Vec<String>,
     },
+    /// A new key is to have the label or the id of one that is there.
+    #[error("token {token:?} holds a key with {key} already")]
+    KeyExists {
+        /// Label of the token.
+        token: String,
+        /// What the other key has: `the label "layers"`.
+        key: String,
+    },
+    /// The token makes no keys of this size.
+    #[error("token {token:?} makes RSA keys of {min} to {max} bits, not {bits}")]
+    NewKeySize {
+        /// Label of the token.
+        token: String,
+        /// The size that was asked for, in bits.
+        bits: u32,
+        /// Smallest size in bits.
+        min: u64,
+        /// Largest size in bits.
+        max: u64,
+    },
     /// The token wants a PIN, and the key file has none.
     #[error("token {token:?} wants a PIN, and {key} has none")]
     PinMissing {

@@ -38,7 +38,7 @@ pub(super) enum KeyPin {
 
 /// How long to wait for a token that is not there, or a device that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
+pub enum Patience {
     /// Not at all: another module may have the key.
     None,
     /// A few times, with growing pauses.
@@ -173,25 +173,37 @@ impl<'a> Device<'a> {
 
     /// The one token that a URI means.
     pub(super) fn token(&self, uri: &Pkcs11Uri) -> Result<TokenInfo, Failure> {
+        match self.tokens(uri)?.as_slice() {
+            [token] => Ok(token.clone()),
+            [] => Err(self.no_token(uri)),
+            tokens => Err(Failure::SeveralTokens {
+                uri: uri.to_string(),
+                tokens: tokens.iter().map(ToString::to_string).collect(),
+            }),
+        }
+    }
+
+    /// All tokens that a URI may mean.
+    pub(super) fn tokens(&self, uri: &Pkcs11Uri) -> Result<Vec<TokenInfo>, Failure> {
         let mut found = Vec::new();
         if self.library_matches(uri)? {
             for token in &self.tokens {
                 if token.matches(uri) && self.slot_matches(uri, token.slot)? {
-                    found.push(token);
+                    found.push(token.clone());
                 }
             }
         }
-        match (found.as_slice(), self.unclear) {
-            ([token], _) => Ok((*token).clone()),
-            ([], Some(fault)) => Err(fault.into()),
-            ([], None) => Err(Failure::NoToken {
-                uri: uri.to_string(),
-                any_slot: self.any_slot,
-            }),
-            (tokens, _) => Err(Failure::SeveralTokens {
-                uri: uri.to_string(),
-                tokens: tokens.iter().map(ToString::to_string).collect(),
-            }),
+        match self.unclear {
+            Some(fault) if found.is_empty() => Err(fault.into()),
+            _ => Ok(found),
+        }
+    }
+
+    /// That there is none.
+    pub(super) fn no_token(&self, uri: &Pkcs11Uri) -> Failure {
+        Failure::NoToken {
+            uri: uri.to_string(),
+            any_slot: self.any_slot,
         }
     }
 
@@ -219,13 +231,23 @@ impl<'a> Device<'a> {
 
     /// A session on the token in which nobody need be logged in.
     pub(super) fn session(&mut self, token: &TokenInfo) -> Result<Session, Failure> {
-        if let Some(open) = self.sessions.iter().find(|open| open.slot == token.slot) {
-            return Ok(open.session);
+        match self.sessions.iter().find(|open| open.slot == token.slot) {
+            Some(open) => Ok(open.session),
+            None => self.open(token, Module::open_session),
         }
-        let session = self
-            .module
-            .open_session(token.slot)
-            .map_err(|fault| fault.on(&token.label))?;
+    }
+
+    /// Makes the token's session one that may write. Only before the first other one.
+    pub(super) fn open_for_writing(&mut self, token: &TokenInfo) -> Result<Session, Failure> {
+        self.open(token, Module::open_writing_session)
+    }
+
+    fn open(
+        &mut self,
+        token: &TokenInfo,
+        open: fn(&Module<'a>, sys::CK_SLOT_ID) -> Result<Session, Fault>,
+    ) -> Result<Session, Failure> {
+        let session = open(&self.module, token.slot).map_err(|fault| fault.on(&token.label))?;
         self.sessions.push(Open {
             slot: token.slot,
             session,

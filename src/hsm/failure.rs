@@ -47,6 +47,17 @@ pub(super) enum Failure {
     NoToken { uri: String, any_slot: bool },
     /// The token has no such key.
     NoKey { uri: String, token: String },
+    /// The token has a key of that label, or of that id, already.
+    KeyExists { token: String, key: String },
+    /// The token holds more keys than are listed.
+    TooManyKeys { limit: u64 },
+    /// The token makes keys of other sizes.
+    KeySizes {
+        token: String,
+        bits: u32,
+        min: u64,
+        max: u64,
+    },
 }
 
 impl Fault {
@@ -158,6 +169,22 @@ impl Failure {
                 any_slot,
             },
             Self::NoKey { uri, token } => Error::KeyNotFound { uri, token },
+            Self::KeyExists { token, key } => Error::KeyExists { token, key },
+            Self::TooManyKeys { limit } => Error::TooLarge {
+                what: "the number of RSA keys on a token",
+                limit,
+            },
+            Self::KeySizes {
+                token,
+                bits,
+                min,
+                max,
+            } => Error::NewKeySize {
+                token,
+                bits,
+                min,
+                max,
+            },
         }
     }
 }

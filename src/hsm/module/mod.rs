@@ -6,7 +6,9 @@
 //!
 //! No policy: which token, which key and which error matters is decided above.
 
-use std::ffi::c_void;
+mod generate;
+mod objects;
+
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr;
@@ -14,6 +16,8 @@ use std::ptr;
 use cryptoki_sys as sys;
 use zeroize::Zeroizing;
 
+pub(super) use self::generate::NewPair;
+pub(super) use self::objects::Wanted;
 use super::child::Reporter;
 use super::ckr::Ckr;
 use super::failure::{Failure, Fault};
@@ -24,8 +28,6 @@ use crate::secret::Pin;
 
 /// Most slots that a module may list.
 const MAX_SLOTS: usize = 1024;
-/// Longest attribute value that we read: the modulus of RSA-16384.
-const MAX_ATTRIBUTE: usize = 2048;
 
 /// An open session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,14 +36,6 @@ pub(super) struct Session(sys::CK_SESSION_HANDLE);
 /// An object on a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Object(sys::CK_OBJECT_HANDLE);
-
-/// What a search asks for. Absent fields match everything.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted<'a> {
-    pub(super) class: sys::CK_OBJECT_CLASS,
-    pub(super) id: Option<&'a [u8]>,
-    pub(super) label: Option<&'a str>,
-}
 
 /// How a ciphertext is to be decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +73,8 @@ macro_rules! call {
         }
     }};
 }
+
+use call;
 
 #[allow(unsafe_code)] // Foreign functions, through `call!` alone; its reason stands there.
 impl<'a> Module<'a> {
@@ -260,89 +256,6 @@ impl<'a> Module<'a> {
         }
     }
 
-    /// Up to `limit` RSA keys that match.
-    pub(super) fn find(
-        &self,
-        session: Session,
-        wanted: Wanted<'_>,
-        limit: usize,
-    ) -> Result<Vec<Object>, Fault> {
-        let (class, kind) = (wanted.class, sys::CKK_RSA);
-        let mut template = vec![
-            attribute(sys::CKA_CLASS, bytes_of(&class)),
-            attribute(sys::CKA_KEY_TYPE, bytes_of(&kind)),
-        ];
-        template.extend(wanted.id.map(|id| attribute(sys::CKA_ID, id)));
-        template.extend(
-            wanted
-                .label
-                .map(|label| attribute(sys::CKA_LABEL, label.as_bytes())),
-        );
-        let length = template.len() as sys::CK_ULONG;
-        call!(
-            self,
-            C_FindObjectsInit,
-            session.0,
-            template.as_mut_ptr(),
-            length
-        )?;
-        let mut objects = vec![0; limit];
-        let mut count = 0;
-        let found = call!(
-            self,
-            C_FindObjects,
-            session.0,
-            objects.as_mut_ptr(),
-            limit as sys::CK_ULONG,
-            &mut count,
-        );
-        let ended = call!(self, C_FindObjectsFinal, session.0);
-        found.and(ended)?;
-        objects.truncate(count as usize);
-        Ok(objects.into_iter().map(Object).collect())
-    }
-
-    /// Values of attributes in one call; `None` for one that the object has not, or does not show.
-    pub(super) fn attributes<const N: usize>(
-        &self,
-        session: Session,
-        object: Object,
-        types: [sys::CK_ATTRIBUTE_TYPE; N],
-    ) -> Result<[Option<Vec<u8>>; N], Fault> {
-        let mut values = vec![[0_u8; MAX_ATTRIBUTE]; N];
-        let mut template = [sys::CK_ATTRIBUTE::default(); N];
-        for ((entry, value), kind) in template.iter_mut().zip(&mut values).zip(types) {
-            entry.type_ = kind;
-            entry.pValue = value.as_mut_ptr().cast();
-            entry.ulValueLen = MAX_ATTRIBUTE as sys::CK_ULONG;
-        }
-        let result = call!(
-            self,
-            C_GetAttributeValue,
-            session.0,
-            object.0,
-            template.as_mut_ptr(),
-            N as sys::CK_ULONG,
-        );
-        match result {
-            Ok(()) => {}
-            // The others are filled all the same (section 5.7.5).
-            Err(fault)
-                if matches!(
-                    fault.code,
-                    Ckr::CKR_ATTRIBUTE_TYPE_INVALID
-                        | Ckr::CKR_ATTRIBUTE_SENSITIVE
-                        | Ckr::CKR_BUFFER_TOO_SMALL
-                ) => {}
-            Err(fault) => return Err(fault),
-        }
-        let mut found = [const { None }; N];
-        for ((entry, value), found) in template.iter().zip(&values).zip(&mut found) {
-            *found = value.get(..entry.ulValueLen as usize).map(<[u8]>::to_vec);
-        }
-        Ok(found)
-    }
-
     /// Decrypts in one call, into memory that is wiped. `modulus_len` bounds the result.
     pub(super) fn decrypt(
         &self,
@@ -396,22 +309,6 @@ fn oaep_parameters(hash: OaepHash) -> sys::CK_RSA_PKCS_OAEP_PARAMS {
         source: sys::CKZ_DATA_SPECIFIED,
         pSourceData: ptr::null_mut(),
         ulSourceDataLen: 0,
-    }
-}
-
-fn attribute(kind: sys::CK_ATTRIBUTE_TYPE, value: &[u8]) -> sys::CK_ATTRIBUTE {
-    sys::CK_ATTRIBUTE {
-        type_: kind,
-        pValue: value.as_ptr().cast_mut().cast::<c_void>(),
-        ulValueLen: value.len() as sys::CK_ULONG,
-    }
-}
-
-fn bytes_of(number: &sys::CK_ULONG) -> &[u8] {
-    #[allow(unsafe_code)]
-    // SAFETY: an integer has no padding, and the slice borrows it.
-    unsafe {
-        std::slice::from_raw_parts(ptr::from_ref(number).cast(), size_of_val(number))
     }
 }
 
