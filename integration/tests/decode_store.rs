@@ -1,0 +1,130 @@
+//! `ocihsm decode` without a payload, when several manifests of the store describe the layer differently.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use integration::processor::{Outcome, Processor};
+use integration::token::Token;
+use integration::vectors::Vector;
+use ocihsm::descriptor::Digest;
+use ocihsm::envelope::{Envelope, Scheme};
+use ocihsm::keys::packet::{self, OaepHash};
+use ocihsm::keys::public::PublicKey;
+use ocihsm::options::{NONCE, PrivateOptions};
+use ocihsm::secret::LayerKey;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+const KEY: &str = "rsa3072";
+
+/// Adds a manifest that lists this layer alone.
+fn describe(store: &Path, layer: &Value) {
+    let manifest = json!({ "schemaVersion": 2, "layers": [layer] }).to_string();
+    let digest = Digest::from_sha256(&Sha256::digest(&manifest).into());
+    let blobs = store.join("io.containerd.content.v1.content/blobs/sha256");
+    fs::write(blobs.join(digest.hex()), manifest).unwrap();
+}
+
+/// The layer with its key wrapped for somebody whose public key this is: any key, and any MAC.
+fn rewrapped(layer: &Value, recipient: &str, key: [u8; 32], hmac: Option<[u8; 32]>) -> Value {
+    let annotations: BTreeMap<String, String> =
+        serde_json::from_value(layer["annotations"].clone()).unwrap();
+    let mut public = Envelope::from_annotations(&annotations)
+        .unwrap()
+        .public_options;
+    if let Some(hmac) = hmac {
+        public.hmac = Some(hmac.to_vec());
+    }
+    let private = PrivateOptions {
+        key: LayerKey::new(key),
+        digest: None,
+        cipher_options: BTreeMap::from([(NONCE.to_owned(), vec![7; 16])]),
+    };
+    let path = integration::vector(format!("keys/{recipient}.pub.pem"));
+    let wrapped = PublicKey::read(&path)
+        .unwrap()
+        .wrap(OaepHash::Sha256, &private)
+        .unwrap();
+    let mut envelope = Envelope::new(public);
+    envelope.push(Scheme::pkcs11(), &packet::to_json(&[wrapped]));
+    let mut annotations = BTreeMap::new();
+    envelope.write_to(&mut annotations);
+    let mut layer = layer.clone();
+    layer["annotations"] = json!(annotations);
+    layer
+}
+
+fn decode(token: &Token, vector: &Vector, store: &Path) -> Outcome {
+    Processor::decode(token, &vector.layout, &vector.layer, &token.keys(&[KEY]))
+        .store(store)
+        .run()
+}
+
+#[test]
+fn keys_that_others_wrapped_for_us_do_not_get_in_the_way() {
+    let token = Token::vectors();
+    for vector in Vector::all()
+        .iter()
+        .filter(|vector| vector.image == "sha256-pubkey")
+    {
+        let store = tempfile::tempdir().unwrap();
+        vector.layout.store(store.path());
+        for seed in 1..=4 {
+            describe(
+                store.path(),
+                &rewrapped(&vector.layer, KEY, [seed; 32], Some([seed; 32])),
+            );
+        }
+        let outcome = decode(&token, vector, store.path());
+        assert!(outcome.output.status.success(), "{:?}", outcome.output);
+        vector.assert_plain(&outcome.output.stdout);
+    }
+}
+
+#[test]
+fn a_description_for_others_is_passed_over() {
+    let token = Token::vectors();
+    let vector = Vector::first("sha256-pubkey");
+    let store = tempfile::tempdir().unwrap();
+    vector.layout.store(store.path());
+    describe(
+        store.path(),
+        &rewrapped(&vector.layer, "other3072", [1; 32], None),
+    );
+    let outcome = decode(&token, &vector, store.path());
+    assert!(outcome.output.status.success(), "{:?}", outcome.output);
+    vector.assert_plain(&outcome.output.stdout);
+}
+
+#[test]
+fn wrong_keys_alone_yield_nothing() {
+    let token = Token::vectors();
+    let vector = Vector::first("sha256-pubkey");
+    let store = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    vector.layout.store(other.path());
+    // The blob alone, without the manifest that tells the truth.
+    let blobs = "io.containerd.content.v1.content/blobs/sha256";
+    let digest: Digest = vector.layer["digest"].as_str().unwrap().parse().unwrap();
+    fs::create_dir_all(store.path().join(blobs)).unwrap();
+    let blob = Path::new(blobs).join(digest.hex());
+    fs::copy(other.path().join(&blob), store.path().join(&blob)).unwrap();
+    for seed in 1..=3 {
+        describe(
+            store.path(),
+            &rewrapped(&vector.layer, KEY, [seed; 32], Some([seed; 32])),
+        );
+    }
+    let outcome = Processor::decode(&token, &vector.layout, &vector.layer, &token.keys(&[KEY]))
+        .blob(store.path().join(&blob))
+        .store(store.path())
+        .run();
+    assert!(!outcome.output.status.success());
+    assert!(outcome.output.stdout.is_empty());
+    assert!(
+        outcome.output.stderr.contains("verification failed"),
+        "{}",
+        outcome.output.stderr
+    );
+}
