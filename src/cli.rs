@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::{config, decode, doctor, keys};
+use crate::commands::{config, decode, decrypt, doctor, encrypt, keys};
 use crate::hsm::HsmSettings;
 use crate::log::LogTarget;
 
@@ -32,6 +32,10 @@ pub enum Command {
     Decode(decode::Args),
     /// Check this node: containerd, keys, policy, tokens
     Doctor(doctor::Args),
+    /// Encrypt the layers of an image
+    Encrypt(encrypt::Args),
+    /// Decrypt the layers of an image
+    Decrypt(decrypt::Args),
     /// Print configuration for containerd, and a policy for PKCS#11 modules
     Config(config::Args),
     /// Look after the keys in tokens

@@ -2,8 +2,13 @@
 
 pub mod config;
 pub mod decode;
+pub mod decrypt;
 pub mod doctor;
+pub mod encrypt;
+pub mod image_args;
 pub mod keys;
+mod transfer;
+mod unwrapping;
 
 use std::fs::File;
 
@@ -20,5 +25,7 @@ pub fn run(command: &Command, inherited: Option<File>) -> Result<()> {
         Command::Decode(args) => decode::run(args, inherited),
         Command::Doctor(args) => doctor::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::Decrypt(args) => decrypt::run(args),
+        Command::Encrypt(args) => encrypt::run(args),
     }
 }

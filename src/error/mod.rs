@@ -548,6 +548,61 @@ pub enum Error {
     /// No key was named.
     #[error("there are no keys to open the layer with")]
     NoKeys,
+    /// A PKCS#11 URI where a file belongs. It may hold a PIN, so it is not quoted.
+    #[error("{argument} takes the path of a file, not a PKCS#11 URI")]
+    UriAsArgument {
+        /// The argument.
+        argument: &'static str,
+    },
+    /// A recipient that we cannot encrypt to.
+    #[error("{text:?} is not a recipient of the form pkcs11:FILE")]
+    UnknownRecipient {
+        /// What was given, shortened.
+        text: String,
+    },
+    /// No image for that platform.
+    #[error("there is no image for {platform}, only for {}", if there.is_empty() { "unknown platforms".to_owned() } else { quoted(there) })]
+    NoSuchPlatform {
+        /// What was asked for.
+        platform: String,
+        /// The first of those that there are.
+        there: Vec<String>,
+    },
+    /// No layer of that number.
+    #[error("there is no layer {number}: manifest {} has {count}", manifest.short())]
+    NoSuchLayer {
+        /// The number as given, from the top if negative.
+        number: i64,
+        /// The manifest.
+        manifest: Digest,
+        /// How many layers it has.
+        count: usize,
+    },
+    /// A layer of a media type that has no encrypted form.
+    #[error(
+        "layer {number} cannot be encrypted: it is {media_type:?}, or to be fetched from elsewhere"
+    )]
+    CannotBeEncrypted {
+        /// The number as given, from the top if negative.
+        number: i64,
+        /// Its media type, shortened.
+        media_type: String,
+    },
+    /// An image without a layer that can be encrypted.
+    #[error("the image has no layer that can be encrypted")]
+    NothingToEncrypt,
+    /// An image without an encrypted layer.
+    #[error("the image has no encrypted layer")]
+    NothingToDecrypt,
+    /// A layer that is encrypted, and no key to open it with.
+    #[error("layer {} is encrypted already", digest.short())]
+    AlreadyEncrypted {
+        /// The layer.
+        digest: Digest,
+    },
+    /// A signal asked us to end.
+    #[error("stopped by a signal, nothing was written")]
+    Stopped,
     /// We failed in a way that nobody foresaw.
     #[error("internal error at {location}")]
     Panicked {
@@ -583,8 +638,13 @@ fn layer(digest: Option<&Digest>) -> String {
 fn tags_there(tags: &[String]) -> String {
     match tags {
         [] => "and no tags at all".to_owned(),
-        tags => format!("its tags are {tags:?}").replace(['[', ']'], ""),
+        tags => format!("its tags are {}", quoted(tags)),
     }
+}
+
+fn quoted(texts: &[String]) -> String {
+    let texts: Vec<_> = texts.iter().map(|text| format!("{text:?}")).collect();
+    texts.join(", ")
 }
 
 fn list(paths: &[PathBuf]) -> String {

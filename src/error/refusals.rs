@@ -19,7 +19,7 @@ pub struct Refusals {
 }
 
 pub(super) fn sentence(refusals: &Refusals) -> String {
-    let others = refusals.other_schemes.join(", ");
+    let others = names(&refusals.other_schemes);
     if !refusals.for_pkcs11 {
         return format!("its key is wrapped with {others} alone, not with pkcs11");
     }
@@ -35,6 +35,20 @@ pub(super) fn sentence(refusals: &Refusals) -> String {
         sentence += &format!("; it is also wrapped with {others}");
     }
     sentence
+}
+
+/// Names of schemes are parts of annotations' names, so whoever wrote the manifest chose them.
+fn names(schemes: &[String]) -> String {
+    let more = schemes.len().saturating_sub(TOLD);
+    let mut names: Vec<String> = schemes
+        .iter()
+        .take(TOLD)
+        .map(|name| shortened(&name.escape_debug().to_string()))
+        .collect();
+    if more > 0 {
+        names.push(format!("and {more} more"));
+    }
+    names.join(", ")
 }
 
 fn told(reasons: &[String]) -> String {
@@ -109,5 +123,16 @@ mod tests {
             sentence(&refusals),
             "its key is wrapped with jwe, pgp alone, not with pkcs11"
         );
+    }
+
+    #[test]
+    fn a_scheme_cannot_write_to_the_terminal_or_fill_an_event() {
+        let refusals = Refusals {
+            other_schemes: vec!["\u{1b}[2J\u{202e}x".repeat(1000); 20],
+            ..Refusals::default()
+        };
+        let sentence = sentence(&refusals);
+        assert!(!sentence.contains(['\u{1b}', '\u{202e}']), "{sentence:?}");
+        assert!(sentence.len() < 600, "{sentence}");
     }
 }

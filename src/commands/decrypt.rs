@@ -1,0 +1,98 @@
+//! `ocihsm decrypt`: an image as it was before it was encrypted.
+
+use std::path::PathBuf;
+
+use super::encrypt::print;
+use super::image_args::{self, ImageArgs, Layers};
+use super::transfer::{Made, Transfer};
+use super::unwrapping::{self, Locked};
+use crate::cipher::{self, Parameters};
+use crate::cli::HsmArgs;
+use crate::envelope::Envelope;
+use crate::error::{Error, Result};
+use crate::image::{Image, Platform, media_type};
+
+/// Arguments of `decrypt`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// The images.
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Key file, or directory of key files (repeatable)
+    #[arg(long, value_name = "FILE", required = true)]
+    pub key: Vec<PathBuf>,
+    /// Decrypt only the images for this platform; others stay in the index as they are
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<Platform>,
+    /// How to treat the token.
+    #[command(flatten)]
+    pub hsm: HsmArgs,
+}
+
+const AFTER_HELP: &str = "\
+Prints the digest of the new image. Every encrypted layer must open and verify, or nothing is written. \
+A new DST appears when it is whole.";
+
+/// Decrypts the image.
+///
+/// # Errors
+/// Whatever kept it from being decrypted; nothing was written then.
+pub fn run(args: &Args) -> Result<()> {
+    let (layout, mut image) = image_args::load(&args.image.source)?;
+    let numbers = image_args::for_platform(&image.manifests(), args.platform.as_ref())?;
+    let found = encrypted_layers(&image, &numbers);
+    if found.is_empty() {
+        return Err(Error::NothingToDecrypt);
+    }
+    let mut locked = Vec::new();
+    for layer in found.descriptors() {
+        let layer = Locked::new(layer)?;
+        // Before any token is asked: what cannot be decrypted need not be unwrapped.
+        let cipher = layer.envelope.public_options.cipher();
+        cipher.map_err(|error| unwrapping::in_layer(&layer.layer, error))?;
+        locked.push(layer);
+    }
+    let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
+    let opened = unwrapping::unwrap(&args.hsm, &ring, &locked)?;
+
+    let bytes = found.descriptors().map(|layer| layer.size).sum();
+    let mut transfer = Transfer::begin(&layout, &image, &args.image.destination, bytes)?;
+    let mut manifests = image.manifests_mut();
+    for ((locked, private), (layer, places)) in locked.iter().zip(opened).zip(found.places()) {
+        let (digest, size) = transfer.layer(layer, |input, output| {
+            let parameters = Parameters::new(&locked.envelope.public_options, &private)?;
+            let (opened, digest) =
+                cipher::decrypt_and_digest(&parameters, input, output, Some(layer.size))?;
+            // Not compared with the digest in the private options: skopeo, when it compresses a layer and encrypts
+            // it, puts the digest from before both there. The MAC covers every byte.
+            Ok(Made {
+                digest: digest.clone(),
+                rest: (digest, opened.plain_len),
+            })
+        })?;
+        for &(manifest, layer) in places {
+            let layer = &mut manifests[manifest].layers[layer];
+            if let Some(plain) = media_type::decrypted(&layer.media_type) {
+                layer.media_type = plain.to_owned();
+            }
+            layer.digest = digest.clone();
+            layer.size = size;
+            Envelope::remove_from(&mut layer.annotations);
+        }
+    }
+    print(&transfer.finish(image)?)
+}
+
+fn encrypted_layers(image: &Image, numbers: &[usize]) -> Layers {
+    let mut found = Layers::default();
+    let manifests = image.manifests();
+    for &number in numbers {
+        for (index, layer) in manifests[number].layers.iter().enumerate() {
+            if media_type::decrypted(&layer.media_type).is_some() {
+                found.add(layer, (number, index));
+            }
+        }
+    }
+    found
+}

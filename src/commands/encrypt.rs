@@ -1,0 +1,332 @@
+//! `ocihsm encrypt`: an image whose layers only the holders of some keys can read; or further recipients for one.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::image_args::{self, ImageArgs, Layers};
+use super::transfer::{Made, Transfer};
+use super::unwrapping::{self, Locked};
+use crate::cipher;
+use crate::cli::HsmArgs;
+use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
+use crate::error::{Error, Result};
+use crate::hsm;
+use crate::image::{Descriptor, Image, Manifest, Platform, media_type};
+use crate::keys::key_file::KeyFile;
+use crate::keys::packet::{self, OaepHash};
+use crate::keys::policy::{Policy, PolicySearch};
+use crate::keys::public::PublicKey;
+use crate::options::{CipherName, PrivateOptions};
+
+/// Arguments of `encrypt`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// The images.
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Who will be able to decrypt: an RSA public key (PEM or DER), or a key file, whose token is asked
+    /// for the public key (repeatable)
+    #[arg(long, value_name = "pkcs11:FILE", required = true)]
+    pub recipient: Vec<String>,
+    /// Encrypt only this layer: 0 is the lowest, -1 the topmost (repeatable; all layers if not given)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub encrypt_layer: Vec<i64>,
+    /// Encrypt only the images for this platform; others stay in the index as they are
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<Platform>,
+    /// Key file, or directory of key files, that opens layers which are encrypted already: they get the
+    /// recipients as well, and are not encrypted anew (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
+    /// Cipher of the layers
+    #[arg(long, value_enum, default_value_t)]
+    pub cipher: Cipher,
+    /// Hash of the RSA-OAEP padding: sha256 or sha1 [env: OCICRYPT_OAEP_HASHALG=] [default: sha256]
+    #[arg(long, value_name = "HASH", value_parser = oaep_hash)]
+    pub oaep_hash: Option<OaepHash>,
+    /// How to treat the token.
+    #[command(flatten)]
+    pub hsm: HsmArgs,
+}
+
+const AFTER_HELP: &str = "\
+Prints the digest of the new image. The config, attestations and layers of other kinds stay as they are.
+
+A new DST holds nothing that the new image does not name, and appears when it is whole. Nothing is \
+removed from a layout that is there: after encrypting within one, the plain layers are still in it.";
+
+/// The ciphers to choose from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Cipher {
+    /// What skopeo, buildah, CRI-O and containerd's own decoder read as well
+    #[default]
+    #[value(name = "aes-256-ctr-hmac-sha256")]
+    Aes256CtrHmacSha256,
+    /// Faster, and checked segment by segment, but read by ocihsm alone
+    #[value(name = "aes-256-gcm")]
+    Aes256Gcm,
+}
+
+const OAEP_HASH: &str = "OCICRYPT_OAEP_HASHALG";
+
+/// The layers to do something about.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Plain layers to be encrypted.
+    plain: Layers,
+    /// Encrypted layers that get further recipients.
+    encrypted: Layers,
+}
+
+/// Encrypts the image.
+///
+/// # Errors
+/// Whatever kept it from being encrypted; nothing was written then.
+pub fn run(args: &Args) -> Result<()> {
+    let (layout, mut image) = image_args::load(&args.image.source)?;
+    let numbers = image_args::for_platform(&image.manifests(), args.platform.as_ref())?;
+    let plan = Plan::new(&image, &numbers, &args.encrypt_layer)?;
+    let wrapping = Wrapping {
+        hash: chosen_hash(args.oaep_hash)?,
+        keys: recipients(args)?,
+    };
+    let opened = open_encrypted(args, &plan.encrypted, wrapping.keys.len())?;
+
+    let bytes = plan.plain.descriptors().map(|layer| layer.size).sum();
+    let mut transfer = Transfer::begin(&layout, &image, &args.image.destination, bytes)?;
+    let mut manifests = image.manifests_mut();
+    for ((layer, places), (locked, private)) in plan.encrypted.places().zip(opened) {
+        let envelope = wrapping
+            .add(locked.envelope, &private)
+            .map_err(|error| unwrapping::in_layer(layer, error))?;
+        for &(manifest, layer) in places {
+            envelope.write_to(&mut manifests[manifest].layers[layer].annotations);
+        }
+    }
+    for (layer, places) in plan.plain.places() {
+        let (envelope, digest, size) = transfer.layer(layer, |input, output| {
+            let sealed = cipher::encrypt(args.cipher.name(), input, output)?;
+            if sealed.plain_digest != layer.digest {
+                return Err(Error::WrongBlob {
+                    digest: layer.digest.clone(),
+                });
+            }
+            let envelope = Envelope::new(sealed.public_options);
+            Ok(Made {
+                digest: sealed.blob_digest.clone(),
+                rest: (
+                    wrapping.add(envelope, &sealed.private_options)?,
+                    sealed.blob_digest,
+                    sealed.blob_len,
+                ),
+            })
+        })?;
+        for &(manifest, layer) in places {
+            let layer = &mut manifests[manifest].layers[layer];
+            layer.media_type = media_type::encrypted(&layer.media_type)
+                .expect("the plan holds layers that can be encrypted");
+            layer.digest = digest.clone();
+            layer.size = size;
+            envelope.write_to(&mut layer.annotations);
+        }
+    }
+    print(&transfer.finish(image)?)
+}
+
+/// Prints a command's result.
+///
+/// # Errors
+/// [`Error::Stream`] when standard output does not take it.
+pub(super) fn print(result: &impl std::fmt::Display) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{result}")
+        .and_then(|()| stdout.flush())
+        .map_err(|source| Error::Stream {
+            action: "write to standard output",
+            source,
+        })
+}
+
+impl Plan {
+    fn new(image: &Image, numbers: &[usize], wanted: &[i64]) -> Result<Self> {
+        let mut plan = Self::default();
+        let manifests = image.manifests();
+        for &number in numbers {
+            let manifest = manifests[number];
+            // Attestations and other artifacts have no layers of that kind.
+            if !manifest.layers.iter().any(can_be_opened_or_shut) {
+                continue;
+            }
+            for index in selected(manifest, wanted)? {
+                let layer = &manifest.layers[index];
+                let layers = match media_type::decrypted(&layer.media_type) {
+                    Some(_) => &mut plan.encrypted,
+                    None => &mut plan.plain,
+                };
+                layers.add(layer, (number, index));
+            }
+        }
+        if plan.plain.is_empty() && plan.encrypted.is_empty() {
+            return Err(Error::NothingToEncrypt);
+        }
+        Ok(plan)
+    }
+}
+
+/// The layers of a manifest that are to be encrypted.
+fn selected(manifest: &Manifest, wanted: &[i64]) -> Result<Vec<usize>> {
+    let count = manifest.layers.len();
+    if wanted.is_empty() {
+        let fitting = |&layer: &usize| can_be_opened_or_shut(&manifest.layers[layer]);
+        return Ok((0..count).filter(fitting).collect());
+    }
+    let mut layers = Vec::new();
+    for &number in wanted {
+        let from_bottom = match number {
+            0.. => usize::try_from(number).ok(),
+            _ => usize::try_from(number.unsigned_abs())
+                .ok()
+                .and_then(|from_top| count.checked_sub(from_top)),
+        };
+        let Some(layer) = from_bottom.filter(|&layer| layer < count) else {
+            return Err(Error::NoSuchLayer {
+                number,
+                manifest: manifest.digest.clone(),
+                count,
+            });
+        };
+        if !can_be_opened_or_shut(&manifest.layers[layer]) {
+            return Err(Error::CannotBeEncrypted {
+                number,
+                media_type: manifest.layers[layer].media_type.chars().take(80).collect(),
+            });
+        }
+        layers.push(layer);
+    }
+    layers.sort_unstable();
+    layers.dedup();
+    Ok(layers)
+}
+
+fn can_be_opened_or_shut(layer: &Descriptor) -> bool {
+    let media_type = &layer.media_type;
+    let plain = media_type::encrypted(media_type).is_some() && !layer.is_foreign();
+    plain || media_type::decrypted(media_type).is_some()
+}
+
+/// Each layer that is encrypted already, with its private options.
+fn open_encrypted(
+    args: &Args,
+    layers: &Layers,
+    recipients: usize,
+) -> Result<Vec<(Locked, PrivateOptions)>> {
+    if args.key.is_empty() {
+        return match layers.descriptors().next() {
+            None => Ok(Vec::new()),
+            Some(layer) => Err(Error::AlreadyEncrypted {
+                digest: layer.digest.clone(),
+            }),
+        };
+    }
+    let mut locked = Vec::new();
+    for layer in layers.descriptors() {
+        let layer = Locked::new(layer)?;
+        if layer.recipients.len() + recipients > MAX_RECIPIENTS {
+            return Err(too_many_recipients());
+        }
+        locked.push(layer);
+    }
+    let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
+    let opened = unwrapping::unwrap(&args.hsm, &ring, &locked)?;
+    Ok(locked.into_iter().zip(opened).collect())
+}
+
+fn too_many_recipients() -> Error {
+    Error::TooLarge {
+        what: "number of recipients of a layer",
+        limit: MAX_RECIPIENTS as u64,
+    }
+}
+
+/// To whom layer keys are wrapped, and how.
+struct Wrapping {
+    hash: OaepHash,
+    keys: Vec<PublicKey>,
+}
+
+impl Wrapping {
+    /// Adds one packet with all recipients, as the reference does.
+    fn add(&self, mut envelope: Envelope, private: &PrivateOptions) -> Result<Envelope> {
+        let recipients: Vec<_> = self
+            .keys
+            .iter()
+            .map(|key| key.wrap(self.hash, private))
+            .collect::<Result<_>>()?;
+        envelope.push(Scheme::pkcs11(), &packet::to_json(&recipients));
+        Ok(envelope)
+    }
+}
+
+/// The public key of each recipient.
+fn recipients(args: &Args) -> Result<Vec<PublicKey>> {
+    if args.recipient.len() > MAX_RECIPIENTS {
+        return Err(too_many_recipients());
+    }
+    let policy = Policy::discover(&PolicySearch::from_environment())?;
+    let mut keys: Vec<PublicKey> = Vec::new();
+    for recipient in &args.recipient {
+        if image_args::is_uri(recipient) {
+            return Err(Error::UriAsArgument {
+                argument: "--recipient",
+            });
+        }
+        let Some(file) = recipient.strip_prefix("pkcs11:") else {
+            return Err(Error::UnknownRecipient {
+                text: recipient.chars().take(80).collect(),
+            });
+        };
+        let key = public_key(Path::new(file), &policy, &args.hsm)?;
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}
+
+/// The public key in a file; or in the token, if it is a key file. That forks, so no thread may run yet.
+fn public_key(file: &Path, policy: &Policy, hsm: &HsmArgs) -> Result<PublicKey> {
+    match KeyFile::read(file) {
+        Ok(key) => hsm::public_key(&hsm.settings(), &policy.resolve(key)?),
+        Err(Error::NotAKeyFile { .. }) => PublicKey::read(file),
+        Err(error) => Err(error),
+    }
+}
+
+fn chosen_hash(given: Option<OaepHash>) -> Result<OaepHash> {
+    match (given, std::env::var_os(OAEP_HASH)) {
+        (Some(hash), _) => Ok(hash),
+        (None, Some(name)) if !name.is_empty() => {
+            name.to_str()
+                .and_then(OaepHash::parse)
+                .ok_or(Error::InvalidVariable {
+                    name: OAEP_HASH,
+                    expected: "sha256 or sha1",
+                })
+        }
+        _ => Ok(OaepHash::Sha256),
+    }
+}
+
+fn oaep_hash(name: &str) -> Result<OaepHash, &'static str> {
+    OaepHash::parse(name).ok_or("expected sha256 or sha1")
+}
+
+impl Cipher {
+    fn name(self) -> CipherName {
+        match self {
+            Self::Aes256CtrHmacSha256 => CipherName::Aes256CtrHmacSha256,
+            Self::Aes256Gcm => CipherName::Aes256GcmStream,
+        }
+    }
+}

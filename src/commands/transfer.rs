@@ -1,0 +1,198 @@
+//! One image on its way into another layout: bytes counted, digests checked, and nothing left when it is stopped.
+//!
+//! Starts a thread that waits for signals, so it begins when every token has been asked.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use nix::sys::signal::{SigSet, Signal};
+use sha2::{Digest as _, Sha256};
+
+use super::unwrapping::in_layer;
+use crate::descriptor::Digest;
+use crate::error::{Error, Result};
+use crate::image::layout::REF_NAME;
+use crate::image::{Descriptor, Destination, Image, Layout, Reference};
+
+/// Bytes that are copied at once.
+const CHUNK: usize = 1 << 20;
+
+/// Whether a signal asked us to end.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// An image being written.
+pub(super) struct Transfer<'a> {
+    source: &'a Layout,
+    destination: Destination,
+    bar: ProgressBar,
+}
+
+/// A blob of the source, read to be changed.
+pub(super) struct Metered<'a> {
+    file: File,
+    bar: &'a ProgressBar,
+}
+
+/// What a layer became: its new digest and size, and whatever else is to be known of it.
+pub(super) struct Made<T> {
+    pub(super) digest: Digest,
+    pub(super) rest: T,
+}
+
+impl<'a> Transfer<'a> {
+    /// Begins to write `image`, of which this many bytes will be changed, to where `reference` says.
+    ///
+    /// # Errors
+    /// As [`Destination::prepare`].
+    pub(super) fn begin(
+        source: &'a Layout,
+        image: &Image,
+        reference: &Reference,
+        bytes: u64,
+    ) -> Result<Self> {
+        stop_on_signals()?;
+        let own = image.entry.annotations.get(REF_NAME);
+        let tag = reference.tag.as_ref().or(own);
+        let destination = Destination::prepare(&reference.directory, tag.map(String::as_str))?;
+        let style = ProgressStyle::with_template(
+            "{bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+        )
+        .expect("the template is sound");
+        // Shown on a terminal alone, and gone from it also when an error is about to be printed there.
+        let bar = ProgressBar::new(bytes)
+            .with_style(style)
+            .with_finish(ProgressFinish::AndClear);
+        Ok(Self {
+            source,
+            destination,
+            bar,
+        })
+    }
+
+    /// Makes another blob from a layer. What `work` has written is kept if it succeeds.
+    ///
+    /// # Errors
+    /// [`Error::InLayer`] with what went wrong; [`Error::Stopped`] after a signal.
+    pub(super) fn layer<T>(
+        &mut self,
+        layer: &Descriptor,
+        work: impl FnOnce(Metered<'_>, &File) -> Result<Made<T>>,
+    ) -> Result<T> {
+        let staged = self.destination.begin()?;
+        let input = Metered {
+            file: self.source.blob(layer)?,
+            bar: &self.bar,
+        };
+        let result = work(input, &staged.file);
+        not_stopped()?;
+        let made = result.map_err(|error| in_layer(layer, error))?;
+        self.destination.keep(staged, made.digest)?;
+        Ok(made.rest)
+    }
+
+    /// Writes all that is still missing, and names the image. Returns its digest.
+    ///
+    /// # Errors
+    /// [`Error::WrongBlob`] for a blob that is damaged; whatever keeps one from being copied.
+    pub(super) fn finish(mut self, image: Image) -> Result<Digest> {
+        let finished = image.finish();
+        let mut missing: Vec<Descriptor> = Vec::new();
+        for blob in finished.blobs {
+            let elsewhere = blob.is_foreign() && !self.source.path(&blob.digest).exists();
+            let known = missing.iter().any(|other| other.digest == blob.digest);
+            if !elsewhere && !known && !self.destination.has(&blob) {
+                self.bar.inc_length(blob.size);
+                missing.push(blob);
+            }
+        }
+        for blob in &missing {
+            self.copy(blob)?;
+        }
+        for (descriptor, bytes) in &finished.documents {
+            self.destination.put(descriptor, bytes)?;
+        }
+        not_stopped()?;
+        let digest = finished.entry.digest.clone();
+        self.destination.commit(finished.entry)?;
+        Ok(digest)
+    }
+
+    fn copy(&mut self, blob: &Descriptor) -> Result<()> {
+        let staged = self.destination.begin()?;
+        let input = Metered {
+            file: self.source.blob(blob)?,
+            bar: &self.bar,
+        };
+        let result = copy(input, &staged.file);
+        not_stopped()?;
+        if result? != blob.digest {
+            return Err(Error::WrongBlob {
+                digest: blob.digest.clone(),
+            });
+        }
+        self.destination.keep(staged, blob.digest.clone())
+    }
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if STOPPED.load(Ordering::Relaxed) {
+            // Not `ErrorKind::Interrupted`, after which readers try again.
+            return Err(io::ErrorKind::Other.into());
+        }
+        let read = self.file.read(buffer)?;
+        self.bar.inc(read as u64);
+        Ok(read)
+    }
+}
+
+fn copy(mut input: impl Read, mut output: &File) -> Result<Digest> {
+    let failed = |action| move |source| Error::Stream { action, source };
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let read = input.read(&mut buffer).map_err(failed("read a blob"))?;
+        if read == 0 {
+            return Ok(Digest::from_sha256(&hash.finalize().into()));
+        }
+        hash.update(&buffer[..read]);
+        output
+            .write_all(&buffer[..read])
+            .map_err(failed("write a blob"))?;
+    }
+}
+
+/// From here on SIGINT, SIGTERM and SIGHUP make us clean up and end; the second one ends us as it is.
+fn stop_on_signals() -> Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    let failed = |source| Error::Stream {
+        action: "wait for signals",
+        source,
+    };
+    // Threads begin with the mask of the one that starts them, so the waiting one gets every signal.
+    signals
+        .thread_block()
+        .map_err(|errno| failed(errno.into()))?;
+    let wait = move || {
+        while let Ok(signal) = signals.wait() {
+            if STOPPED.swap(true, Ordering::Relaxed) {
+                std::process::exit(128 + signal as i32);
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(wait)
+        .map(drop)
+        .map_err(failed)
+}
+
+fn not_stopped() -> Result<()> {
+    match STOPPED.load(Ordering::Relaxed) {
+        true => Err(Error::Stopped),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,129 @@
+//! Having the keys of an image's layers unwrapped, all of them in one go, by the keys that `--key` named.
+
+use std::path::PathBuf;
+
+use crate::cli::HsmArgs;
+use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
+use crate::error::{Error, Refusals, Result};
+use crate::hsm::{self, Outcome};
+use crate::image::Descriptor;
+use crate::keys::TokenKey;
+use crate::keys::packet::{self, Recipient};
+use crate::keys::policy::{Policy, PolicySearch};
+use crate::keys::ring::KeyRing;
+use crate::options::PrivateOptions;
+
+/// An encrypted layer, and for whom.
+#[derive(Debug)]
+pub(super) struct Locked {
+    /// The layer.
+    pub(super) layer: Descriptor,
+    /// Its annotations.
+    pub(super) envelope: Envelope,
+    /// Its PKCS#11 recipients.
+    pub(super) recipients: Vec<Recipient>,
+}
+
+impl Locked {
+    /// Reads a layer's annotations.
+    ///
+    /// # Errors
+    /// [`Error::InLayer`] with what is wrong with them.
+    pub(super) fn new(layer: &Descriptor) -> Result<Self> {
+        Self::read(layer).map_err(|error| in_layer(layer, error))
+    }
+
+    fn read(layer: &Descriptor) -> Result<Self> {
+        let envelope = Envelope::from_annotations(&layer.annotations)?;
+        let mut recipients = Vec::new();
+        for blob in envelope.blobs(&Scheme::pkcs11())? {
+            recipients.extend(packet::parse(&blob)?);
+        }
+        if recipients.len() > MAX_RECIPIENTS {
+            return Err(Error::TooLarge {
+                what: "number of PKCS#11 recipients of a layer",
+                limit: MAX_RECIPIENTS as u64,
+            });
+        }
+        Ok(Self {
+            layer: layer.clone(),
+            envelope,
+            recipients,
+        })
+    }
+
+    /// That none of the keys opens this layer.
+    pub(super) fn refused(&self, keys: Vec<String>, ring: &KeyRing) -> Error {
+        let names = self.envelope.schemes().map(|(scheme, _)| scheme);
+        let (ours, others): (Vec<_>, Vec<_>) =
+            names.partition(|scheme| **scheme == Scheme::pkcs11());
+        Error::NoKeyOpens {
+            digest: Some(self.layer.digest.clone()),
+            refusals: Refusals {
+                for_pkcs11: !ours.is_empty(),
+                other_schemes: others.iter().map(ToString::to_string).collect(),
+                keys,
+                skipped: ring.skipped(),
+            },
+        }
+    }
+}
+
+/// The keys in these files and directories.
+///
+/// # Errors
+/// What is wrong with a path or the policy; [`Error::NoKeys`] when there is nothing usable.
+pub(super) fn keys(paths: &[PathBuf]) -> Result<KeyRing> {
+    let policy = Policy::discover(&PolicySearch::from_environment())?;
+    let mut ring = KeyRing::read(paths, &policy)?;
+    match ring.only_reason() {
+        Some(error) => Err(error),
+        None if ring.keys().is_empty() => Err(Error::NoKeys),
+        None => Ok(ring),
+    }
+}
+
+/// The private options of each layer. Forks, so no thread may run yet.
+///
+/// # Errors
+/// [`Error::NoKeyOpens`] for the first layer that stays shut; whatever is broken in a token or an envelope.
+pub(super) fn unwrap(
+    hsm: &HsmArgs,
+    ring: &KeyRing,
+    layers: &[Locked],
+) -> Result<Vec<PrivateOptions>> {
+    let mut opened = Vec::with_capacity(layers.len());
+    for (layer, outcome) in layers.iter().zip(ask(hsm, ring.keys(), layers)?) {
+        match outcome {
+            Outcome::Opened(key) => {
+                let private = PrivateOptions::parse(&key.private_options);
+                opened.push(private.map_err(|error| in_layer(&layer.layer, error))?);
+            }
+            Outcome::Refused(reasons) => {
+                let reasons = reasons.iter().map(ToString::to_string).collect();
+                return Err(layer.refused(reasons, ring));
+            }
+        }
+    }
+    Ok(opened)
+}
+
+/// What each layer says to these keys.
+///
+/// # Errors
+/// Whatever is broken in a token.
+pub(super) fn ask(hsm: &HsmArgs, keys: &[TokenKey], layers: &[Locked]) -> Result<Vec<Outcome>> {
+    if layers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let envelopes: Vec<_> = layers.iter().map(|it| it.recipients.clone()).collect();
+    hsm::unwrap(&hsm.settings(), keys, &envelopes)
+}
+
+/// Says in which layer it happened.
+pub(super) fn in_layer(layer: &Descriptor, error: Error) -> Error {
+    Error::InLayer {
+        digest: layer.digest.clone(),
+        source: Box::new(error),
+    }
+}
