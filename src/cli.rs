@@ -30,12 +30,12 @@ pub struct Cli {
 pub enum Command {
     /// Decrypt one layer from stdin to stdout, as containerd's stream processor
     Decode(decode::Args),
-    /// Check this node: containerd, keys, policy, tokens
-    Doctor(doctor::Args),
     /// Encrypt the layers of an image
     Encrypt(encrypt::Args),
     /// Decrypt the layers of an image
     Decrypt(decrypt::Args),
+    /// Check this node: containerd, keys, policy, tokens
+    Doctor(doctor::Args),
     /// Print configuration for containerd, and a policy for PKCS#11 modules
     Config(config::Args),
     /// Look after the keys in tokens

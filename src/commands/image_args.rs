@@ -13,9 +13,12 @@ use crate::image::{Descriptor, Image, Layout, Manifest, Platform, Reference, med
 /// Where an image comes from and where it goes.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ImageArgs {
-    /// Where the image is.
-    #[arg(help = "Image to read: an OCI layout, oci:DIR[:TAG] or DIR[:TAG]; without TAG, the only image in it",
-        value_name = "SRC", value_parser = reference())]
+    /// Where the image comes from.
+    #[arg(
+        help = "Image to read: an OCI layout, oci:DIR[:TAG] or DIR[:TAG]; without TAG, the only image in it",
+        value_name = "SRC",
+        value_parser = reference()
+    )]
     pub source: Reference,
     /// Image to write, likewise; without TAG, SRC's. May be another tag in the same layout
     #[arg(value_name = "DST", value_parser = reference())]
