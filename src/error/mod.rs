@@ -537,6 +537,9 @@ pub enum Error {
         /// Why not.
         refusals: Refusals,
     },
+    /// Nothing feeds us a layer.
+    #[error("standard input is a terminal, not an encrypted layer")]
+    StdinIsTerminal,
     /// What happened while one layer was decrypted.
     #[error("layer {}: {source}", digest.short())]
     InLayer {

@@ -7,7 +7,7 @@ mod open;
 mod source;
 
 use std::fs::File;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
@@ -90,6 +90,9 @@ fn fail(progress: &Progress) {
 }
 
 fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Result<()> {
+    if io::stdin().is_terminal() {
+        return Err(Error::StdinIsTerminal);
+    }
     let mut input = standard(io::stdin())?;
     let output = standard(io::stdout())?;
     let layer = source::find(&args.source, inherited, &mut input)?;
