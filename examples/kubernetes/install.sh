@@ -1,0 +1,53 @@
+#!/bin/sh
+# Runs in the DaemonSet's container: keeps a node's files as the ConfigMap and the Secret say. Restarts nothing.
+#
+# usage: install.sh HOST [SOURCE]
+#   HOST    the directory below which the node's /usr/local/bin and /etc/containerd are
+#   SOURCE  the directory below which the program, config/, keys/ and tmp/ are; the container's root if not given
+set -eu
+
+host=$1
+source=${2-}
+ocicrypt=$host/etc/containerd/ocicrypt
+keys=$ocicrypt/keys/kubernetes
+
+# put MODE FROM TO: replaces TO whole, and only if it differs. The decoder passes over names that begin with "..".
+put() {
+    if ! cmp -s "$2" "$3"; then
+        new=$(dirname "$3")/..$(basename "$3").new
+        install -m "$1" "$2" "$new"
+        mv -f "$new" "$3"
+        echo "installed ${3#"$host"}"
+    fi
+}
+
+bring() {
+    mkdir -p "$host/etc/containerd/conf.d"
+    for directory in "$ocicrypt" "$ocicrypt/keys" "$keys"; do
+        [ -d "$directory" ] || mkdir -m 700 "$directory"
+    done
+    put 755 "$source/usr/local/bin/ocihsm" "$host/usr/local/bin/ocihsm"
+    put 644 "$source/config/ocicrypt.conf" "$ocicrypt/ocicrypt.conf"
+    for key in "$source"/keys/*; do
+        [ ! -f "$key" ] || put 600 "$key" "$keys/$(basename "$key")"
+    done
+    # A key that was taken out of the Secret does not stay on the node.
+    for key in "$keys"/*; do
+        if [ -f "$key" ] && [ ! -f "$source/keys/$(basename "$key")" ]; then
+            rm -f "$key"
+            echo "removed ${key#"$host"}"
+        fi
+    done
+    # Last: containerd reads it at its next start, and then everything that it names is there.
+    put 644 "$source/config/ocihsm.toml" "$host/etc/containerd/conf.d/ocihsm.toml"
+}
+
+pause=
+trap '[ -z "$pause" ] || kill "$pause"; exit 0' TERM INT
+while :; do
+    bring
+    : >"$source/tmp/installed"
+    sleep 60 &
+    pause=$!
+    wait "$pause"
+done
