@@ -4,6 +4,8 @@
 
 use std::io::{self, IoSlice, Read, Write};
 
+use crate::error::Result;
+
 /// Where the bytes of a buffer lie: in slots of equal size, so that a segment may grow or shrink by its tag in place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -13,6 +15,18 @@ pub(super) struct Shape {
     pub(super) stride: usize,
     /// Bytes that are read into each slot, at most the stride.
     pub(super) take: usize,
+}
+
+/// A piece of the layer while a lane works on it.
+pub(super) struct Piece<'a> {
+    /// The whole slot; the piece is its beginning.
+    pub(super) place: &'a mut [u8],
+    /// Length of the piece.
+    pub(super) len: usize,
+    /// Its number in the layer.
+    pub(super) number: u64,
+    /// Whether it is the last of the layer.
+    pub(super) last: bool,
 }
 
 /// Most slots that a buffer has.
@@ -29,6 +43,10 @@ pub(super) struct Buffer {
     piece: usize,
     /// Bytes in all pieces together.
     len: usize,
+    /// Pieces that were rewritten already, and the bytes in them now.
+    rewritten: (usize, usize),
+    /// Place of the first byte in the layer, as it was read.
+    offset: u64,
     /// Bytes from the start that were ever used.
     touched: usize,
     last: bool,
@@ -46,16 +64,25 @@ impl Buffer {
             shape,
             piece: shape.take,
             len: 0,
+            rewritten: (0, 0),
+            offset: 0,
             touched: 0,
             last: false,
         }
     }
 
-    /// Forgets the contents, so that the buffer can be filled again.
-    pub(super) fn clear(&mut self) {
+    /// Forgets the contents, so that the buffer can be filled again, from this place in the layer on.
+    pub(super) fn clear(&mut self, offset: u64) {
         self.piece = self.shape.take;
         self.len = 0;
+        self.rewritten = (0, 0);
+        self.offset = offset;
         self.last = false;
+    }
+
+    /// Place in the layer of the first byte that was read into the buffer.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// Bytes in it.
@@ -110,27 +137,46 @@ impl Buffer {
             .map(move |slot| &memory[slot * self.shape.stride..][..self.piece_len(slot)])
     }
 
-    /// Works on each piece in place: `work` gets the whole slot and the length of the piece in it, and returns the
-    /// new length. `piece` is the new length of a full piece.
-    pub(super) fn rewrite<E>(
+    /// Works on each piece that was not rewritten yet, in place. `piece` is the new length of a full piece.
+    pub(super) fn rewrite(
         &mut self,
         piece: usize,
-        mut work: impl FnMut(&mut [u8], usize, bool) -> Result<usize, E>,
-    ) -> Result<(), E> {
+        mut work: impl FnMut(Piece<'_>) -> Result<usize>,
+    ) -> Result<()> {
         debug_assert!(piece <= self.shape.stride);
-        let count = self.count();
-        let mut len = 0;
-        for slot in 0..count {
-            let old = self.piece_len(slot);
-            let place =
-                &mut self.memory[self.start + slot * self.shape.stride..][..self.shape.stride];
-            let new = work(place, old, self.last && slot + 1 == count)?;
-            debug_assert!(new == piece || slot + 1 == count);
-            self.touched = self.touched.max(slot * self.shape.stride + new);
-            len += new;
+        while self.rewritten.0 < self.count() {
+            self.rewrite_next(&mut work)?;
         }
         self.piece = piece;
-        self.len = len;
+        self.len = self.rewritten.1;
+        self.rewritten = (0, 0);
+        Ok(())
+    }
+
+    /// Works on one piece more of those that [`Buffer::rewrite`] is to work on later in the same way. The last one
+    /// is left to it: returns false when no other is left.
+    pub(super) fn rewrite_early(
+        &mut self,
+        work: impl FnMut(Piece<'_>) -> Result<usize>,
+    ) -> Result<bool> {
+        if self.rewritten.0 + 1 >= self.count() {
+            return Ok(false);
+        }
+        self.rewrite_next(work)?;
+        Ok(true)
+    }
+
+    fn rewrite_next(&mut self, mut work: impl FnMut(Piece<'_>) -> Result<usize>) -> Result<()> {
+        let (slot, len) = self.rewritten;
+        let stride = self.shape.stride;
+        let new = work(Piece {
+            len: self.piece_len(slot),
+            last: self.last && slot + 1 == self.count(),
+            number: self.offset / self.shape.take as u64 + slot as u64,
+            place: &mut self.memory[self.start + slot * stride..][..stride],
+        })?;
+        self.touched = self.touched.max(slot * stride + new);
+        self.rewritten = (slot + 1, len + new);
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 //! The STREAM construction over AES-256-GCM: the nonce of a segment says its place and whether it is the last, so
 //! that segments cannot be moved, dropped, repeated or appended. A segment is released only when its tag verified.
 
+use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 
-use super::buffer::{Buffer, Shape};
+use super::buffer::{Buffer, Piece, Shape};
 use super::pipeline::Lane;
 use crate::error::{Error, Result};
 use crate::options::{NONCE, PrivateOptions, PublicOptions};
@@ -60,25 +61,50 @@ impl Parameters {
 }
 
 /// Verifies and decrypts segments in place.
+///
+/// They do not depend on one another, so two openers can share a buffer: one helps before, the other does the rest.
+#[derive(Clone)]
 pub(super) struct Opener(Segments);
+
+impl Opener {
+    /// The same opener in the place before the other, where it works on what nobody else has time for.
+    pub(super) fn helper(&self) -> Helper {
+        Helper(self.clone())
+    }
+
+    fn open(&self, segment: Piece<'_>) -> Result<usize> {
+        let plain = segment.len.checked_sub(TAG).ok_or(Error::Verification)?;
+        if plain == 0 && segment.number > 0 {
+            // Only the empty layer has an empty segment: one way to cut a layer, so one blob for it.
+            return Err(Error::Verification);
+        }
+        let nonce = self.0.nonce(segment.number, segment.last)?;
+        let (text, tag) = segment.place[..segment.len].split_at_mut(plain);
+        let tag = Tag::try_from(&*tag).expect("the split leaves 16 bytes");
+        self.0
+            .aead
+            .decrypt_inout_detached(&nonce, b"", text.into(), &tag)
+            .map_err(|_| Error::Verification)?;
+        Ok(plain)
+    }
+}
 
 impl Lane for Opener {
     fn pass(&mut self, buffer: &mut Buffer) -> Result<()> {
-        buffer.rewrite(SEGMENT, |place, len, last| {
-            let plain = len.checked_sub(TAG).ok_or(Error::Verification)?;
-            if plain == 0 && self.0.next != Some(0) {
-                // Only the empty layer has an empty segment: one way to cut a layer, so one blob for it.
-                return Err(Error::Verification);
-            }
-            let nonce = self.0.next_nonce(last)?;
-            let (text, tag) = place[..len].split_at_mut(plain);
-            let tag = Tag::try_from(&*tag).expect("the split leaves 16 bytes");
-            self.0
-                .aead
-                .decrypt_inout_detached(&nonce, b"", text.into(), &tag)
-                .map_err(|_| Error::Verification)?;
-            Ok(plain)
-        })
+        buffer.rewrite(SEGMENT, |segment| self.open(segment))
+    }
+}
+
+/// An [`Opener`] that does nothing but help.
+pub(super) struct Helper(Opener);
+
+impl Lane for Helper {
+    fn pass(&mut self, _: &mut Buffer) -> Result<()> {
+        Ok(())
+    }
+
+    fn help(&mut self, buffer: &mut Buffer) -> Result<bool> {
+        buffer.rewrite_early(|segment| self.0.open(segment))
     }
 }
 
@@ -93,26 +119,25 @@ impl Sealer {
 
 impl Lane for Sealer {
     fn pass(&mut self, buffer: &mut Buffer) -> Result<()> {
-        buffer.rewrite(SEGMENT + TAG, |place, len, last| {
-            let nonce = self.0.next_nonce(last)?;
-            let (text, rest) = place.split_at_mut(len);
+        buffer.rewrite(SEGMENT + TAG, |segment| {
+            let nonce = self.0.nonce(segment.number, segment.last)?;
+            let (text, rest) = segment.place.split_at_mut(segment.len);
             let tag = self
                 .0
                 .aead
                 .encrypt_inout_detached(&nonce, b"", text.into())
                 .expect("a segment is far below the 64 GiB that one nonce may encrypt");
             rest[..TAG].copy_from_slice(&tag);
-            Ok(len + TAG)
+            Ok(segment.len + TAG)
         })
     }
 }
 
-/// The key, and the place in the layer.
+/// The key, expanded, and the nonce's fixed part.
+#[derive(Clone)]
 struct Segments {
     aead: Aes256Gcm,
     prefix: [u8; PREFIX_LEN],
-    /// Number of the next segment; none is left after 2^32.
-    next: Option<u32>,
 }
 
 impl Segments {
@@ -120,16 +145,15 @@ impl Segments {
         Self {
             aead: Aes256Gcm::new(key.expose().into()),
             prefix,
-            next: Some(0),
         }
     }
 
-    fn next_nonce(&mut self, last: bool) -> Result<Nonce<aes_gcm::aead::consts::U12>> {
-        let number = self.next.ok_or(Error::TooLarge {
+    /// The nonce of a segment: no two segments of a layer have the same, and no two layers the same key.
+    fn nonce(&self, number: u64, last: bool) -> Result<Nonce<U12>> {
+        let number = u32::try_from(number).map_err(|_| Error::TooLarge {
             what: "number of segments of the layer",
             limit: 1 << 32,
         })?;
-        self.next = number.checked_add(1);
         let mut nonce = [0; 12];
         nonce[..PREFIX_LEN].copy_from_slice(&self.prefix);
         nonce[PREFIX_LEN..11].copy_from_slice(&number.to_be_bytes());
@@ -144,11 +168,11 @@ mod tests {
 
     #[test]
     fn more_segments_than_a_nonce_can_count() {
-        let mut segments = Segments::new(&LayerKey::new([1; 32]), [2; PREFIX_LEN]);
-        segments.next = Some(u32::MAX);
-        segments.next_nonce(false).unwrap();
+        let segments = Segments::new(&LayerKey::new([1; 32]), [2; PREFIX_LEN]);
+        let nonce = segments.nonce(u64::from(u32::MAX), true).unwrap();
+        assert_eq!(nonce[..], [2, 2, 2, 2, 2, 2, 2, 255, 255, 255, 255, 1]);
         assert!(matches!(
-            segments.next_nonce(true),
+            segments.nonce(1 << 32, true),
             Err(Error::TooLarge { .. })
         ));
     }

@@ -124,7 +124,7 @@ pub fn decrypt<R: Read + Send, W: Write + Send>(
             output,
             gcm_stream::OPEN,
             Lanes {
-                before: &mut length,
+                before: (&mut length, gcm.opener().helper()),
                 beside: gcm.opener(),
                 after: (),
             },
@@ -185,18 +185,21 @@ pub fn verify<R: Read + Send>(parameters: &Parameters, input: R) -> Result<()> {
     fn through<R: Read>(
         input: R,
         shape: buffer::Shape,
+        before: impl Lane,
         beside: impl Lane + Send,
     ) -> Result<u64, Failed> {
         let lanes = Lanes {
-            before: (),
+            before,
             beside,
             after: (),
         };
         pipeline::run(input, io::sink(), shape, lanes)
     }
     match &parameters.0 {
-        Kind::CtrHmac(ctr) => through(input, ctr_hmac::SHAPE, ctr.verifier()),
-        Kind::GcmStream(gcm) => through(input, gcm_stream::OPEN, gcm.opener()),
+        Kind::CtrHmac(ctr) => through(input, ctr_hmac::SHAPE, (), ctr.verifier()),
+        Kind::GcmStream(gcm) => {
+            through(input, gcm_stream::OPEN, gcm.opener().helper(), gcm.opener())
+        }
     }?;
     Ok(())
 }
@@ -245,21 +248,27 @@ fn encrypt_with<R: Read + Send, W: Write + Send>(
     output: W,
 ) -> Result<Sealed> {
     let mut plain = (Length::new(None), DigestLane::default());
-    let mut blob = DigestLane::default();
-    let (cipher, hmac, nonce, blob_len) = match nonce {
+    let (cipher, hmac, nonce, blob_len, blob_digest) = match nonce {
         Nonce::CtrHmac(nonce) => {
             let mut mac = ctr_hmac::Authenticator::new(&key);
             let lanes = Lanes {
                 before: (&mut plain, ctr_hmac::Keystream::new(&key, &nonce)),
-                beside: (&mut mac, &mut blob),
+                beside: &mut mac,
                 after: (),
             };
             let blob_len = pipeline::run(input, output, ctr_hmac::SHAPE, lanes)?;
-            let mac = mac.finish().to_vec();
+            let (mac, blob_digest) = mac.finish();
             let cipher = CipherName::Aes256CtrHmacSha256;
-            (cipher, Some(mac), nonce.to_vec(), blob_len)
+            (
+                cipher,
+                Some(mac.to_vec()),
+                nonce.to_vec(),
+                blob_len,
+                blob_digest,
+            )
         }
         Nonce::GcmStream(prefix) => {
+            let mut blob = DigestLane::default();
             let lanes = Lanes {
                 before: &mut plain,
                 beside: (gcm_stream::Sealer::new(&key, prefix), &mut blob),
@@ -267,7 +276,7 @@ fn encrypt_with<R: Read + Send, W: Write + Send>(
             };
             let blob_len = pipeline::run(input, output, gcm_stream::SEAL, lanes)?;
             let cipher = CipherName::Aes256GcmStream;
-            (cipher, None, prefix.to_vec(), blob_len)
+            (cipher, None, prefix.to_vec(), blob_len, blob.finish())
         }
     };
     let (plain_len, plain_digest) = (plain.0.taken(), plain.1.finish());
@@ -284,7 +293,7 @@ fn encrypt_with<R: Read + Send, W: Write + Send>(
         },
         plain_digest,
         plain_len,
-        blob_digest: blob.finish(),
+        blob_digest,
         blob_len,
     })
 }

@@ -32,12 +32,21 @@ use crate::error::{Error, Result};
 /// Buffers of a layer that is too long for one.
 pub(super) const BUFFERS: usize = 6;
 
+/// Buffers that the second thread has, at which it does not run dry for a while: one in work, one that waits.
+const ENOUGH: usize = 2;
+
 /// A part of a cipher: works on one buffer after another, in the order of the layer.
 ///
 /// The last buffer is marked and passes exactly once, also when the layer is empty: this is where a lane verifies.
 pub(super) trait Lane {
     /// Works on the buffer in place. After an error the lane is not called again, and the buffer is not written.
     fn pass(&mut self, buffer: &mut Buffer) -> Result<()>;
+
+    /// Does a small part of what `beside` would have to do to this buffer later. Returns false when there is none.
+    /// Called on `before`, after `pass`, while the second thread has enough to do.
+    fn help(&mut self, _: &mut Buffer) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// Nothing to do.
@@ -53,11 +62,19 @@ impl<A: Lane, B: Lane> Lane for (A, B) {
         self.0.pass(buffer)?;
         self.1.pass(buffer)
     }
+
+    fn help(&mut self, buffer: &mut Buffer) -> Result<bool> {
+        Ok(self.0.help(buffer)? || self.1.help(buffer)?)
+    }
 }
 
 impl<L: Lane + ?Sized> Lane for &mut L {
     fn pass(&mut self, buffer: &mut Buffer) -> Result<()> {
         (**self).pass(buffer)
+    }
+
+    fn help(&mut self, buffer: &mut Buffer) -> Result<bool> {
+        (**self).help(buffer)
     }
 }
 
@@ -178,12 +195,11 @@ impl<R: Read, W: Write, A: Lane, C: Lane> Mover<'_, R, W, A, C> {
             if let Some(spare) = self.to_beside.as_ref().and_then(|_| self.free.pop()) {
                 let mut buffer = self.source.next(spare)?;
                 self.before.pass(&mut buffer)?;
-                self.send(buffer)?;
-                match self.returned.try_recv() {
-                    Ok(result) => self.release(result?)?,
-                    Err(TryRecvError::Empty) => {}
-                    Err(TryRecvError::Disconnected) => return Err(thread_ended()),
+                while self.in_flight >= ENOUGH && self.before.help(&mut buffer)? {
+                    self.collect()?;
                 }
+                self.send(buffer)?;
+                self.collect()?;
             } else if self.in_flight > 0 {
                 let result = self.returned.recv().map_err(|_| thread_ended())?;
                 self.release(result?)?;
@@ -211,6 +227,15 @@ impl<R: Read, W: Write, A: Lane, C: Lane> Mover<'_, R, W, A, C> {
         Ok(())
     }
 
+    /// Takes back what the second thread is done with, without waiting.
+    fn collect(&mut self) -> Result<()> {
+        match self.returned.try_recv() {
+            Ok(result) => self.release(result?),
+            Err(TryRecvError::Empty) => Ok(()),
+            Err(TryRecvError::Disconnected) => Err(thread_ended()),
+        }
+    }
+
     fn release(&mut self, mut buffer: Buffer) -> Result<()> {
         self.in_flight -= 1;
         self.after.pass(&mut buffer)?;
@@ -235,13 +260,13 @@ struct Source<R> {
 impl<R: Read> Source<R> {
     /// The next buffer, filled, and marked if it is the last. Not to be called after that one.
     fn next(&mut self, mut spare: Buffer) -> Result<Buffer> {
-        spare.clear();
         while !self.ahead.is_full() {
             if self.read_into_ahead()? == 0 {
                 self.ahead.mark_last();
                 return Ok(std::mem::replace(&mut self.ahead, spare));
             }
         }
+        spare.clear(self.ahead.offset() + self.ahead.len() as u64);
         let mut full = std::mem::replace(&mut self.ahead, spare);
         if self.read_into_ahead()? == 0 {
             full.mark_last();
