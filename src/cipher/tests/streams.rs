@@ -114,7 +114,7 @@ fn peeked_bytes_before_the_rest() {
 #[test]
 fn reader_that_fails_midway_is_no_end_of_layer() {
     for cipher in BOTH {
-        for len in [0, 100, 300_000, 1_500_000, 6_000_000] {
+        for len in [0, 100, 300_000, 3_500_000] {
             let (sealed, blob) = seal(cipher, &layer(len));
             // All bytes come and the MAC would agree, but the reader has not said that this is the end.
             let mut written = Vec::new();
@@ -143,8 +143,8 @@ fn reader_that_fails_midway_is_no_end_of_layer() {
 #[test]
 fn closed_output_is_an_error_and_ends_the_reading() {
     for cipher in BOTH {
-        let (sealed, blob) = seal(cipher, &layer(12_000_000));
-        for room in [0, 1, 65_537, 700_000] {
+        let (sealed, blob) = seal(cipher, &layer(7_000_000));
+        for room in [0, 65_537, 700_000] {
             let mut input = &blob[..];
             let mut output = Narrow::new(usize::MAX, room);
             let failed =
@@ -157,7 +157,7 @@ fn closed_output_is_an_error_and_ends_the_reading() {
                 }
             ));
             assert_eq!(failed.written, room as u64);
-            assert!(input.len() > 4_000_000, "{} bytes were left", input.len());
+            assert!(input.len() > 1_000_000, "{} bytes were left", input.len());
         }
     }
 }
