@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::{config, decode, decrypt, doctor, encrypt, keys};
+use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
 use crate::hsm::HsmSettings;
 use crate::log::LogTarget;
 
@@ -34,6 +34,8 @@ pub enum Command {
     Encrypt(encrypt::Args),
     /// Decrypt the layers of an image
     Decrypt(decrypt::Args),
+    /// Show which layers of an image are encrypted, and for whom
+    Inspect(inspect::Args),
     /// Check this node: containerd, keys, policy, tokens
     Doctor(doctor::Args),
     /// Print configuration for containerd, and a policy for PKCS#11 modules

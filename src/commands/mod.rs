@@ -6,6 +6,7 @@ pub mod decrypt;
 pub mod doctor;
 pub mod encrypt;
 pub mod image_args;
+pub mod inspect;
 pub mod keys;
 mod transfer;
 mod unwrapping;
@@ -27,5 +28,6 @@ pub fn run(command: &Command, inherited: Option<File>) -> Result<()> {
         Command::Keys(args) => keys::run(args),
         Command::Decrypt(args) => decrypt::run(args),
         Command::Encrypt(args) => encrypt::run(args),
+        Command::Inspect(args) => inspect::run(args),
     }
 }

@@ -1,5 +1,7 @@
 //! Why none of the keys opens a layer, as one sentence that fits in a Kubernetes event.
 
+use crate::escape::escaped;
+
 /// How many reasons are told.
 const TOLD: usize = 3;
 /// Most bytes of one reason.
@@ -43,7 +45,7 @@ fn names(schemes: &[String]) -> String {
     let mut names: Vec<String> = schemes
         .iter()
         .take(TOLD)
-        .map(|name| shortened(&name.escape_debug().to_string()))
+        .map(|name| shortened(&escaped(name)))
         .collect();
     if more > 0 {
         names.push(format!("and {more} more"));
