@@ -23,8 +23,17 @@ pub struct Settings {
     pub root: Root,
     /// A configuration file of its own that sets up the stream processors.
     pub processors: String,
-    /// Whether it serves CRI, with which configuration beside the defaults; none if not.
-    pub cri: Option<String>,
+    /// Whether it serves CRI, and how.
+    pub cri: Option<CriSettings>,
+}
+
+/// What CRI needs, or may have, beside its defaults.
+#[derive(Clone, Debug)]
+pub struct CriSettings {
+    /// The image of a pod's first container.
+    pub pause: String,
+    /// Whether the plugin itself pulls, where the version would by default leave that to the transfer service.
+    pub local_pull: bool,
 }
 
 /// A running containerd; it ends with this value.
@@ -42,15 +51,27 @@ impl Settings {
     /// One that opens layers with `ocihsm decode`, as `ocihsm config` sets it up, and the keys in this directory.
     #[must_use]
     pub fn new(root: Root, keys: &Path) -> Self {
-        let processors = Program::new(crate::ocihsm())
+        Self::configured(root, keys, None)
+    }
+
+    /// One whose decoder also writes a record of each layer to a file.
+    #[must_use]
+    pub fn with_log(root: Root, keys: &Path, log: &Path) -> Self {
+        Self::configured(root, keys, Some(log))
+    }
+
+    fn configured(root: Root, keys: &Path, log: Option<&Path>) -> Self {
+        let mut config = Program::new(crate::ocihsm())
             .args(["config", "containerd", "--policy", "internal", "--path"])
             .arg(crate::ocihsm())
             .arg("--keys")
-            .arg(keys)
-            .ok();
+            .arg(keys);
+        if let Some(log) = log {
+            config = config.arg("--log").arg(log);
+        }
         Self {
             root,
-            processors: processors.text(),
+            processors: config.ok().text(),
             cri: None,
         }
     }
@@ -167,6 +188,11 @@ impl Containerd {
             .args(args)
     }
 
+    /// Removes a control group that pods were put in.
+    pub fn forget_cgroup(&self, name: &str) {
+        remove_cgroups(name);
+    }
+
     /// Imports an archive of a layout as `test.example/NAME:latest`, which unpacks it.
     #[must_use]
     pub fn import(&self, archive: &Path, name: &str) -> Output {
@@ -257,7 +283,21 @@ fn configuration(settings: &Settings, version: &str, directory: &Path) -> String
         "[grpc]\naddress = \"{directory}/containerd.sock\"\n\
          [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{directory}/opt\"\n"
     );
-    text.push_str(settings.cri.as_deref().unwrap_or_default());
+    if let Some(CriSettings { pause, local_pull }) = &settings.cri {
+        let _ = if two {
+            write!(
+                text,
+                "[plugins.\"io.containerd.cri.v1.images\"]\nuse_local_image_pull = {local_pull}\n\
+                 [plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = \"{pause}\"\n"
+            )
+        } else {
+            assert!(!local_pull, "before containerd 2 every CRI pull is local");
+            write!(
+                text,
+                "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{pause}\"\n"
+            )
+        };
+    }
     text
 }
 

@@ -103,6 +103,12 @@ impl Root {
         self.name
     }
 
+    /// A file of a peer, as this machine sees it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.path.as_ref()?.join(name)).filter(|path| path.exists())
+    }
+
     /// A program from here, in new mount and process namespaces that end with it, and with us. `scratch` is an empty
     /// directory that this program alone may use.
     #[must_use]
