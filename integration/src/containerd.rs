@@ -284,17 +284,20 @@ fn configuration(settings: &Settings, version: &str, directory: &Path) -> String
          [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{directory}/opt\"\n"
     );
     if let Some(CriSettings { pause, local_pull }) = &settings.cri {
+        // Root in a container of its own may not be allowed to make itself dearer to the kernel.
         let _ = if two {
             write!(
                 text,
                 "[plugins.\"io.containerd.cri.v1.images\"]\nuse_local_image_pull = {local_pull}\n\
-                 [plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = \"{pause}\"\n"
+                 [plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = \"{pause}\"\n\
+                 [plugins.\"io.containerd.cri.v1.runtime\"]\nrestrict_oom_score_adj = true\n"
             )
         } else {
             assert!(!local_pull, "before containerd 2 every CRI pull is local");
             write!(
                 text,
-                "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{pause}\"\n"
+                "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{pause}\"\n\
+                 restrict_oom_score_adj = true\n"
             )
         };
     }
