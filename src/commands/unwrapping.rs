@@ -1,5 +1,6 @@
-//! Having the keys of an image's layers unwrapped, all of them in one go, by the keys that `--key` named.
+//! Having layers' keys unwrapped: for whom they are wrapped, by which keys of ours, and why by none.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::cli::HsmArgs;
@@ -35,16 +36,7 @@ impl Locked {
 
     fn read(layer: &Descriptor) -> Result<Self> {
         let envelope = Envelope::from_annotations(&layer.annotations)?;
-        let mut recipients = Vec::new();
-        for blob in envelope.blobs(&Scheme::pkcs11())? {
-            recipients.extend(packet::parse(&blob)?);
-        }
-        if recipients.len() > MAX_RECIPIENTS {
-            return Err(Error::TooLarge {
-                what: "number of PKCS#11 recipients of a layer",
-                limit: MAX_RECIPIENTS as u64,
-            });
-        }
+        let recipients = recipients(&envelope)?;
         Ok(Self {
             layer: layer.clone(),
             envelope,
@@ -54,18 +46,51 @@ impl Locked {
 
     /// That none of the keys opens this layer.
     pub(super) fn refused(&self, keys: Vec<String>, ring: &KeyRing) -> Error {
-        let names = self.envelope.schemes().map(|(scheme, _)| scheme);
-        let (ours, others): (Vec<_>, Vec<_>) =
-            names.partition(|scheme| **scheme == Scheme::pkcs11());
         Error::NoKeyOpens {
             digest: Some(self.layer.digest.clone()),
-            refusals: Refusals {
-                for_pkcs11: !ours.is_empty(),
-                other_schemes: others.iter().map(ToString::to_string).collect(),
-                keys,
-                skipped: ring.skipped(),
-            },
+            refusals: Box::new(refusals([&self.envelope], keys, ring)),
         }
+    }
+}
+
+/// The PKCS#11 recipients of a layer.
+///
+/// # Errors
+/// What is wrong with a packet; [`Error::TooLarge`] over [`MAX_RECIPIENTS`].
+pub(super) fn recipients(envelope: &Envelope) -> Result<Vec<Recipient>> {
+    let mut recipients = Vec::new();
+    for blob in envelope.blobs(&Scheme::pkcs11())? {
+        recipients.extend(packet::parse(&blob)?);
+    }
+    if recipients.len() > MAX_RECIPIENTS {
+        return Err(Error::TooLarge {
+            what: "number of PKCS#11 recipients of a layer",
+            limit: MAX_RECIPIENTS as u64,
+        });
+    }
+    Ok(recipients)
+}
+
+/// Why none of the keys opens a layer that is wrapped like this; `keys` is what each of them says.
+pub(super) fn refusals<'a>(
+    envelopes: impl IntoIterator<Item = &'a Envelope>,
+    keys: Vec<String>,
+    ring: &KeyRing,
+) -> Refusals {
+    let schemes: BTreeSet<_> = envelopes
+        .into_iter()
+        .flat_map(Envelope::schemes)
+        .map(|(scheme, _)| scheme.clone())
+        .collect();
+    let (ours, others): (Vec<_>, Vec<_>) = schemes
+        .into_iter()
+        .partition(|scheme| *scheme == Scheme::pkcs11());
+    Refusals {
+        for_pkcs11: !ours.is_empty(),
+        other_schemes: others.iter().map(ToString::to_string).collect(),
+        searched: ring.searched().to_vec(),
+        keys,
+        skipped: ring.skipped(),
     }
 }
 

@@ -476,7 +476,7 @@ pub enum Error {
     /// None of the directories is a content store.
     #[error(
         "cannot tell which layer this is: no payload came with it, and there is no content store in {}",
-        list(roots)
+        listed(roots)
     )]
     NoContentStore {
         /// Where it was looked for.
@@ -485,7 +485,7 @@ pub enum Error {
     /// No blob of any store begins like standard input.
     #[error(
         "cannot tell which layer this is: none of {blobs} blobs in {} begins like standard input",
-        list(stores)
+        listed(stores)
     )]
     UnknownLayer {
         /// How many blobs there are.
@@ -494,7 +494,7 @@ pub enum Error {
         stores: Vec<PathBuf>,
     },
     /// The blob is there, but no manifest lists it.
-    #[error("no manifest describes layer {}: looked at {manifests} in {}", digest.short(), list(stores))]
+    #[error("no manifest describes layer {}: looked at {manifests} in {}", digest.short(), listed(stores))]
     NoDescriptor {
         /// The layer.
         digest: Digest,
@@ -535,7 +535,7 @@ pub enum Error {
         /// The layer, where we know.
         digest: Option<Digest>,
         /// Why not.
-        refusals: Refusals,
+        refusals: Box<Refusals>,
     },
     /// Nothing feeds us a layer.
     #[error("standard input is a terminal, not an encrypted layer")]
@@ -650,14 +650,6 @@ fn quoted(texts: &[String]) -> String {
     texts.join(", ")
 }
 
-fn list(paths: &[PathBuf]) -> String {
-    let paths: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    paths.join(", ")
-}
-
 /// The operating system's words in our style: lower case, without the code that Rust adds.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -670,7 +662,7 @@ fn reason(error: &io::Error) -> String {
 
 fn listed(paths: &[PathBuf]) -> String {
     if paths.is_empty() {
-        return "no directory: the policy has none".to_owned();
+        return "no directory at all".to_owned();
     }
     let paths: Vec<_> = paths
         .iter()

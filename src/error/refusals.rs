@@ -1,5 +1,7 @@
 //! Why none of the keys opens a layer, as one sentence that fits in a Kubernetes event.
 
+use std::path::PathBuf;
+
 use crate::escape::escaped;
 
 /// How many reasons are told.
@@ -14,6 +16,8 @@ pub struct Refusals {
     pub for_pkcs11: bool,
     /// The other schemes that it is wrapped with.
     pub other_schemes: Vec<String>,
+    /// Where keys were looked for.
+    pub searched: Vec<PathBuf>,
     /// What each key says, in order.
     pub keys: Vec<String>,
     /// Files that are no keys, each with the reason.
@@ -26,7 +30,7 @@ pub(super) fn sentence(refusals: &Refusals) -> String {
         return format!("its key is wrapped with {others} alone, not with pkcs11");
     }
     let mut sentence = if refusals.keys.is_empty() {
-        "there is no key file".to_owned()
+        no_key(&refusals.searched)
     } else {
         told(&refusals.keys)
     };
@@ -51,6 +55,16 @@ fn names(schemes: &[String]) -> String {
         names.push(format!("and {more} more"));
     }
     names.join(", ")
+}
+
+fn no_key(searched: &[PathBuf]) -> String {
+    match searched {
+        [] => "there is no key file".to_owned(),
+        _ => format!(
+            "there is no usable key file in {}",
+            shortened(&super::listed(searched))
+        ),
+    }
 }
 
 fn told(reasons: &[String]) -> String {
@@ -95,6 +109,7 @@ mod tests {
         let refusals = Refusals {
             for_pkcs11: true,
             other_schemes: vec!["jwe".to_owned()],
+            searched: Vec::new(),
             keys: reasons.clone(),
             skipped: reasons,
         };

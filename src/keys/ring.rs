@@ -15,6 +15,7 @@ use crate::secret::SecretBytes;
 /// Keys in the order in which they are tried.
 #[derive(Debug, Default)]
 pub struct KeyRing {
+    searched: Vec<PathBuf>,
     keys: Vec<TokenKey>,
     unusable: Vec<Error>,
     skipped: Vec<String>,
@@ -26,7 +27,10 @@ impl KeyRing {
     /// # Errors
     /// What is wrong with a path. A single key that cannot be used is skipped.
     pub fn read(paths: &[PathBuf], policy: &Policy) -> Result<Self> {
-        let mut ring = Self::default();
+        let mut ring = Self {
+            searched: paths.to_vec(),
+            ..Self::default()
+        };
         for path in paths {
             let found = KeyDir::read(path)?;
             ring.skipped
@@ -67,6 +71,12 @@ impl KeyRing {
             Ok(key) => self.keys.push(key),
             Err(error) => self.unusable.push(error),
         }
+    }
+
+    /// Where keys were looked for.
+    #[must_use]
+    pub fn searched(&self) -> &[PathBuf] {
+        &self.searched
     }
 
     /// The usable keys.

@@ -1,17 +1,20 @@
 //! From descriptors to the cipher's parameters: which keys there are, and which of them opens the layer.
 
 use std::fs::File;
+use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::source::{self, Layer};
 use super::{Args, paths};
 use crate::cipher::{self, Parameters};
+use crate::commands::unwrapping;
+use crate::content_store;
 use crate::descriptor::{Digest, LayerDescriptor};
-use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
-use crate::error::{Error, Refusals, Result};
-use crate::hsm::{self, Outcome};
-use crate::keys::packet::{self, OaepHash, Recipient};
+use crate::envelope::{Envelope, Scheme};
+use crate::error::{Error, Result};
+use crate::hsm::{self, HsmSettings, Outcome};
+use crate::keys::packet::{OaepHash, Recipient};
 use crate::keys::policy::{Policy, PolicySearch};
 use crate::keys::ring::KeyRing;
 use crate::log::LayerRecord;
@@ -56,47 +59,19 @@ const KEYS_PATH: &str = "OCIHSM_KEYS_PATH";
 pub(super) fn open(args: &Args, layer: Layer, record: &mut LayerRecord) -> Result<Opened> {
     let digest = layer.digest().cloned();
     let candidates = candidates(&layer.descriptors)?;
-    let policy = Policy::discover(&PolicySearch::from_environment())?;
-    let paths = paths(&args.keys.decryption_keys_path, KEYS_PATH);
-    let mut ring = KeyRing::read(&paths, &policy)?;
-    ring.add_payload(&layer.key_files, &layer.policies, &policy)?;
-    if let Some(error) = ring.only_reason() {
-        return Err(error);
-    }
-    if ring.keys().is_empty() && paths.is_empty() {
-        return Err(Error::NoKeys);
-    }
-    let envelopes: Vec<_> = candidates.iter().map(|c| c.recipients.clone()).collect();
-    let settings = args.hsm.settings();
-    record.notes.extend(settings.warning());
-    let start = Instant::now();
-    let outcomes = hsm::unwrap(&settings, ring.keys(), &envelopes);
-    record.unwrap = Some(start.elapsed());
-
-    let mut opened: Vec<Unwrapped> = Vec::new();
-    let mut refusals = Vec::new();
-    let mut broken = None;
-    for (candidate, outcome) in candidates.iter().zip(outcomes?) {
-        match outcome {
-            Outcome::Opened(key) => match Unwrapped::new(candidate, &key, &ring) {
-                Ok(unwrapped) if opened.contains(&unwrapped) => {}
-                Ok(unwrapped) => opened.push(unwrapped),
-                Err(error) => broken = Some(error),
-            },
-            Outcome::Refused(reasons) => refusals.extend(reasons.iter().map(ToString::to_string)),
-        }
-    }
+    let ring = keys_at_hand(args, &layer)?;
+    let opened = unwrap(
+        &args.hsm.settings(),
+        &ring,
+        &candidates,
+        digest.as_ref(),
+        record,
+    )?;
     let blob = layer.blob.or_else(|| {
         let stores = source::stores(&args.source);
-        let digest = digest.as_ref()?;
-        crate::content_store::blob_file(&stores, std::os::unix::process::parent_id(), digest)
+        content_store::blob_file(&stores, parent_id(), digest.as_ref()?)
     });
     let unwrapped = match opened.as_slice() {
-        [] => {
-            return Err(
-                broken.unwrap_or_else(|| nothing_opens(digest, &candidates, refusals, &ring))
-            );
-        }
         [only] => only,
         several => the_one_that_verifies(several, blob.as_deref())?,
     };
@@ -110,6 +85,58 @@ pub(super) fn open(args: &Args, layer: Layer, record: &mut LayerRecord) -> Resul
         blob,
         size: unwrapped.size,
     })
+}
+
+/// The node's keys, then those of the payload.
+fn keys_at_hand(args: &Args, layer: &Layer) -> Result<KeyRing> {
+    let policy = Policy::discover(&PolicySearch::from_environment())?;
+    let paths = paths(&args.keys.decryption_keys_path, KEYS_PATH);
+    let mut ring = KeyRing::read(&paths, &policy)?;
+    ring.add_payload(&layer.key_files, &layer.policies, &policy)?;
+    match ring.only_reason() {
+        Some(error) => Err(error),
+        None if ring.keys().is_empty() && paths.is_empty() => Err(Error::NoKeys),
+        None => Ok(ring),
+    }
+}
+
+/// What the keys make of the candidates: at least one that is open.
+fn unwrap(
+    settings: &HsmSettings,
+    ring: &KeyRing,
+    candidates: &[Candidate],
+    digest: Option<&Digest>,
+    record: &mut LayerRecord,
+) -> Result<Vec<Unwrapped>> {
+    record.notes.extend(settings.warning());
+    let recipients: Vec<_> = candidates.iter().map(|it| it.recipients.clone()).collect();
+    let start = Instant::now();
+    let outcomes = hsm::unwrap(settings, ring.keys(), &recipients);
+    record.unwrap = Some(start.elapsed());
+
+    let mut opened: Vec<Unwrapped> = Vec::new();
+    let mut refused = Vec::new();
+    let mut broken = None;
+    for (candidate, outcome) in candidates.iter().zip(outcomes?) {
+        match outcome {
+            Outcome::Opened(key) => match Unwrapped::new(candidate, &key, ring) {
+                Ok(unwrapped) if opened.contains(&unwrapped) => {}
+                Ok(unwrapped) => opened.push(unwrapped),
+                Err(error) => broken = Some(error),
+            },
+            Outcome::Refused(reasons) => refused.extend(reasons.iter().map(ToString::to_string)),
+        }
+    }
+    if !opened.is_empty() {
+        return Ok(opened);
+    }
+    Err(broken.unwrap_or_else(|| {
+        let envelopes = candidates.iter().map(|candidate| &candidate.envelope);
+        Error::NoKeyOpens {
+            digest: digest.cloned(),
+            refusals: Box::new(unwrapping::refusals(envelopes, refused, ring)),
+        }
+    }))
 }
 
 /// Opens a blob's file in the store.
@@ -145,16 +172,7 @@ impl Candidate {
         let envelope = Envelope::from_annotations(&descriptor.annotations)?;
         // Before any token is asked: what cannot be decrypted need not be unwrapped.
         envelope.public_options.cipher()?;
-        let mut recipients = Vec::new();
-        for blob in envelope.blobs(&Scheme::pkcs11())? {
-            recipients.extend(packet::parse(&blob)?);
-        }
-        if recipients.len() > MAX_RECIPIENTS {
-            return Err(Error::TooLarge {
-                what: "number of PKCS#11 recipients of a layer",
-                limit: MAX_RECIPIENTS as u64,
-            });
-        }
+        let recipients = unwrapping::recipients(&envelope)?;
         Ok(Self {
             envelope,
             size: descriptor.size,
@@ -188,32 +206,4 @@ fn the_one_that_verifies<'a>(
         }
     }
     Err(Error::Verification)
-}
-
-fn nothing_opens(
-    digest: Option<Digest>,
-    candidates: &[Candidate],
-    refusals: Vec<String>,
-    ring: &KeyRing,
-) -> Error {
-    let schemes = |ours: bool| {
-        let mut names: Vec<_> = candidates
-            .iter()
-            .flat_map(|candidate| candidate.envelope.schemes())
-            .filter(|(scheme, _)| (**scheme == Scheme::pkcs11()) == ours)
-            .map(|(scheme, _)| scheme.to_string())
-            .collect();
-        names.sort();
-        names.dedup();
-        names
-    };
-    Error::NoKeyOpens {
-        digest,
-        refusals: Refusals {
-            for_pkcs11: !schemes(true).is_empty(),
-            other_schemes: schemes(false),
-            keys: refusals,
-            skipped: ring.skipped(),
-        },
-    }
 }
