@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let cli = match Cli::parse_from(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => {
-            if error.use_stderr() && std::env::var_os("STREAM_PROCESSOR_MEDIATYPE").is_some() {
+            if error.use_stderr() && is_stream_processor() {
                 spoil::hold();
             }
             let _ = error.print();
@@ -79,11 +79,20 @@ fn panicked() -> Error {
     Error::Panicked { location }
 }
 
+/// A stream processor's error becomes the middle of containerd's own, and that an event of Kubernetes: one line, without
+/// an end of its own.
 fn report(error: &Error) {
     // A closed stderr is no reason to fail in another way.
     let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "ocihsm: error: {error}");
-    if let Some(hint) = error.hint() {
-        let _ = writeln!(stderr, "ocihsm: hint: {hint}");
-    }
+    let _ = match (is_stream_processor(), error.hint()) {
+        (true, None) => write!(stderr, "ocihsm: error: {error}"),
+        (true, Some(hint)) => write!(stderr, "ocihsm: error: {error}; hint: {hint}"),
+        (false, None) => writeln!(stderr, "ocihsm: error: {error}"),
+        (false, Some(hint)) => writeln!(stderr, "ocihsm: error: {error}\nocihsm: hint: {hint}"),
+    };
+}
+
+/// containerd says what it feeds in this variable.
+fn is_stream_processor() -> bool {
+    std::env::var_os("STREAM_PROCESSOR_MEDIATYPE").is_some()
 }

@@ -123,8 +123,8 @@ fn assert_failed(outcome: &Outcome) {
     assert!(!output.status.success(), "{output:?}");
     assert!(output.stderr.starts_with("ocihsm: error: "), "{output:?}");
     assert!(
-        output.stderr.lines().count() <= 2,
-        "an error and at most one hint: {output:?}"
+        !output.stderr.contains('\n'),
+        "an event is one line: {output:?}"
     );
     assert!(
         output.stderr.len() <= 1024,
@@ -159,9 +159,9 @@ fn a_truncated_layer_does_not_yield_its_tail() {
         let outcome = stage.feed(&stage.blob[..length]);
         assert_failed(&outcome);
         let held_back = &stage.plain[length.saturating_sub(HELD_BACK)..length];
-        let tail = &held_back[held_back.len().saturating_sub(64)..];
+        let part = &held_back[..held_back.len().min(64)];
         assert!(
-            length < 64 || !holds(&outcome.output.stdout, tail),
+            length < 64 || !holds(&outcome.output.stdout, part),
             "cut to {length} bytes"
         );
     }
@@ -186,10 +186,9 @@ fn a_flipped_bit_does_not_yield_the_tail() {
         blob[place] ^= 1;
         let outcome = stage.feed(blob);
         assert_failed(&outcome);
-        // All of what is held back, but for the flipped bit that may be in it.
-        let tail = &stage.plain[stage.plain.len() - HELD_BACK..stage.plain.len() - 1];
+        let held_back = &stage.plain[stage.plain.len() - HELD_BACK..];
         assert!(
-            !holds(&outcome.output.stdout, &tail[tail.len() - 64..]),
+            !holds(&outcome.output.stdout, &held_back[..64]),
             "bit at {place}"
         );
     }
