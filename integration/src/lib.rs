@@ -7,6 +7,7 @@ pub mod containerd;
 pub mod cri;
 pub mod layer;
 pub mod layout;
+pub mod module;
 pub mod processor;
 pub mod program;
 pub mod registry;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 
-use crate::token::{PIN, WRONG_PIN};
+use crate::{module, token};
 
 /// A program about to run.
 #[derive(Debug)]
@@ -164,7 +164,8 @@ impl fmt::Debug for Output {
 /// Whether a PIN of the tests' tokens, right or wrong, is in these bytes.
 #[must_use]
 pub fn holds_a_pin(bytes: &[u8]) -> bool {
-    [PIN, WRONG_PIN].iter().any(|pin| {
+    let pins = [token::PIN, token::WRONG_PIN, module::PIN, module::WRONG_PIN];
+    pins.iter().any(|pin| {
         bytes
             .windows(pin.len())
             .any(|window| window == pin.as_bytes())
@@ -179,7 +180,7 @@ mod tests {
     #[should_panic(expected = "a PIN was printed to stderr")]
     fn a_printed_pin_is_noticed() {
         let _ = Program::new("sh")
-            .args(["-c", &format!("echo pin-value={PIN} >&2")])
+            .args(["-c", &format!("echo pin-value={} >&2", token::PIN)])
             .run();
     }
 }

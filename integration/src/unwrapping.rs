@@ -138,6 +138,12 @@ impl Unwrapping {
         self.ask(&json!({ "timeout": self.timeout, "public_key": self.keys[0] }))
     }
 
+    /// The file of the first key.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.directory.path().join("key0.yaml")
+    }
+
     /// Where locks and rejected PINs are kept.
     #[must_use]
     pub fn runtime_directory(&self) -> PathBuf {
