@@ -3,8 +3,8 @@
 #
 # usage: kryoptic.sh up DIR      makes token "kbs" with keys "rsa2048" and "other", prints how to reach it
 #        kryoptic.sh down DIR    nothing to stop; remove DIR
-# PIN in the environment sets the user PIN. Packages: opensc, and to build it libclang-14-dev (or a later one)
-# libssl-dev libsqlite3-dev; and Rust. Any user may run this.
+# PIN in the environment sets the user PIN. Packages: opensc, and to build it libclang-dev libssl-dev libsqlite3-dev
+# pkg-config; and Rust. Any user may run this.
 set -euo pipefail
 [ "${1:-}" = up ] || exit 0
 dir=$2 pin=${PIN:-12345678} version=1.5.4
