@@ -13,6 +13,9 @@
 //! Arrows point down: [`commands`] puts the rooms together; [`payload`], [`content_store`], [`image`],
 //! [`keys`] and [`cipher`] do not know one another; [`hsm`] stands on [`keys`]; all of them share
 //! [`envelope`], [`options`], [`descriptor`], [`secret`] and [`error`] below.
+//!
+//! Beside that way stand [`node`], the machine that containerd runs on as its operator sees it, and [`log`], which
+//! keeps a record of each layer.
 
 pub mod cipher;
 pub mod cli;

@@ -108,7 +108,7 @@ impl Stanza {
         for processor in PROCESSORS {
             if processor.returns.contains("wasm") {
                 text.push_str(
-                    "\n# Wasm layers are decrypted too, but containerd itself unpacks none: a runtime for them has to.",
+                    "\n# containerd unpacks no Wasm layer by itself; this is for what has it do so all the same.",
                 );
             }
             let _ = write!(
