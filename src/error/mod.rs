@@ -137,10 +137,8 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A PIN file whose content cannot be a PIN.
-    #[error("key file {name}: the PIN file {} {what}", path.display())]
+    #[error("the PIN file {} {what}", path.display())]
     InvalidPinFile {
-        /// The key file that names it.
-        name: String,
         /// The PIN file.
         path: PathBuf,
         /// What is wrong with it.

@@ -125,8 +125,8 @@ impl KeyFile {
     /// token may need none, or have a keypad of its own.
     ///
     /// # Errors
-    /// [`Error::File`] or [`Error::FileTooLarge`] when the PIN file cannot be read; [`Error::InvalidPinFile`]
-    /// when it cannot be a PIN. Such a one is never tried, since each try may lock the token.
+    /// [`Error::File`] or [`Error::FileTooLarge`] when the PIN file cannot be read; [`Error::InvalidPinFile`],
+    /// within [`Error::InKeyFile`], when it cannot be a PIN. Such a one is never tried, since each try may lock the token.
     pub fn pin(&self) -> Result<Option<Pin>> {
         if let Some(pin) = &self.uri.pin_value {
             return Ok(Some(pin.clone()));
@@ -134,21 +134,13 @@ impl KeyFile {
         let Some(path) = &self.uri.pin_source else {
             return Ok(None);
         };
-        let bytes = bounded::read(path, MAX_PIN_FILE)?;
-        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let invalid = |what| Error::InvalidPinFile {
-            name: self.name.clone(),
-            path: path.clone(),
-            what,
-        };
-        let text = std::str::from_utf8(line).map_err(|_| invalid("is not UTF-8"))?;
-        if text.contains(['\n', '\r', '\0']) {
-            return Err(invalid("has more than one line"));
-        }
-        match Pin::new(text.to_owned()) {
-            Some(pin) => Ok(Some(pin)),
-            None => Err(invalid("is empty")),
+        match read_pin(path) {
+            Ok(pin) => Ok(Some(pin)),
+            Err(error @ Error::InvalidPinFile { .. }) => Err(Error::InKeyFile {
+                name: self.name.clone(),
+                source: Box::new(error),
+            }),
+            Err(error) => Err(error),
         }
     }
 
@@ -179,6 +171,25 @@ impl KeyFile {
         };
         serde_saphyr::to_string(&written).expect("strings and maps of strings are always YAML")
     }
+}
+
+/// Reads a PIN file: one line, of which the end does not count.
+///
+/// # Errors
+/// As [`KeyFile::pin`].
+pub fn read_pin(path: &Path) -> Result<Pin> {
+    let bytes = bounded::read(path, MAX_PIN_FILE)?;
+    let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let invalid = |what| Error::InvalidPinFile {
+        path: path.to_owned(),
+        what,
+    };
+    let text = std::str::from_utf8(line).map_err(|_| invalid("is not UTF-8"))?;
+    if text.contains(['\n', '\r', '\0']) {
+        return Err(invalid("has more than one line"));
+    }
+    Pin::new(text.to_owned()).ok_or_else(|| invalid("is empty"))
 }
 
 /// A file that holds nothing but the URI. In a key file, white space follows the first `pkcs11:`.

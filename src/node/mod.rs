@@ -4,6 +4,7 @@
 //! Says what is there and what should stand in its files. It changes nothing and loads no module.
 
 pub mod containerd;
+pub mod environment;
 pub mod modules;
 pub mod stanza;
 

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use memchr::memmem;
 
-use crate::keys::policy::Policy;
+use crate::keys::policy::{Allowed, Policy};
+use crate::keys::uri::Pkcs11Uri;
 
 /// Most bytes of a file that are searched; vendors' modules reach some ten megabytes.
 const MAX_MODULE: u64 = 128 << 20;
@@ -36,7 +37,11 @@ const AMONG_LIBRARIES: [&str; 6] = [
 ];
 
 /// Beginnings of names of modules that a policy should not allow, and why.
-const UNWANTED: [(&str, &str); 4] = [
+const UNWANTED: [(&str, &str); 5] = [
+    (
+        "onepin-opensc-pkcs11",
+        "shows a part of what opensc-pkcs11 shows",
+    ),
     ("pkcs11-spy", "writes PINs and keys to a file"),
     ("p11-kit-proxy", "loads whatever p11-kit is told to"),
     ("p11-kit-trust", "holds certificates only"),
@@ -57,14 +62,10 @@ pub struct Installed {
 pub fn installed() -> Vec<Installed> {
     let mut found = Vec::new();
     for directory in Policy::built_in().module_directories {
-        let modules = directory.ends_with("pkcs11") || directory.ends_with("softhsm");
-        let mut paths: Vec<PathBuf> = if modules {
-            list(&directory)
-        } else {
-            AMONG_LIBRARIES.map(|name| directory.join(name)).into()
-        };
+        let among_libraries = is_library_directory(&directory);
+        let mut paths = modules_in(&directory);
         // Distributions link from their module directories to their library directories.
-        paths.retain(|path| is_module(path) && (modules || !leads_to(&found, path)));
+        paths.retain(|path| !among_libraries || !leads_to(&found, path));
         found.extend(paths);
     }
     found.extend(
@@ -74,6 +75,38 @@ pub fn installed() -> Vec<Installed> {
             .filter(|path| is_module(path)),
     );
     found.into_iter().map(Installed::new).collect()
+}
+
+/// The modules that a policy leads to and allows, each once, without those that no policy should allow.
+#[must_use]
+pub fn allowed(policy: &Policy) -> Vec<PathBuf> {
+    let named = policy.allowed.iter().filter_map(|entry| match entry {
+        Allowed::File(path) => Some(path.clone()),
+        Allowed::Directory(_) => None,
+    });
+    let paths = (policy.module_directories.iter())
+        .flat_map(|directory| modules_in(directory))
+        .chain(named.filter(|path| is_module(path)));
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in paths.filter(|path| Installed::new(path.clone()).unwanted.is_none()) {
+        let uri = Pkcs11Uri {
+            module_path: Some(path.clone()),
+            ..Pkcs11Uri::default()
+        };
+        if policy.locate(&uri).is_err() {
+            continue;
+        }
+        let same = |other: &&mut PathBuf| other.canonicalize().ok() == path.canonicalize().ok();
+        match found.iter_mut().find(same) {
+            None => found.push(path),
+            // Of several links, the one that is named as its file is: `libopencryptoki.so`, not `PKCS11_API.so`.
+            Some(other) if is_named_as_its_file(&path) && !is_named_as_its_file(other) => {
+                *other = path;
+            }
+            Some(_) => {}
+        }
+    }
+    found
 }
 
 /// An `ocicrypt.conf` that allows these modules and nothing else.
@@ -152,6 +185,29 @@ fn scalar(path: &Path, end: &str) -> String {
     }
 }
 
+fn modules_in(directory: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = if is_library_directory(directory) {
+        AMONG_LIBRARIES.map(|name| directory.join(name)).into()
+    } else {
+        list(directory)
+    };
+    paths.retain(|path| is_module(path));
+    paths
+}
+
+/// Whether a directory holds the system's libraries, too many to look into each.
+fn is_library_directory(directory: &Path) -> bool {
+    directory.join("libc.so.6").exists()
+}
+
+fn is_named_as_its_file(link: &Path) -> bool {
+    let (Ok(file), Some(name)) = (link.canonicalize(), link.file_name()) else {
+        return false;
+    };
+    let file = file.file_name().unwrap_or_default().to_string_lossy();
+    file.starts_with(&*name.to_string_lossy())
+}
+
 fn list(directory: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = fs::read_dir(directory)
         .into_iter()
@@ -184,8 +240,10 @@ fn is_module(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
-    use crate::keys::policy::Allowed;
+    use crate::keys::policy::Origin;
 
     fn module(path: &str) -> Installed {
         Installed::new(path.into())
@@ -243,6 +301,35 @@ mod tests {
             fs::write(&path, content).unwrap();
             assert_eq!(is_module(&path), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn only_what_the_policy_allows_is_found_and_each_file_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for name in ["modules", "closed", "real"] {
+            fs::create_dir(root.join(name)).unwrap();
+        }
+        let file = |name: &str| {
+            let path = root.join(name);
+            fs::write(&path, b"\x7fELF\0C_GetFunctionList\0").unwrap();
+            path
+        };
+        file("real/libtoken.so.0");
+        symlink("../real/libtoken.so.0", root.join("modules/API.so")).unwrap();
+        symlink("../real/libtoken.so.0", root.join("modules/libtoken.so")).unwrap();
+        file("modules/pkcs11-spy.so");
+        file("closed/other.so");
+        let exact = file("real/exact.so");
+        let policy = Policy {
+            origin: Origin::File(root.join("ocicrypt.conf")),
+            module_directories: vec![root.join("modules"), root.join("closed"), root.join("gone")],
+            allowed: vec![
+                Allowed::Directory(root.join("modules")),
+                Allowed::File(exact.clone()),
+            ],
+        };
+        assert_eq!(allowed(&policy), [root.join("modules/libtoken.so"), exact]);
     }
 
     #[test]

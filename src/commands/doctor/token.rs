@@ -176,7 +176,7 @@ fn describe(findings: &mut Findings, key: &TokenKey, probe: &Probe) {
 fn in_file(key: &TokenKey, source: Error) -> Error {
     if matches!(
         source,
-        Error::PinRejectedBefore { .. } | Error::PinMissing { .. } | Error::InvalidPinFile { .. }
+        Error::PinRejectedBefore { .. } | Error::PinMissing { .. } | Error::InKeyFile { .. }
     ) {
         return source;
     }
