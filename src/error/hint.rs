@@ -34,12 +34,21 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "if the module is a client (p11-kit), check that its server runs and that module.env names its address"
         }
         Error::TokenNotFound { .. } => {
-            "compare the URI with what `pkcs11-tool -L` shows, in the environment of the key file's module.env"
+            "compare the URI with what `ocihsm keys list` shows, in the environment of the key file's module.env"
         }
         Error::SeveralTokens { .. } => "add `serial` or `slot-id` to the URI",
         Error::SeveralKeys { .. } => "name `id` and `object` in the URI",
         Error::KeyNotFound { .. } => {
-            "compare `id` and `object` in the URI with the private keys that the token holds"
+            "compare `id` and `object` in the URI with the keys that `ocihsm keys list --token LABEL` shows"
+        }
+        Error::FileExists { .. } => "take another name, or replace it with --force",
+        Error::TokenInNoModule { .. } => {
+            "`ocihsm keys list` shows the tokens, and the modules that fail"
+        }
+        Error::SeveralModules { .. } => "name one of them with --module",
+        Error::NoPin { .. } => "give it with --pin-file or in OCIHSM_PIN, or type it at a terminal",
+        Error::KeyFilesUnwritten { .. } => {
+            "take its public half with `ocihsm keys export`, and write the key file by hand"
         }
         Error::KeyExists { .. } => {
             "`ocihsm keys list` shows it; choose another --label, or take that key's public half with \

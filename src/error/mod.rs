@@ -604,6 +604,42 @@ pub enum Error {
     /// A signal asked us to end.
     #[error("stopped by a signal, nothing was written")]
     Stopped,
+    /// A file that is not replaced unasked.
+    #[error("{} is there already", path.display())]
+    FileExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No module shows the token.
+    #[error("no token matches {uri} in any of {modules} PKCS#11 modules")]
+    TokenInNoModule {
+        /// The URI, without its query.
+        uri: String,
+        /// How many modules were asked.
+        modules: usize,
+    },
+    /// More than one module shows the token.
+    #[error("{uri} is in several PKCS#11 modules: {}", listed(modules))]
+    SeveralModules {
+        /// The URI, without its query.
+        uri: String,
+        /// These.
+        modules: Vec<PathBuf>,
+    },
+    /// A token wants a PIN, and there is nobody to ask for it.
+    #[error("token {token:?} wants a PIN, and none was given")]
+    NoPin {
+        /// Label of the token.
+        token: String,
+    },
+    /// A pair was made, and its files were not written.
+    #[error("made {uri}, but {source}")]
+    KeyFilesUnwritten {
+        /// The pair's URI, without its query.
+        uri: String,
+        /// What happened to the files.
+        source: Box<Error>,
+    },
     /// We failed in a way that nobody foresaw.
     #[error("internal error at {location}")]
     Panicked {

@@ -2,6 +2,8 @@
 //!
 //! Logs in only with a PIN that comes with the URI of one token, never to see what several of them make of it.
 
+use std::fmt;
+
 use cryptoki_sys as sys;
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +110,21 @@ pub fn tokens(settings: &HsmSettings, key: &TokenKey, patience: Patience) -> Res
         }),
     });
     Ok(tokens.collect())
+}
+
+/// The verb.
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Encrypt => "encrypt",
+            Self::Verify => "verify",
+            Self::Wrap => "wrap",
+            Self::Decrypt => "decrypt",
+            Self::Sign => "sign",
+            Self::Unwrap => "unwrap",
+            Self::Leave => "leave",
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

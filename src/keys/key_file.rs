@@ -169,7 +169,10 @@ impl KeyFile {
                 env: self.env.clone(),
             }),
         };
-        serde_saphyr::to_string(&written).expect("strings and maps of strings are always YAML")
+        // On one line, however long, since people edit it.
+        let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+        serde_saphyr::to_string_with_options(&written, options)
+            .expect("strings and maps of strings are always YAML")
     }
 }
 

@@ -1,9 +1,17 @@
-//! `ocihsm keys`: what concerns the keys in tokens rather than an image.
+//! `ocihsm keys`: the keys in tokens. Finds them, makes them, takes their public halves out.
+
+mod export;
+mod forget;
+mod generate;
+mod list;
+mod new_file;
+mod pin;
+mod prompt;
+mod survey;
 
 use clap::Subcommand;
 
 use crate::error::Result;
-use crate::hsm::HsmSettings;
 
 /// Arguments of `keys`.
 #[derive(clap::Args, Debug)]
@@ -16,15 +24,14 @@ pub struct Args {
 /// What `keys` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// List tokens and their RSA keys, each with its URI
+    List(list::Args),
+    /// Make an RSA key pair in a token, and the files that go with it
+    Generate(generate::Args),
+    /// Print the public half of a key, as PEM
+    Export(export::Args),
     /// Try again the PINs that tokens rejected
-    ///
-    /// A PIN that a token rejected is not tried again on this machine until it or its key file changes, since each try
-    /// may lock the token. Use this when the token was given that PIN since.
-    ForgetRejectedPins {
-        /// Only those of tokens with this label
-        #[arg(long, value_name = "LABEL")]
-        token: Option<String>,
-    },
+    ForgetRejectedPins(forget::Args),
 }
 
 /// Runs one of them.
@@ -33,17 +40,9 @@ pub enum Command {
 /// Whatever made it fail.
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
-        Command::ForgetRejectedPins { token } => forget(token.as_deref()),
+        Command::List(args) => list::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Export(args) => export::run(args),
+        Command::ForgetRejectedPins(args) => forget::run(args),
     }
-}
-
-fn forget(token: Option<&str>) -> Result<()> {
-    let tokens = HsmSettings::default().forget_rejected_pins(token)?;
-    if tokens.is_empty() {
-        println!("no rejected PIN is remembered");
-    }
-    for token in tokens {
-        println!("forgot the rejected PINs of token {token:?}");
-    }
-    Ok(())
 }

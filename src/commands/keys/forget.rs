@@ -1,0 +1,27 @@
+//! `ocihsm keys forget-rejected-pins`: what keeps a wrong PIN from locking its token, cleared by hand.
+
+use crate::commands::encrypt::print;
+use crate::error::Result;
+use crate::hsm::HsmSettings;
+
+/// Arguments of `keys forget-rejected-pins`.
+///
+/// A PIN that a token rejected is not tried again on this machine until it or its key file changes, since each try
+/// may lock the token. Use this when the token was given that PIN since.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Only those of tokens with this label
+    #[arg(long, value_name = "LABEL")]
+    pub token: Option<String>,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let tokens = HsmSettings::default().forget_rejected_pins(args.token.as_deref())?;
+    if tokens.is_empty() {
+        print(&"no rejected PIN is remembered")?;
+    }
+    for token in tokens {
+        print(&format!("forgot the rejected PINs of token {token:?}"))?;
+    }
+    Ok(())
+}
