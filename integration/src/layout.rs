@@ -187,7 +187,12 @@ impl Layout {
         self.put(media_type, document.to_string().as_bytes())
     }
 
-    fn put(&self, media_type: &str, bytes: &[u8]) -> Value {
+    /// Puts a blob there and returns its descriptor.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn put(&self, media_type: &str, bytes: &[u8]) -> Value {
         let digest = digest(bytes);
         fs::write(self.blob(&digest), bytes).expect("the layout is ours");
         json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
