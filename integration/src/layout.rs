@@ -87,6 +87,57 @@ impl Layout {
         self.0.join("blobs").join(algorithm).join(hash)
     }
 
+    /// The entry of a tag in the index.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn entry(&self, tag: &str) -> Value {
+        let index = read(&self.0.join("index.json"));
+        let tagged =
+            |entry: &&Value| entry["annotations"]["org.opencontainers.image.ref.name"] == tag;
+        let entries = index["manifests"].as_array().expect("an index has entries");
+        let entry = entries.iter().find(tagged);
+        entry.expect("there is such a tag").clone()
+    }
+
+    /// Fails the test unless every blob has its digest, each that is named is there, and each that is there is named.
+    /// Returns the blobs' digests.
+    ///
+    /// # Panics
+    /// If it is not so.
+    pub fn assert_sound(&self) -> Vec<String> {
+        let mut named = Vec::new();
+        self.assert_named(&read(&self.0.join("index.json")), &mut named);
+        let blobs = fs::read_dir(self.0.join("blobs/sha256")).expect("a layout has blobs");
+        let mut digests = Vec::new();
+        for blob in blobs {
+            let path = blob.expect("a listed directory has entries").path();
+            let actual = digest(&fs::read(&path).expect("a blob is readable"));
+            assert_eq!(self.blob(&actual), path);
+            assert!(named.contains(&actual), "nothing names {actual}");
+            digests.push(actual);
+        }
+        digests
+    }
+
+    fn assert_named(&self, document: &Value, named: &mut Vec<String>) {
+        for list in ["manifests", "layers"] {
+            for descriptor in document[list].as_array().into_iter().flatten() {
+                let bytes = self.read(descriptor);
+                assert_eq!(descriptor["size"], bytes.len());
+                named.push(digest(&bytes));
+                if list == "manifests" {
+                    let document = serde_json::from_slice(&bytes).expect("a manifest is JSON");
+                    self.assert_named(&document, named);
+                }
+            }
+        }
+        if document["config"].is_object() {
+            named.push(digest(&self.read(&document["config"])));
+        }
+    }
+
     /// The manifest of the image for a platform.
     ///
     /// # Panics

@@ -38,53 +38,6 @@ fn path(directory: &TempDir, name: &str) -> (Layout, String) {
     (Layout::open(path), reference)
 }
 
-/// The tag's entry in a layout's index.
-fn entry(layout: &Layout, tag: &str) -> Value {
-    let index = fs::read(layout.path().join("index.json")).unwrap();
-    let index: Value = serde_json::from_slice(&index).unwrap();
-    let entries = index["manifests"].as_array().unwrap();
-    let tagged = |entry: &&Value| entry["annotations"]["org.opencontainers.image.ref.name"] == tag;
-    entries.iter().find(tagged).unwrap().clone()
-}
-
-/// Every blob has its digest, and each that the image names is there. Returns the blobs' digests.
-fn assert_sound(layout: &Layout) -> Vec<String> {
-    let mut blobs = Vec::new();
-    for file in fs::read_dir(layout.path().join("blobs/sha256")).unwrap() {
-        let path = file.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let actual = digest(&fs::read(&path).unwrap());
-        assert_eq!(actual, format!("sha256:{name}"));
-        blobs.push(actual);
-    }
-    let index = fs::read(layout.path().join("index.json")).unwrap();
-    let mut named = Vec::new();
-    assert_named(layout, &serde_json::from_slice(&index).unwrap(), &mut named);
-    for digest in &named {
-        assert!(blobs.contains(digest), "{digest} is not there");
-    }
-    for digest in &blobs {
-        assert!(named.contains(digest), "nothing names {digest}");
-    }
-    blobs
-}
-
-fn assert_named(layout: &Layout, document: &Value, named: &mut Vec<String>) {
-    for list in ["manifests", "layers"] {
-        for descriptor in document[list].as_array().into_iter().flatten() {
-            let bytes = layout.read(descriptor);
-            assert_eq!(descriptor["size"], bytes.len());
-            named.push(digest(&bytes));
-            if list == "manifests" {
-                assert_named(layout, &serde_json::from_slice(&bytes).unwrap(), named);
-            }
-        }
-    }
-    if document["config"].is_object() {
-        named.push(digest(&layout.read(&document["config"])));
-    }
-}
-
 #[test]
 fn every_vector_decrypts_and_survives_another_round() {
     let token = Token::vectors();
@@ -108,9 +61,9 @@ fn every_vector_decrypts_and_survives_another_round() {
         .ok();
         decrypt(&token, &again_name, &back_name, &keys).ok();
         for layout in [&plain, &again, &back] {
-            assert_sound(layout);
+            layout.assert_sound();
         }
-        assert_eq!(entry(&plain, "latest"), entry(&back, "latest"));
+        assert_eq!(plain.entry("latest"), back.entry("latest"));
 
         let layers = Vector::all().into_iter().filter(|it| it.image == name);
         for (number, vector) in layers.enumerate() {
@@ -157,11 +110,11 @@ fn what_was_encrypted_comes_back_to_the_byte() {
             let printed = encrypt(&token, &source, &encrypted_name, &options).ok();
             assert_eq!(
                 printed.text().trim_end(),
-                entry(&encrypted, "latest")["digest"]
+                encrypted.entry("latest")["digest"]
             );
             assert_eq!(printed.stderr, "");
             // Not one byte of a plain layer may be in the new layout.
-            let blobs = assert_sound(&encrypted);
+            let blobs = encrypted.assert_sound();
             for layer in image(name).layers() {
                 assert!(!blobs.iter().any(|blob| layer["digest"] == **blob));
             }
@@ -169,9 +122,9 @@ fn what_was_encrypted_comes_back_to_the_byte() {
             let printed = decrypt(&token, &encrypted_name, &back_name, &key).ok();
             assert_eq!(
                 printed.text().trim_end(),
-                entry(&image(name), "latest")["digest"]
+                image(name).entry("latest")["digest"]
             );
-            assert_eq!(assert_sound(&back).len(), assert_sound(&image(name)).len());
+            assert_eq!(back.assert_sound().len(), image(name).assert_sound().len());
         }
     }
 }
@@ -249,186 +202,6 @@ fn an_encrypted_layer_is_not_encrypted_twice() {
 }
 
 #[test]
-fn some_layers_are_encrypted_and_the_others_stay() {
-    let token = Token::vectors();
-    let place = TempDir::new().unwrap();
-    let (some, name) = path(&place, "some");
-    let recipient = public_key("rsa3072");
-    let options = [
-        "--recipient",
-        &recipient,
-        "--encrypt-layer",
-        "-1",
-        "--encrypt-layer",
-        "0",
-    ];
-    encrypt(&token, &image("plain").reference(), &name, &options).ok();
-    let encrypted = |layers: &[Value]| -> Vec<bool> {
-        let media_types = layers
-            .iter()
-            .map(|layer| layer["mediaType"].as_str().unwrap());
-        media_types.map(|it| it.ends_with("+encrypted")).collect()
-    };
-    assert_eq!(encrypted(&some.layers()), [true, false, true]);
-    assert_eq!(some.layers()[1], image("plain").layers()[1]);
-    assert_sound(&some);
-
-    let (all, all_name) = path(&place, "all");
-    let key = token.key_file("rsa3072");
-    let options = ["--recipient", &recipient, "--key", key.to_str().unwrap()];
-    encrypt(&token, &name, &all_name, &options).ok();
-    assert_eq!(encrypted(&all.layers()), [true; 3]);
-    assert_eq!(all.layers()[0]["digest"], some.layers()[0]["digest"]);
-
-    let (_, back_name) = path(&place, "back");
-    let printed = decrypt(&token, &all_name, &back_name, &key).ok();
-    assert_eq!(
-        printed.text().trim_end(),
-        entry(&image("plain"), "latest")["digest"]
-    );
-}
-
-#[test]
-fn a_layer_that_is_not_there_is_an_error_that_counts_them() {
-    let token = Token::vectors();
-    let place = TempDir::new().unwrap();
-    for number in ["3", "-4"] {
-        let (target, name) = path(&place, "none");
-        let recipient = public_key("rsa3072");
-        let options = ["--recipient", &recipient, "--encrypt-layer", number];
-        let output = encrypt(&token, &image("plain").reference(), &name, &options).run();
-        assert_fails(&output, &format!("there is no layer {number}"));
-        assert_fails(&output, "has 3");
-        assert!(!target.path().exists());
-    }
-}
-
-#[test]
-fn one_platform_is_encrypted_and_decrypted_and_the_others_stay() {
-    let token = Token::vectors();
-    let place = TempDir::new().unwrap();
-    let (one, name) = path(&place, "one");
-    let recipient = public_key("rsa3072");
-    let options = ["--recipient", &recipient, "--platform", "linux/arm64"];
-    let source = image("plain-multi-arch");
-    encrypt(&token, &source.reference(), &name, &options).ok();
-    assert_sound(&one);
-    assert_eq!(one.manifest("amd64"), source.manifest("amd64"));
-    assert_ne!(one.manifest("arm64"), source.manifest("arm64"));
-
-    let (_, back_name) = path(&place, "back");
-    let key = token.key_file("rsa3072");
-    let back = decrypt(&token, &name, &back_name, &key)
-        .args(["--platform", "linux/arm64"])
-        .ok();
-    assert_eq!(back.text().trim_end(), entry(&source, "latest")["digest"]);
-
-    let (none, none_name) = path(&place, "none");
-    let options = ["--recipient", &recipient, "--platform", "linux/s390x"];
-    let output = encrypt(&token, &source.reference(), &none_name, &options).run();
-    assert_fails(&output, r#"only for "linux/amd64", "linux/arm64""#);
-    assert!(!none.path().exists());
-}
-
-#[test]
-fn one_layout_holds_both_under_two_tags() {
-    let token = Token::vectors();
-    let place = TempDir::new().unwrap();
-    let layout = image("plain").copy(place.path().join("layout"));
-    let name = |tag: &str| format!("oci:{}:{tag}", layout.path().display());
-    let before = entry(&layout, "latest");
-    let options = ["--recipient", &public_key("rsa3072")];
-    encrypt(&token, &name("latest"), &name("secret"), &options).ok();
-    assert_eq!(entry(&layout, "latest"), before);
-    let first = entry(&layout, "secret")["digest"].clone();
-
-    // Once more: the tag moves to the new image.
-    encrypt(&token, &name("latest"), &name("secret"), &options).ok();
-    assert_ne!(entry(&layout, "secret")["digest"], first);
-    decrypt(
-        &token,
-        &name("secret"),
-        &name("back"),
-        &token.key_file("rsa3072"),
-    )
-    .ok();
-    assert_eq!(entry(&layout, "back")["digest"], before["digest"]);
-
-    let names = fs::read_dir(layout.path()).unwrap().count();
-    assert_eq!(names, 3, "blobs, index.json and oci-layout");
-    let unnamed = encrypt(
-        &token,
-        layout.path().to_str().unwrap(),
-        &name("x"),
-        &options,
-    )
-    .run();
-    assert_fails(&unnamed, r#"its tags are "latest", "secret", "back""#);
-}
-
-#[test]
-fn the_hash_comes_from_the_command_line_or_from_the_environment() {
-    let token = Token::vectors();
-    let place = TempDir::new().unwrap();
-    for (number, (variable, option, expected)) in [
-        ("", &[][..], "sha256"),
-        ("SHA1", &[], "sha1"),
-        ("sha1", &["--oaep-hash", "sha256"], "sha256"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let (_, name) = path(&place, &number.to_string());
-        let recipient = public_key("rsa3072");
-        let options = [option, &["--recipient", &recipient]].concat();
-        encrypt(&token, &image("plain").reference(), &name, &options)
-            .env("OCICRYPT_OAEP_HASHALG", variable)
-            .ok();
-        let report = token.ocihsm().args(["inspect", &name, "--json"]).ok();
-        let report: Value = serde_json::from_slice(&report.stdout).unwrap();
-        assert_eq!(
-            report["images"][0]["layers"][0]["oaepHashes"],
-            json!([expected])
-        );
-    }
-    let (_, name) = path(&place, "md5");
-    let output = encrypt(
-        &token,
-        &image("plain").reference(),
-        &name,
-        &["--recipient", &public_key("rsa3072")],
-    )
-    .env("OCICRYPT_OAEP_HASHALG", "md5")
-    .run();
-    assert_fails(&output, "OCICRYPT_OAEP_HASHALG is not sha256 or sha1");
-}
-
-#[test]
-fn a_uri_in_a_files_place_is_refused_without_its_pin() {
-    // The harness fails a test in which a PIN is printed.
-    let token = Token::vectors();
-    let place = TempDir::new().unwrap();
-    let (target, name) = path(&place, "none");
-    let uri = format!(
-        "{}?pin-value={}",
-        token.uri("rsa3072"),
-        integration::token::PIN
-    );
-    let source = image("plain").reference();
-    let output = encrypt(&token, &source, &name, &["--recipient", &uri]).run();
-    assert_fails(&output, "takes the path of a file");
-    let output = decrypt(
-        &token,
-        &image("sha256-pubkey").reference(),
-        &name,
-        Path::new(&uri),
-    )
-    .run();
-    assert_fails(&output, "takes the path of a file");
-    assert!(!target.path().exists());
-}
-
-#[test]
 fn what_is_no_layer_stays_as_it_is() {
     let token = Token::vectors();
     let place = TempDir::new().unwrap();
@@ -469,8 +242,7 @@ fn what_is_no_layer_stays_as_it_is() {
     fs::write(layout.path().join("index.json"), index.to_string()).unwrap();
 
     let encrypted = token.encrypt(&layout, "rsa3072", &[]);
-    let index: Value =
-        serde_json::from_slice(&encrypted.read(&entry(&encrypted, "latest"))).unwrap();
+    let index: Value = serde_json::from_slice(&encrypted.read(&encrypted.entry("latest"))).unwrap();
     assert_eq!(index["manifests"][1], entries[1]);
     assert_eq!(encrypted.layers()[1], foreign);
     assert_ne!(encrypted.layers()[0], layout.layers()[0]);
@@ -516,7 +288,7 @@ fn one_layer_of_two_platforms_is_encrypted_once() {
         encrypted.manifest("amd64")["layers"],
         encrypted.manifest("arm64")["layers"]
     );
-    assert_sound(&encrypted);
+    encrypted.assert_sound();
 }
 
 #[test]
@@ -541,13 +313,13 @@ fn skopeo_copies_what_we_wrote() {
         .arg(format!("oci:{copy_name}:latest"))
         .ok();
     assert_eq!(
-        entry(&copy, "latest")["digest"],
-        entry(&encrypted, "latest")["digest"]
+        copy.entry("latest")["digest"],
+        encrypted.entry("latest")["digest"]
     );
     let (_, back) = path(&place, "back");
     let printed = decrypt(&token, &copy_name, &back, &token.key_file("rsa3072")).ok();
     assert_eq!(
         printed.text().trim_end(),
-        entry(&image("plain-multi-arch"), "latest")["digest"]
+        image("plain-multi-arch").entry("latest")["digest"]
     );
 }

@@ -1,0 +1,162 @@
+//! Tests of writing layouts: whole or not at all, and beside others.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::image::layout::digest_of;
+
+fn descriptor(bytes: &[u8]) -> Descriptor {
+    Descriptor::new(media_type::MANIFEST, digest_of(bytes), bytes.len() as u64)
+}
+
+fn write(directory: &Path, tag: Option<&str>, bytes: &[u8]) -> Result<()> {
+    let mut destination = Destination::prepare(directory, tag)?;
+    destination.put(&descriptor(bytes), bytes)?;
+    destination.commit(descriptor(bytes))
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_new_layout_appears_whole() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("new");
+    write(&path, Some("a"), b"{}").unwrap();
+    assert_eq!(names(dir.path()), ["new"]);
+    assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+    let layout = Layout::open(&path).unwrap();
+    let entry = layout.entry(Some("a")).unwrap();
+    assert_eq!(layout.document(&entry).unwrap(), b"{}");
+    // As the umask of whoever runs the tests has it, which lets the owner in, and is no private file's.
+    let reference = dir.path().join("reference");
+    fs::write(&reference, "").unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&layout.path(&entry.digest)), mode(&reference));
+    fs::remove_file(&reference).unwrap();
+    fs::create_dir(&reference).unwrap();
+    assert_eq!(mode(&path), mode(&reference));
+}
+
+#[test]
+fn an_empty_directory_is_filled() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("empty");
+    fs::create_dir(&path).unwrap();
+    write(&path, None, b"{}").unwrap();
+    assert!(Layout::open(&path).unwrap().entry(None).is_ok());
+    assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+}
+
+#[test]
+fn nothing_is_left_without_a_commit() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("new");
+    let mut destination = Destination::prepare(&path, None).unwrap();
+    destination.put(&descriptor(b"{}"), b"{}").unwrap();
+    assert_eq!(names(dir.path()).len(), 1);
+    drop(destination);
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn an_image_is_added_or_takes_the_place_of_its_tag() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("layout");
+    write(&path, Some("a"), b"1").unwrap();
+    write(&path, Some("b"), b"2").unwrap();
+    write(&path, Some("a"), b"3").unwrap();
+    let layout = Layout::open(&path).unwrap();
+    let read = |tag| layout.document(&layout.entry(Some(tag)).unwrap()).unwrap();
+    assert_eq!(read("a"), b"3");
+    assert_eq!(read("b"), b"2");
+    assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+}
+
+#[test]
+fn a_directory_of_something_else_is_left_alone() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("notes"), "mine").unwrap();
+    let error = write(dir.path(), Some("a"), b"{}").unwrap_err();
+    assert!(matches!(error, Error::NotALayout { .. }), "{error}");
+    assert_eq!(names(dir.path()), ["notes"]);
+}
+
+#[test]
+fn another_image_needs_a_tag() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("layout");
+    write(&path, Some("a"), b"1").unwrap();
+    let error = write(&path, None, b"2").unwrap_err();
+    assert!(matches!(error, Error::TagNeeded { .. }), "{error}");
+}
+
+#[test]
+fn a_failed_commit_takes_its_blobs_back() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("layout");
+    write(&path, Some("a"), b"1").unwrap();
+    let mut destination = Destination::prepare(&path, Some("b")).unwrap();
+    destination.put(&descriptor(b"2"), b"2").unwrap();
+    let index = path.join(INDEX);
+    let text = fs::read(&index).unwrap();
+    // The blob is moved before the index; a directory in the index's place stops the latter.
+    fs::remove_file(&index).unwrap();
+    fs::create_dir(&index).unwrap();
+    fs::write(index.join("x"), "").unwrap();
+    let layout = Layout::open(&path).unwrap();
+    let entry = descriptor(b"2");
+    let Err(Error::File { .. }) = destination.commit(entry.clone()) else {
+        panic!("a directory was replaced by a file");
+    };
+    assert!(!layout.has(&entry));
+    fs::remove_dir_all(&index).unwrap();
+    fs::write(&index, text).unwrap();
+    assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+}
+
+#[test]
+fn two_writers_at_once_lose_no_image() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("layout");
+    write(&path, Some("a"), b"{}").unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let path = &path;
+            scope.spawn(move || {
+                let bytes = number.to_string();
+                write(path, Some(&format!("t{number}")), bytes.as_bytes()).unwrap();
+            });
+        }
+    });
+    let layout = Layout::open(&path).unwrap();
+    for number in 0..8 {
+        assert!(layout.entry(Some(&format!("t{number}"))).is_ok());
+    }
+}
+
+#[test]
+fn containerds_name_stays_with_its_tag_alone() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("layout");
+    for (tag, kept) in [("latest", true), ("enc", false)] {
+        let mut entry = descriptor(b"{}");
+        let mut annotate = |name: &str, value: &str| {
+            entry.annotations.insert(name.to_owned(), value.to_owned());
+        };
+        annotate(REF_NAME, "latest");
+        annotate(CONTAINERD_NAME, "example.test/a:latest");
+        Destination::prepare(&path, Some(tag))
+            .unwrap()
+            .commit(entry)
+            .unwrap();
+        let entry = Layout::open(&path).unwrap().entry(Some(tag)).unwrap();
+        assert_eq!(entry.annotations.contains_key(CONTAINERD_NAME), kept);
+    }
+}

@@ -1,0 +1,164 @@
+//! Tests of images as trees: vectors, documents made here, and documents that are refused.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+
+fn vector(name: &str) -> Layout {
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/vectors/images");
+    Layout::open(&images.join(name)).unwrap()
+}
+
+fn load_vector(name: &str) -> Image {
+    let layout = vector(name);
+    Image::load(&layout, layout.entry(None).unwrap()).unwrap()
+}
+
+/// A layout that is filled blob by blob.
+struct Made {
+    _dir: TempDir,
+    layout: Layout,
+}
+
+impl Made {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        fs::create_dir_all(dir.path().join("blobs/sha256")).unwrap();
+        fs::write(
+            dir.path().join("oci-layout"),
+            r#"{"imageLayoutVersion":"1.0.0"}"#,
+        )
+        .unwrap();
+        let layout = Layout::open(dir.path()).unwrap();
+        Self { _dir: dir, layout }
+    }
+
+    fn put(&self, media_type: &str, text: &str) -> Descriptor {
+        let digest = digest_of(text.as_bytes());
+        fs::write(self.layout.path(&digest), text).unwrap();
+        Descriptor::new(media_type, digest, text.len() as u64)
+    }
+
+    fn load(&self, entry: Descriptor) -> Result<Image> {
+        Image::load(&self.layout, entry)
+    }
+}
+
+#[test]
+fn an_image_in_which_nothing_changed_keeps_its_bytes() {
+    for name in ["plain", "plain-multi-arch", "multi-arch", "ctr-enc"] {
+        let image = load_vector(name);
+        let digest = image.entry.digest.clone();
+        let finished = image.finish();
+        assert_eq!(finished.entry.digest, digest);
+        for (descriptor, bytes) in finished.documents {
+            assert_eq!(vector(name).document(&descriptor).unwrap(), bytes);
+        }
+    }
+}
+
+#[test]
+fn platforms_come_from_the_index_or_from_the_config() {
+    let platforms = |name| -> Vec<_> {
+        let image = load_vector(name);
+        image
+            .manifests()
+            .iter()
+            .map(|manifest| manifest.platform.as_ref().unwrap().to_string())
+            .collect()
+    };
+    assert_eq!(platforms("multi-arch"), ["linux/amd64", "linux/arm64"]);
+    assert_eq!(platforms("ctr-enc"), ["linux/amd64"]);
+}
+
+#[test]
+fn a_changed_layer_changes_every_document_above_it_and_back() {
+    let mut image = load_vector("plain-multi-arch");
+    let before = image.entry.clone();
+    let layers = image.manifests()[1].layers.clone();
+    image.manifests_mut()[1].layers[0].size += 1;
+    let finished = image.finish();
+    assert_ne!(finished.entry.digest, before.digest);
+    assert_eq!(finished.documents.len(), 3);
+    assert_eq!(finished.blobs.len(), 8);
+
+    let made = Made::new();
+    for (descriptor, bytes) in &finished.documents {
+        let text = std::str::from_utf8(bytes).unwrap();
+        assert_eq!(made.put("", text).digest, descriptor.digest);
+    }
+    let mut again = made.load(finished.entry).unwrap();
+    again.manifests_mut()[1].layers = layers;
+    assert_eq!(again.finish().entry.digest, before.digest);
+}
+
+#[test]
+fn a_docker_image_becomes_an_oci_image_when_it_changes() {
+    let made = Made::new();
+    let layer = made.put(
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "a layer",
+    );
+    let config = made.put("application/vnd.docker.container.image.v1+json", "{}");
+    let manifest = "application/vnd.docker.distribution.manifest.v2+json";
+    let text = json!({"schemaVersion": 2, "mediaType": manifest, "config": config.to_json(),
+        "layers": [layer.to_json(), layer.to_json()]});
+    let entry = made.put(manifest, &text.to_string());
+    let mut image = made.load(entry.clone()).unwrap();
+    assert_eq!(image.clone().finish().entry.to_json(), entry.to_json());
+    image.manifests_mut()[0].layers[0].size = 1;
+    let finished = image.finish();
+    let text = String::from_utf8(finished.documents[0].1.clone()).unwrap();
+    assert!(!text.contains("docker"), "{text}");
+    assert_eq!(finished.entry.media_type, media_type::MANIFEST);
+}
+
+#[test]
+fn a_document_that_is_two_things_or_none_is_refused() {
+    let made = Made::new();
+    for (media_type, text) in [
+        (media_type::MANIFEST, r#"{"layers":[],"manifests":[]}"#),
+        (media_type::INDEX, r#"{"layers":[],"manifests":[]}"#),
+        (media_type::MANIFEST, r#"{"manifests":[]}"#),
+        (media_type::INDEX, r#"{"layers":[]}"#),
+        (media_type::MANIFEST, r#"{"layers":[]}"#),
+        (media_type::INDEX, r#"{"manifests":{}}"#),
+        (media_type::INDEX, "[]"),
+        (media_type::INDEX, "{"),
+    ] {
+        let error = made.load(made.put(media_type, text)).unwrap_err();
+        assert!(
+            matches!(error, Error::InvalidManifest { .. }),
+            "{text}: {error}"
+        );
+    }
+    let error = made.load(made.put("text/plain", "{}")).unwrap_err();
+    assert!(matches!(error, Error::NotAnImage { .. }), "{error}");
+}
+
+#[test]
+fn deeply_nested_or_many_documents_are_refused() {
+    let made = Made::new();
+    let nest = |inner: &[Descriptor]| {
+        let inner: Vec<_> = inner.iter().map(Descriptor::to_json).collect();
+        made.put(media_type::INDEX, &json!({"manifests": inner}).to_string())
+    };
+    let mut index = nest(&[]);
+    for _ in 0..MAX_DEPTH {
+        index = nest(&[index]);
+    }
+    assert!(made.load(index.clone()).is_ok());
+    assert!(matches!(
+        made.load(nest(&[index])),
+        Err(Error::TooLarge { .. })
+    ));
+
+    let large = format!("{{\"manifests\":[]{}}}", " ".repeat(4_000_000));
+    let large = made.put(media_type::INDEX, &large);
+    let many = nest(&vec![large; 20]);
+    assert!(matches!(made.load(many), Err(Error::TooLarge { .. })));
+}
