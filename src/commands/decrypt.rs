@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::encrypt::print;
 use super::image_args::{self, ImageArgs, Layers};
+use super::print;
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher::{self, Parameters};

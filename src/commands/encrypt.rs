@@ -1,9 +1,9 @@
 //! `ocihsm encrypt`: an image whose layers only the holders of some keys can read; or further recipients for one.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::image_args::{self, ImageArgs, Layers};
+use super::print;
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher;
@@ -132,20 +132,6 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     print(&transfer.finish(image)?)
-}
-
-/// Prints a command's result.
-///
-/// # Errors
-/// [`Error::Stream`] when standard output does not take it.
-pub(super) fn print(result: &impl std::fmt::Display) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{result}")
-        .and_then(|()| stdout.flush())
-        .map_err(|source| Error::Stream {
-            action: "write to standard output",
-            source,
-        })
 }
 
 impl Plan {

@@ -11,10 +11,12 @@ pub mod keys;
 mod transfer;
 mod unwrapping;
 
+use std::fmt;
 use std::fs::File;
+use std::io::{self, Write as _};
 
 use crate::cli::Command;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Runs one subcommand. `inherited` is what came as file descriptor 3, if it may carry a payload.
 ///
@@ -30,4 +32,18 @@ pub fn run(command: &Command, inherited: Option<File>) -> Result<()> {
         Command::Encrypt(args) => encrypt::run(args),
         Command::Inspect(args) => inspect::run(args),
     }
+}
+
+/// Prints a command's result.
+///
+/// # Errors
+/// [`Error::Stream`] when standard output does not take it.
+fn print(result: &impl fmt::Display) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{result}")
+        .and_then(|()| stdout.flush())
+        .map_err(|source| Error::Stream {
+            action: "write to standard output",
+            source,
+        })
 }

@@ -6,8 +6,8 @@ mod report;
 
 use std::path::PathBuf;
 
-use super::encrypt::print;
 use super::image_args;
+use super::print;
 use super::unwrapping::{self, Locked};
 use crate::cli::HsmArgs;
 use crate::error::{Error, Result};
