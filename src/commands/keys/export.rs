@@ -6,7 +6,7 @@ use super::new_file::NewFile;
 use super::pin::PinArgs;
 use super::survey;
 use crate::cli::HsmArgs;
-use crate::commands::encrypt::print;
+use crate::commands::print;
 use crate::error::Result;
 use crate::hsm;
 use crate::keys::TokenKey;

@@ -1,6 +1,6 @@
 //! `ocihsm keys forget-rejected-pins`: what keeps a wrong PIN from locking its token, cleared by hand.
 
-use crate::commands::encrypt::print;
+use crate::commands::print;
 use crate::error::Result;
 use crate::hsm::HsmSettings;
 

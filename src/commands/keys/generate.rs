@@ -8,7 +8,7 @@ use super::new_file::NewFile;
 use super::pin::{GivenPin, PinArgs};
 use super::survey::{self, Survey};
 use crate::cli::HsmArgs;
-use crate::commands::encrypt::print;
+use crate::commands::print;
 use crate::error::{Error, Result};
 use crate::hsm::{self, NewKey, Token};
 use crate::keys::key_file::KeyFile;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::pin::PinArgs;
 use super::survey::{self, Asked, Survey};
 use crate::cli::HsmArgs;
-use crate::commands::encrypt::print;
+use crate::commands::print;
 use crate::error::Result;
 use crate::escape::escaped;
 use crate::hsm::{self, Patience, Permission, RsaKey, Token};
