@@ -54,7 +54,7 @@ static word fault(const char *name)
             int times = 0;
             sscanf(at + length + 1, "%63[^,*]*%d", what, &times);
             if (times && used[number] >= times)
-                return 0;
+                goto next;
             used[number]++;
             if (!strcmp(what, "abort")) abort();
             if (!strcmp(what, "segv")) *(volatile char *)8 = 0;
@@ -65,6 +65,7 @@ static word fault(const char *name)
             if (!strcmp(what, "close")) for (int file = 3; file < 1024; file++) close(file);
             return strtoul(what, NULL, 0);
         }
+    next:
         at = strchr(at, ',');
         at = at ? at + 1 : NULL;
     }

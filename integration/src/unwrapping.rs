@@ -124,8 +124,14 @@ impl Unwrapping {
     /// Runs it. The same unwrapping may run several times, with what the earlier ones left in the runtime directory.
     #[must_use]
     pub fn run(&self) -> Answer {
+        self.run_within(self.timeout)
+    }
+
+    /// Runs it, with another time for a module.
+    #[must_use]
+    pub fn run_within(&self, milliseconds: u64) -> Answer {
         self.ask(&json!({
-            "timeout": self.timeout,
+            "timeout": milliseconds,
             "allow_final_try": self.allow_final_try,
             "keys": self.keys,
             "envelopes": self.envelopes,

@@ -1,5 +1,6 @@
 //! Modules that hang, crash, print, and fail: each is an error that names the function, in time, and nothing else.
 
+use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -87,19 +88,14 @@ fn a_hang_ends_in_time_and_the_message_says_where() {
 #[test]
 fn a_module_that_hung_leaves_no_process_and_no_lock_behind() {
     let stage = Stage::new();
-    let mut unwrapping = stage.unwrapping("C_Login=hang").timeout(1500);
+    let unwrapping = stage.unwrapping("C_Login=hang").timeout(1500);
     let _ = unwrapping.run().error();
     let module = stage.unruly.module();
-    let left = std::fs::read_dir("/proc")
+    let mut left = fs::read_dir("/proc")
         .unwrap()
-        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("maps")).ok());
-    assert!(
-        !left
-            .into_iter()
-            .any(|maps| maps.contains(module.to_str().unwrap()))
-    );
-    // The same module and environment but for the fault would be another lock: so the same key again.
-    unwrapping = unwrapping.timeout(1500);
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("maps")).ok());
+    assert!(!left.any(|maps| maps.contains(module.to_str().unwrap())));
+    // A lock that was left would keep this one from its login.
     assert!(unwrapping.run().error().ends_with("in C_Login"));
 }
 
@@ -148,6 +144,43 @@ fn a_module_that_closes_our_pipe_is_a_crash() {
     let stage = Stage::new();
     let answer = stage.unwrapping("C_Login=close").run();
     assert!(answer.error().contains("crashed in C_Login"), "{answer:?}");
+}
+
+#[test]
+fn a_device_error_at_a_decryption_is_tried_once_more_in_a_new_session() {
+    let stage = Stage::new();
+    let answer = stage.unwrapping("C_Decrypt=0x30*1").run();
+    assert_eq!(answer.opened(), [Some("Native")], "{answer:?}");
+    let _ = stage.unruly.calls();
+    let answer = stage.unwrapping("C_Decrypt=0x30").run();
+    assert!(
+        answer.refusals()[0].contains("are for other keys"),
+        "{answer:?}"
+    );
+    assert_eq!(stage.unruly.count("C_Decrypt"), 2);
+    let answer = stage
+        .unwrapping("C_Decrypt=0x30,C_OpenSession=0*1,C_OpenSession=0x30")
+        .run();
+    assert!(
+        answer
+            .error()
+            .ends_with("(C_OpenSession: CKR_DEVICE_ERROR)"),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn who_waits_for_another_that_hangs_is_told_so() {
+    let stage = Stage::new();
+    let hung = stage.unwrapping("C_Initialize=hang").timeout(4000);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| hung.run());
+        thread::sleep(Duration::from_millis(500));
+        let second = hung.run_within(1000);
+        let error = second.error();
+        assert!(error.contains("waited 1 s for other processes"), "{error}");
+        assert!(first.join().unwrap().error().ends_with("in C_Initialize"));
+    });
 }
 
 /// Every code of the standard at the login, where none may lead to a second try.

@@ -18,7 +18,7 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::InvalidPublicKey { what, .. } if what.contains("private key") => {
             "take the public key out of it: openssl pkey -in FILE -pubout"
         }
-        Error::HsmTimeout { .. } => {
+        Error::HsmTimeout { .. } | Error::HsmBusy { .. } => {
             "check that the HSM can be reached from this node, or allow more time with --hsm-timeout"
         }
         Error::Pkcs11 { hint, .. } => (*hint)?,

@@ -236,6 +236,18 @@ pub enum Error {
         /// The time it had.
         timeout: Duration,
     },
+    /// Other processes of ours did not come to an end with the module, or with a token's login.
+    #[error(
+        "waited {} s for other processes that start the PKCS#11 module {} or log in through it",
+        timeout.as_secs(),
+        module.display()
+    )]
+    HsmBusy {
+        /// The module.
+        module: PathBuf,
+        /// The time it had.
+        timeout: Duration,
+    },
     /// The module's process ended before it had an answer.
     #[error("the PKCS#11 module {} crashed in {function}: {ending}", module.display())]
     HsmCrashed {

@@ -235,10 +235,14 @@ impl Guardian<'_> {
     }
 
     fn timed_out(&self, function: Function) -> Error {
-        Error::HsmTimeout {
-            module: self.place.module.to_owned(),
-            function: function.name(),
-            timeout: self.timeout,
+        let (module, timeout) = (self.place.module.to_owned(), self.timeout);
+        match function {
+            Function::flock => Error::HsmBusy { module, timeout },
+            _ => Error::HsmTimeout {
+                module,
+                function: function.name(),
+                timeout,
+            },
         }
     }
 

@@ -175,6 +175,19 @@ impl Opener<'_, '_> {
     }
 
     fn decrypt(&mut self, mechanism: Mechanism, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        match self.decrypt_once(mechanism, blob) {
+            // Kryoptic's word for a wrong ciphertext, p11-kit's for a server that is gone, and others' for a device
+            // that failed just now: a second time, in a new session, tells.
+            Err(fault) if is_device_error(fault) => self.decrypt_once(mechanism, blob),
+            result => result,
+        }
+    }
+
+    fn decrypt_once(
+        &mut self,
+        mechanism: Mechanism,
+        blob: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
         if self.stale {
             self.session = self.device.renew(self.token)?;
             self.stale = false;
@@ -188,20 +201,17 @@ impl Opener<'_, '_> {
     }
 
     /// Tells a refused ciphertext from a device that failed.
-    fn refused(&mut self, fault: Fault) -> Result<(), Failure> {
-        if !refuses_ciphertext(fault) {
-            return Err(fault.on(&self.token.label));
+    fn refused(&self, fault: Fault) -> Result<(), Failure> {
+        if refuses_ciphertext(fault) {
+            Ok(())
+        } else {
+            Err(fault.on(&self.token.label))
         }
-        if fault.code == Ckr::CKR_DEVICE_ERROR {
-            // Kryoptic's word for a wrong ciphertext, p11-kit's for a server that is gone: a new session tells.
-            self.session = self
-                .device
-                .renew(self.token)
-                .map_err(|fault| fault.on(&self.token.label))?;
-            self.stale = false;
-        }
-        Ok(())
     }
+}
+
+fn is_device_error(fault: Fault) -> bool {
+    fault.function == Function::C_Decrypt && fault.code == Ckr::CKR_DEVICE_ERROR
 }
 
 /// What modules answer to OAEP with a hash that they do not have. openCryptoki says so only in `C_Decrypt`.

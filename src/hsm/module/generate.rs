@@ -20,7 +20,6 @@ pub(in crate::hsm) struct NewPair<'a> {
     pub(in crate::hsm) bits: u32,
 }
 
-#[allow(unsafe_code)] // Foreign functions, through `call!` alone; its reason stands there.
 impl Module<'_> {
     /// A session that may write.
     pub(in crate::hsm) fn open_writing_session(

@@ -58,6 +58,7 @@ pub(super) struct Module<'a> {
 macro_rules! call {
     ($module:ident, $function:ident $(, $argument:expr)* $(,)?) => {{
         $module.reporter.announce(Function::$function);
+        #[allow(unsafe_code)]
         // SAFETY: `load` checked that the list is there and of a version that begins with these functions; the
         // library is never unloaded. Each argument is a value, or a pointer to memory that lives beyond the call
         // and is as long as the length beside it says.
@@ -76,11 +77,11 @@ macro_rules! call {
 
 use call;
 
-#[allow(unsafe_code)] // Foreign functions, through `call!` alone; its reason stands there.
 impl<'a> Module<'a> {
     /// Loads the library.
     pub(super) fn load(path: &Path, reporter: &'a Reporter) -> Result<Self, Failure> {
         reporter.announce(Function::dlopen);
+        #[allow(unsafe_code)]
         // SAFETY: loading runs the library's initializers. It is the file that the policy allowed, and this
         // process exists for it.
         let library = unsafe { sys::Pkcs11::new(path) }.map_err(|error| Failure::Load {
@@ -97,6 +98,7 @@ impl<'a> Module<'a> {
         };
         reporter.announce(Function::C_GetFunctionList);
         let mut functions = ptr::null_mut();
+        #[allow(unsafe_code)]
         // SAFETY: the function has this type in every version of the standard, and the pointer is ours to fill.
         let code = unsafe { list(&mut functions) };
         if code != sys::CKR_OK {
@@ -108,6 +110,7 @@ impl<'a> Module<'a> {
         if functions.is_null() {
             return Err(no_module("its function list is empty"));
         }
+        #[allow(unsafe_code)]
         // SAFETY: every version of the list begins with its version.
         let version = unsafe { (*functions).version };
         if !matches!(version.major, 2 | 3) {

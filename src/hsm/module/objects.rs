@@ -18,7 +18,6 @@ pub(in crate::hsm) struct Wanted<'a> {
     pub(in crate::hsm) label: Option<&'a str>,
 }
 
-#[allow(unsafe_code)] // Foreign functions, through `call!` alone; its reason stands there.
 impl Module<'_> {
     /// Up to `limit` RSA keys that match, in as few calls as can be: what one call gives, as the modules that we know
     /// give all at once.
