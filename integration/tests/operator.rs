@@ -1,16 +1,15 @@
-//! What an operator sets a node up with and looks after it with: `config`, `doctor`, and the log.
+//! What an operator sets a node up with and looks after it with: `config` and `doctor`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use integration::ocihsm;
-use integration::processor::Processor;
 use integration::program::{Output, Program};
 use integration::skip;
 use integration::token::{SOFTHSM, Token, WRONG_PIN};
 use integration::vectors::Vector;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A node's files, as an operator would have put them there.
@@ -312,6 +311,19 @@ fn arguments_that_the_program_does_not_take_are_a_failure() {
 }
 
 #[test]
+fn the_references_name_and_arguments_are_understood() {
+    let node = Node::new();
+    let link = node.path("ctd-decoder");
+    symlink(ocihsm(), &link).unwrap();
+    let ours = format!("{:?}", ocihsm());
+    node.change("conf.d/ocihsm.toml", &ours, &format!("{link:?}"));
+    node.change("conf.d/ocihsm.toml", "[\"decode\", ", "[");
+    let output = node.doctor(&[]);
+    assert!(output.status.success(), "{}", output.text());
+    assert!(line(&output.text(), "stream processor").contains("ctd-decoder for 7"));
+}
+
+#[test]
 fn broken_configuration_is_placed() {
     let node = Node::new();
     node.write("conf.d/zz.toml", "version = 2\n[x\n");
@@ -338,69 +350,4 @@ fn files_that_are_no_keys_are_passed_over_and_broken_keys_are_not() {
     )
     .unwrap();
     assert!(line(&node.complaint(), "broken.yaml").starts_with("fail"));
-}
-
-#[test]
-fn the_log_tells_what_happened_to_a_layer() {
-    let (token, vector) = (Token::vectors(), Vector::first("sha256-pubkey"));
-    let log = token.path().join("log");
-    let decode = |keys: &Path| {
-        Processor::decode(&token, &vector.layout, &vector.layer, keys)
-            .payload(&vector.layer, &Value::Null)
-            .env("OCIHSM_LOG", &log)
-            .run()
-            .output
-    };
-    assert!(decode(&token.keys(&["rsa3072"])).status.success());
-    let failed = decode(&token.keys(&["other3072"]));
-    assert!(!failed.status.success());
-    let text = fs::read_to_string(&log).unwrap();
-    assert!(
-        !integration::program::holds_a_pin(text.as_bytes()),
-        "a PIN was logged"
-    );
-    let records: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(records.len(), 2, "{text}");
-    let good = &records[0];
-    assert_eq!(good["result"], "ok");
-    assert_eq!(good["layer"], vector.layer["digest"]);
-    assert_eq!(good["media_type"], vector.layer["mediaType"]);
-    assert_eq!(good["bytes"], vector.layer["size"]);
-    assert_eq!(good["key"], token.uri("rsa3072"));
-    assert_eq!(
-        (&good["scheme"], &good["hash"]),
-        (&json!("pkcs11"), &json!("sha256"))
-    );
-    assert_eq!(good["learned_from"], "payload");
-    assert!(good["unwrap_ms"].as_f64().unwrap() > 0.0 && good["stream_ms"].as_f64().unwrap() > 0.0);
-    let bad = &records[1];
-    assert_eq!(bad["result"], "failed");
-    let error = bad["error"].as_str().unwrap();
-    assert!(
-        failed.stderr.contains(error),
-        "{error} is not in {}",
-        failed.stderr
-    );
-}
-
-#[test]
-fn a_log_that_cannot_be_written_fails_no_layer() {
-    let (token, vector) = (Token::vectors(), Vector::first("sha256-pubkey"));
-    for log in ["/nowhere/log", "journald", "syslog", "/dev/full"] {
-        let output = Processor::decode(
-            &token,
-            &vector.layout,
-            &vector.layer,
-            &token.keys(&["rsa3072"]),
-        )
-        .payload(&vector.layer, &Value::Null)
-        .env("OCIHSM_LOG", log)
-        .run()
-        .output;
-        assert!(output.status.success(), "{log}: {output:?}");
-        vector.assert_plain(&output.stdout);
-    }
 }

@@ -29,7 +29,7 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {
                 Ok(key) => {
                     let known = |other: &TokenKey| other.module == key.module;
                     if !resolved.iter().any(known) {
-                        check_module(findings, &key.module);
+                        check_owner(findings, MODULE, &key.module);
                     }
                     resolved.push(key);
                 }
@@ -169,11 +169,5 @@ fn check_secret(findings: &mut Findings, path: &Path, what: &str) {
             format!("others than root may read {}, {what}", path.display()),
             format!("chmod 600 {}", path.display()),
         );
-    }
-}
-
-fn check_module(findings: &mut Findings, module: &Path) {
-    if others_may_change(module).unwrap_or(false) {
-        check_owner(findings, MODULE, module);
     }
 }

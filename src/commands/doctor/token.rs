@@ -211,3 +211,32 @@ fn may_share_token(one: &TokenKey, other: &TokenKey) -> bool {
         && !differ(&a.model, &b.model)
         && !differ(&a.manufacturer, &b.manufacturer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::key_file::KeyFile;
+
+    fn key(uri: &str) -> TokenKey {
+        let text = format!("pkcs11:\n  uri: pkcs11:{uri};object=o\n");
+        TokenKey {
+            file: KeyFile::parse("k.yaml", text.as_bytes()).unwrap(),
+            module: "/m.so".into(),
+        }
+    }
+
+    #[test]
+    fn only_what_surely_is_another_token_is_tried_after_a_refusal() {
+        let shared = |one: &str, other: &str| may_share_token(&key(one), &key(other));
+        assert!(shared("token=a", "token=a"));
+        assert!(shared("token=a", "slot-id=1"));
+        assert!(shared("token=a;serial=1", "token=a"));
+        assert!(!shared("token=a", "token=b"));
+        assert!(!shared("token=a;serial=1", "token=a;serial=2"));
+        let elsewhere = TokenKey {
+            module: "/n.so".into(),
+            ..key("token=a")
+        };
+        assert!(!may_share_token(&key("token=a"), &elsewhere));
+    }
+}
