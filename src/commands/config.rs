@@ -2,11 +2,10 @@
 //!
 //! `config/` of the repository holds what it prints by default.
 
-use std::io::Write as _;
-
 use clap::Subcommand;
 
-use crate::error::{Error, Result};
+use super::print;
+use crate::error::Result;
 use crate::node::stanza::{ConfigVersion, Stanza};
 use crate::node::{KEYS, POLICY, PROGRAM, modules};
 
@@ -50,18 +49,13 @@ pub struct ContainerdArgs {
 /// Prints it.
 ///
 /// # Errors
-/// [`Error::Stream`] when standard output cannot be written.
+/// [`crate::Error::Stream`] when standard output cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     let text = match &args.what {
         What::Containerd(args) => args.stanza().to_toml(),
         What::Policy => modules::policy(&modules::installed()),
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|source| Error::Stream {
-            action: "write to standard output",
-            source,
-        })
+    print(&text.trim_end())
 }
 
 impl ContainerdArgs {

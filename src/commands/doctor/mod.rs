@@ -9,13 +9,13 @@ mod findings;
 mod keys;
 mod token;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use self::findings::Findings;
 use self::token::Trial;
+use super::print;
 use crate::cli::{HsmArgs, KeyArgs};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::node::KEYS;
 use crate::node::containerd::LOCATIONS;
 
@@ -55,7 +55,7 @@ struct Setup {
 /// Checks the node and prints what it found.
 ///
 /// # Errors
-/// [`Error::Unhealthy`] when a check failed; [`Error::Stream`] when standard output cannot be written.
+/// [`crate::Error::Unhealthy`] when a check failed; [`crate::Error::Stream`] when standard output cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     let mut findings = Findings::default();
     let mut setups = containerd::check(&mut findings, &configurations(args));
@@ -93,12 +93,7 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         findings.to_text()
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|source| Error::Stream {
-            action: "write to standard output",
-            source,
-        })?;
+    print(&text.trim_end())?;
     findings.verdict()
 }
 
