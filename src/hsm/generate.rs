@@ -8,7 +8,6 @@ use cryptoki_sys as sys;
 use super::ckr::Ckr;
 use super::device::{Device, Key, Patience};
 use super::failure::{Failure, Fault};
-use super::function::Function;
 use super::module::{NewPair, Object, Session, Wanted};
 use super::public::{self, Components};
 use super::token::TokenInfo;
@@ -96,37 +95,54 @@ fn pair(
     new: &NewKey,
 ) -> Result<(Object, Object), Failure> {
     let module = &device.module;
-    let make = |mechanism| {
-        let pair = NewPair {
-            mechanism,
-            id: &new.id,
-            label: &new.label,
+    let mut pair = NewPair {
+        mechanism: sys::CKM_RSA_PKCS_KEY_PAIR_GEN,
+        id: &new.id,
+        label: &new.label,
+        bits: new.bits,
+        no_signing: !breaks_when_refusing(device).map_err(|fault| fault.on(&token.label))?,
+    };
+    let mut made = module.generate_pair(session, pair);
+    if matches!(made, Err(fault) if fault.code == Ckr::CKR_MECHANISM_INVALID) {
+        // HSMs under FIPS 140 have this one alone.
+        pair.mechanism = sys::CKM_RSA_X9_31_KEY_PAIR_GEN;
+        made = module.generate_pair(session, pair);
+    }
+    let Err(fault) = made else {
+        return made.map_err(|fault| fault.on(&token.label));
+    };
+    // Modules have many words for a size that they do not make.
+    if let Ok((min, max)) = module.key_sizes(token.slot, pair.mechanism)
+        && !(min..=max).contains(&new.bits.into())
+    {
+        return Err(Failure::KeySizes {
+            token: token.label.clone(),
             bits: new.bits,
-        };
-        (mechanism, module.generate_pair(session, pair))
-    };
-    // HSMs under FIPS 140 have the second alone.
-    let (mechanism, made) = match make(sys::CKM_RSA_PKCS_KEY_PAIR_GEN) {
-        (_, Err(fault)) if fault.code == Ckr::CKR_MECHANISM_INVALID => {
-            make(sys::CKM_RSA_X9_31_KEY_PAIR_GEN)
-        }
-        made => made,
-    };
-    made.map_err(|fault| {
-        // Modules have many words for a size that they do not make.
-        match module.key_sizes(token.slot, mechanism) {
-            Ok((min, max))
-                if fault.function == Function::C_GenerateKeyPair
-                    && !(min..=max).contains(&new.bits.into()) =>
-            {
-                Failure::KeySizes {
-                    token: token.label.clone(),
-                    bits: new.bits,
-                    min,
-                    max,
-                }
-            }
-            _ => fault.on(&token.label),
-        }
-    })
+            min,
+            max,
+        });
+    }
+    if refuses_template(fault) {
+        pair.no_signing = false;
+        made = module.generate_pair(session, pair);
+    }
+    made.map_err(|fault| fault.on(&token.label))
+}
+
+/// Whether the module must not be asked for a key that does not sign: tpm2-pkcs11 makes none, and leaves objects in the
+/// TPM when it fails, until there is no room for another login.
+fn breaks_when_refusing(device: &Device<'_>) -> Result<bool, Fault> {
+    let (_, description, _) = device.module.library_info()?;
+    Ok(description.starts_with("TPM2"))
+}
+
+/// What modules answer to attributes that they cannot give to a key; then no key was made.
+fn refuses_template(fault: Fault) -> bool {
+    matches!(
+        fault.code,
+        Ckr::CKR_TEMPLATE_INCONSISTENT
+            | Ckr::CKR_ATTRIBUTE_VALUE_INVALID
+            | Ckr::CKR_ATTRIBUTE_TYPE_INVALID
+            | Ckr::CKR_ATTRIBUTE_READ_ONLY
+    )
 }

@@ -57,7 +57,7 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-The private key decrypts and nothing else, is sensitive, and cannot leave the token. NAME.pub.pem is for whoever \
+The private key is sensitive, cannot leave the token, and does nothing but decrypt (in a TPM it also signs). NAME.pub.pem is for whoever \
 encrypts images, NAME.yaml for the nodes that decrypt them; it names the PIN file, the module, and what the module \
 takes from the environment. Without --pin-file and OCIHSM_PIN the PIN is asked for.";
 

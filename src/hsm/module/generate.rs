@@ -18,6 +18,8 @@ pub(in crate::hsm) struct NewPair<'a> {
     pub(in crate::hsm) id: &'a [u8],
     pub(in crate::hsm) label: &'a str,
     pub(in crate::hsm) bits: u32,
+    /// Says that it neither signs nor verifies. tpm2-pkcs11 makes no key that is told so.
+    pub(in crate::hsm) no_signing: bool,
 }
 
 impl Module<'_> {
@@ -50,8 +52,8 @@ impl Module<'_> {
         Ok((info.ulMinKeySize, info.ulMaxKeySize))
     }
 
-    /// Makes an RSA pair that stays in the token: public and private half. The private one decrypts and does nothing
-    /// else, is sensitive, and cannot be extracted.
+    /// Makes an RSA pair that stays in the token: public and private half. The private one decrypts, is sensitive, and
+    /// cannot be extracted.
     pub(in crate::hsm) fn generate_pair(
         &self,
         session: Session,
@@ -69,18 +71,22 @@ impl Module<'_> {
             attribute(sys::CKA_MODULUS_BITS, bytes_of(&bits)),
             attribute(sys::CKA_PUBLIC_EXPONENT, &PUBLIC_EXPONENT),
             attribute(sys::CKA_ENCRYPT, &yes),
-            attribute(sys::CKA_VERIFY, &no),
             attribute(sys::CKA_WRAP, &no),
         ]);
+        if pair.no_signing {
+            public.push(attribute(sys::CKA_VERIFY, &no));
+        }
         let mut private = shared.to_vec();
         private.extend([
             attribute(sys::CKA_PRIVATE, &yes),
             attribute(sys::CKA_SENSITIVE, &yes),
             attribute(sys::CKA_EXTRACTABLE, &no),
             attribute(sys::CKA_DECRYPT, &yes),
-            attribute(sys::CKA_SIGN, &no),
             attribute(sys::CKA_UNWRAP, &no),
         ]);
+        if pair.no_signing {
+            private.push(attribute(sys::CKA_SIGN, &no));
+        }
         let mut mechanism = sys::CK_MECHANISM {
             mechanism: pair.mechanism,
             ..Default::default()
