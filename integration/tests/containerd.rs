@@ -78,25 +78,24 @@ fn an_image_of_three_media_types_is_imported_pulled_and_run() {
 
 #[test]
 fn a_layer_of_300_mib_is_whole() {
+    let token = Token::vectors();
+    let place = TempDir::new().unwrap();
+    let content = noise(300 << 20);
+    let hash = digest(&content).replace("sha256:", "");
+    let layers = [
+        Layer::busybox(Compression::Gzip),
+        Layer::file("big", &content, Compression::None),
+    ];
+    drop(content);
+    let command = ["/bin/busybox", "sha256sum", "/big"];
+    let plain = Layout::create(place.path().join("image"), &layers, &command);
+    drop(layers);
+    let archive = token
+        .encrypt(&plain, "rsa3072", &["--encrypt-layer", "1"])
+        .archive();
     on_every_containerd(|root| {
-        let token = Token::vectors();
-        let place = TempDir::new().unwrap();
-        let content = noise(300 << 20);
-        let hash = digest(&content).replace("sha256:", "");
-        let layers = [
-            Layer::busybox(Compression::Gzip),
-            Layer::file("big", &content, Compression::None),
-        ];
-        drop(content);
-        let plain = Layout::create(
-            place.path().join("image"),
-            &layers,
-            &["/bin/busybox", "sha256sum", "/big"],
-        );
-        let encrypted = token.encrypt(&plain, "rsa3072", &["--encrypt-layer", "1"]);
-        fs::remove_dir_all(plain.path()).unwrap();
         let containerd = Containerd::start(&Settings::new(root.clone(), &token.keys(&["rsa3072"])));
-        let output = containerd.import(&encrypted.archive(), "big");
+        let output = containerd.import(&archive, "big");
         assert!(output.status.success(), "{output:?}");
         assert_eq!(
             containerd.run("test.example/big:latest").text(),
@@ -146,11 +145,8 @@ fn layers_that_only_their_mac_gives_away_are_never_unpacked() {
                 let output = containerd.pull(&reference);
                 assert!(!output.status.success(), "{name}, pull {pull}: {output:?}");
             }
-            assert_eq!(
-                snapshots(&containerd),
-                1,
-                "{name}: the layer below it is all there is"
-            );
+            // The layer below it may have been unpacked, and collected again.
+            assert!(snapshots(&containerd) < 2, "{name} was unpacked");
         }
     });
 }
@@ -258,7 +254,7 @@ fn snapshots(containerd: &Containerd) -> usize {
         .ok()
         .text()
         .lines()
-        .filter(|line| line.ends_with("Committed"))
+        .filter(|line| line.contains("Committed"))
         .count()
 }
 
