@@ -308,8 +308,8 @@ fn a_failure_within_a_layout_leaves_it_as_it_was() {
 }
 
 /// Begins to encrypt a layer of 16 GiB (of zeros, which take no space on disk), and sends a signal once some of it
-/// is written.
-fn stopped_by(signal: Signal) -> (TempDir, std::process::Output) {
+/// is written; before that another one, which is ignored, if there is one.
+fn stopped_by(signal: Signal, ignored: Option<Signal>) -> (TempDir, std::process::Output) {
     let place = TempDir::new().unwrap();
     let layers = [Layer::file("a", b"a", Compression::None)];
     let source = Layout::create(place.path().join("source"), &layers, &["/a"]);
@@ -320,7 +320,14 @@ fn stopped_by(signal: Signal) -> (TempDir, std::process::Output) {
     File::create(source.blob(blob.as_str().unwrap()))
         .and_then(|file| file.set_len(16 << 30))
         .unwrap();
-    let child = Command::new(ocihsm())
+    let mut child = Command::new("sh")
+        .args([
+            "-c",
+            r#"[ -z "$1" ] || trap '' "$1"; shift; exec "$@""#,
+            "sh",
+        ])
+        .arg(ignored.map_or("", |signal| &signal.as_str()["SIG".len()..]))
+        .arg(ocihsm())
         .args(["encrypt", &source.reference()])
         .arg(place.path().join("target"))
         .arg("--recipient")
@@ -337,7 +344,13 @@ fn stopped_by(signal: Signal) -> (TempDir, std::process::Output) {
         assert!(Instant::now() < deadline, "nothing is being written");
         thread::sleep(Duration::from_millis(5));
     }
-    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+    let process = Pid::from_raw(child.id().try_into().unwrap());
+    if let Some(ignored) = ignored {
+        kill(process, ignored).unwrap();
+        thread::sleep(Duration::from_millis(300));
+        assert!(child.try_wait().unwrap().is_none(), "{ignored} ended it");
+    }
+    kill(process, signal).unwrap();
     let output = child.wait_with_output().unwrap();
     (place, output)
 }
@@ -356,11 +369,18 @@ fn has_bytes(place: &Path) -> bool {
 #[test]
 fn a_signal_leaves_nothing_behind() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let (place, output) = stopped_by(signal);
+        let (place, output) = stopped_by(signal, None);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{signal}");
         assert!(stderr.contains("stopped by a signal"), "{signal}: {stderr}");
         assert!(output.stdout.is_empty());
         assert_eq!(names(place.path()), ["source"], "{signal}");
     }
+}
+
+#[test]
+fn a_signal_that_nohup_ignores_stops_nothing() {
+    let (place, output) = stopped_by(Signal::SIGTERM, Some(Signal::SIGHUP));
+    assert!(!output.status.success());
+    assert_eq!(names(place.path()), ["source"]);
 }

@@ -165,9 +165,14 @@ fn copy(mut input: impl Read, mut output: &File) -> Result<Digest> {
     }
 }
 
-/// From here on SIGINT, SIGTERM and SIGHUP make us clean up and end; the second one ends us as it is.
+/// From here on SIGINT, SIGTERM and SIGHUP make us clean up and end; the second one ends us as it is. One that whoever
+/// started us had ignored (`nohup`) stays so.
 fn stop_on_signals() -> Result<()> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    let ignored = ignored_signals();
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .filter(|&signal| ignored >> (signal as u32 - 1) & 1 == 0)
+        .collect();
     let failed = |source| Error::Stream {
         action: "wait for signals",
         source,
@@ -188,6 +193,15 @@ fn stop_on_signals() -> Result<()> {
         .spawn(wait)
         .map(drop)
         .map_err(failed)
+}
+
+/// The signals that are ignored, the first in the lowest bit. A signal that is waited for is not ignored any more, so
+/// this has to be known before (Linux, proc(5)).
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default()
 }
 
 fn not_stopped() -> Result<()> {
