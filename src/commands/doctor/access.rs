@@ -70,7 +70,8 @@ mod tests {
     use super::*;
 
     fn with_modes(directory: u32, file: u32) -> (bool, bool) {
-        let dir = tempfile::tempdir().unwrap();
+        // The directories above count too, and TMPDIR may be one that nobody else enters.
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(file)).unwrap();
