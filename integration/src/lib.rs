@@ -12,6 +12,7 @@ pub mod processor;
 pub mod program;
 pub mod registry;
 pub mod root;
+pub mod shell;
 pub mod skip;
 pub mod token;
 pub mod unruly;

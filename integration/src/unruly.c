@@ -98,6 +98,16 @@ PASS(28, C_FindObjectsFinal)
 PASS(33, C_DecryptInit)
 PASS(34, C_Decrypt)
 
+/* Takes two arguments more than the others. */
+typedef word (*longer)(word, word, word, word, word, word, word, word);
+
+static word C_GenerateKeyPair(word a, word b, word c, word d, word e, word f, word g, word h)
+{
+    note("C_GenerateKeyPair");
+    word code = fault("C_GenerateKeyPair");
+    return code ? code : ((longer)theirs->functions[59])(a, b, c, d, e, f, g, h);
+}
+
 /* The flags stand behind label, manufacturer, model and serial number. */
 static word C_GetTokenInfo(word slot, word info, word c, word d, word e, word f)
 {
@@ -137,6 +147,7 @@ word C_GetFunctionList(struct list **list)
     ours.functions[28] = C_FindObjectsFinal;
     ours.functions[33] = C_DecryptInit;
     ours.functions[34] = C_Decrypt;
+    ours.functions[59] = (function)C_GenerateKeyPair;
     *list = &ours;
     return 0;
 }
