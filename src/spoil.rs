@@ -13,13 +13,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use nix::unistd::{ForkResult, close, fork};
-use zeroize::Zeroizing;
 
 /// How long stdout stays open after we are gone. containerd looks at the status at the end of the stream.
 const HOLD: Duration = Duration::from_millis(250);
 
-/// Random bytes in the tail. Sixteen cannot be guessed; one byte has to hold the number in a zstd header.
-const RANDOM: usize = 32;
+/// Fewest random bytes in the tail, which cannot be guessed; the least, too, of a number in two bytes of a zstd header.
+const LEAST: u16 = 256;
 
 /// Highest file descriptor that the holder closes; we never have that many.
 const DESCRIPTORS: i32 = 64;
@@ -27,46 +26,52 @@ const DESCRIPTORS: i32 = 64;
 /// Appends fresh random bytes in a form that the consumer of this media type has to digest: raw, as a whole gzip
 /// member (RFC 1952), or as a whole zstd frame (RFC 8878).
 ///
+/// How many bytes, nobody can have known either: whoever changed the layer knows where its end is held back, and could
+/// let a skippable frame (RFC 8878, section 3.1.2) begin there that is as long as a tail of known length.
+///
 /// # Errors
 /// What writing fails with; the stream then ends short, which is no less broken.
 pub fn spoil(mut output: impl Write, media_type: Option<&str>) -> io::Result<()> {
-    let mut random = Zeroizing::new([0; RANDOM]);
-    getrandom::fill(random.as_mut()).map_err(io::Error::other)?;
-    output.write_all(&tail(media_type.unwrap_or_default(), &random))?;
+    let mut length = [0; 2];
+    getrandom::fill(&mut length).map_err(io::Error::other)?;
+    let length = u16::from_le_bytes(length).max(LEAST);
+    let mut random = vec![0; length.into()];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    output.write_all(&tail(media_type.unwrap_or_default(), &random, length))?;
     output.flush()
 }
 
-fn tail(media_type: &str, random: &[u8; RANDOM]) -> Vec<u8> {
+/// `length` is that of the content.
+fn tail(media_type: &str, content: &[u8], length: u16) -> Vec<u8> {
     let media_type = media_type.trim_end_matches("+encrypted");
     if media_type.ends_with("gzip") {
-        gzip_member(random)
+        gzip_member(content, length)
     } else if media_type.ends_with("zstd") {
-        zstd_frame(random)
+        zstd_frame(content, length)
     } else {
-        random.to_vec()
+        content.to_vec()
     }
 }
 
-fn gzip_member(content: &[u8; RANDOM]) -> Vec<u8> {
-    const LENGTH: u16 = RANDOM as u16;
+fn gzip_member(content: &[u8], length: u16) -> Vec<u8> {
     let mut member = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     // One deflate block, the last, stored (RFC 1951, section 3.2.4).
     member.push(1);
-    member.extend(LENGTH.to_le_bytes());
-    member.extend((!LENGTH).to_le_bytes());
+    member.extend(length.to_le_bytes());
+    member.extend((!length).to_le_bytes());
     member.extend(content);
     member.extend(crc32fast::hash(content).to_le_bytes());
-    member.extend(u32::from(LENGTH).to_le_bytes());
+    member.extend(u32::from(length).to_le_bytes());
     member
 }
 
-fn zstd_frame(content: &[u8; RANDOM]) -> Vec<u8> {
-    const LENGTH: u8 = RANDOM as u8;
+fn zstd_frame(content: &[u8], length: u16) -> Vec<u8> {
     let mut frame = 0xfd2f_b528_u32.to_le_bytes().to_vec();
-    // Single segment, content size in one byte, no checksum, no dictionary.
-    frame.extend([0x20, LENGTH]);
+    // Single segment, content size less 256 in two bytes, no checksum, no dictionary.
+    frame.push(0x60);
+    frame.extend((length - LEAST).to_le_bytes());
     // One block, the last, raw.
-    let header = u32::from(LENGTH) << 3 | 1;
+    let header = u32::from(length) << 3 | 1;
     frame.extend(&header.to_le_bytes()[..3]);
     frame.extend(content);
     frame
@@ -119,19 +124,51 @@ mod tests {
         flate2::read::MultiGzDecoder::new(&tail[..])
             .read_to_end(&mut content)
             .unwrap();
-        assert_eq!(content.len(), RANDOM);
+        assert!(content.len() >= LEAST.into());
     }
 
     #[test]
     fn zstd_tail_is_read_as_one_more_frame() {
         let tail = spoiled("application/vnd.oci.image.layer.v1.tar+zstd+encrypted");
-        assert_eq!(zstd::decode_all(&tail[..]).unwrap().len(), RANDOM);
+        let content = zstd::decode_all(&tail[..]).unwrap();
+        assert!(content.len() >= LEAST.into());
     }
 
     #[test]
     fn tar_tail_is_raw_and_never_the_same() {
         let media_type = "application/vnd.oci.image.layer.v1.tar+encrypted";
-        assert_eq!(spoiled(media_type).len(), RANDOM);
+        assert!(spoiled(media_type).len() >= LEAST.into());
         assert_ne!(spoiled(media_type), spoiled(media_type));
+    }
+
+    #[test]
+    fn shortest_and_longest_tails_are_whole() {
+        for length in [LEAST, u16::MAX] {
+            let content = vec![7; length.into()];
+            assert_eq!(
+                zstd::decode_all(&tail("tar+zstd", &content, length)[..]).unwrap(),
+                content
+            );
+            let mut read = Vec::new();
+            flate2::read::MultiGzDecoder::new(&tail("tar+gzip", &content, length)[..])
+                .read_to_end(&mut read)
+                .unwrap();
+            assert_eq!(read, content);
+        }
+    }
+
+    #[test]
+    fn a_skippable_frame_that_hides_one_tail_does_not_hide_another() {
+        let media_type = "application/vnd.oci.image.layer.v1.tar+zstd+encrypted";
+        let forged = zstd::encode_all(&b"forged"[..], 0).unwrap();
+        let tails: Vec<_> = (0..8).map(|_| spoiled(media_type)).collect();
+        let length = u32::try_from(tails[0].len()).unwrap();
+        let hidden = tails.iter().filter(|tail| {
+            let skipping = [&[0x50, 0x2a, 0x4d, 0x18], &length.to_le_bytes()[..]].concat();
+            let stream = [&forged[..], &skipping, tail].concat();
+            zstd::decode_all(&stream[..]).is_ok_and(|content| content == b"forged")
+        });
+        // The first one is, which shows that the attack is sound. Eight tails are hardly ever of one length.
+        assert!((1..8).contains(&hidden.count()));
     }
 }
