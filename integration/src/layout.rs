@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::layer::{Layer, digest};
+use crate::layer::{Compression, Layer, digest};
 use crate::token::copy_directory;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -182,6 +182,25 @@ impl Layout {
                 .expect("a descriptor has a digest"),
         );
         fs::read(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+    }
+
+    /// Digests of the archives in the plain layers of a platform, whatever they are compressed with.
+    ///
+    /// # Panics
+    /// If a layer is encrypted.
+    #[must_use]
+    pub fn archives(&self, architecture: &str) -> Vec<String> {
+        let manifest = self.manifest(architecture);
+        let layers = manifest["layers"]
+            .as_array()
+            .expect("a manifest has layers")
+            .iter();
+        layers
+            .map(|layer| {
+                let media_type = layer["mediaType"].as_str().expect("a layer has a type");
+                digest(&Compression::of(media_type).decompress(&self.read(layer)))
+            })
+            .collect()
     }
 
     /// Puts other bytes in a layer's place: size and digest become right again, and so does its `diff_ids` entry if

@@ -14,6 +14,7 @@ use crate::{module, token};
 pub struct Program {
     command: Command,
     stdin: Vec<u8>,
+    indiscreet: bool,
 }
 
 /// How a program ended and what it printed, which holds no PIN.
@@ -32,6 +33,7 @@ impl Program {
         Self {
             command: Command::new(program),
             stdin: Vec::new(),
+            indiscreet: false,
         }
     }
 
@@ -70,6 +72,13 @@ impl Program {
         self
     }
 
+    /// Expects that another's program prints the PIN of its token; it is blotted out of the output.
+    #[must_use]
+    pub fn indiscreet(mut self) -> Self {
+        self.indiscreet = true;
+        self
+    }
+
     /// The command as it stands, for who wants to keep the process running.
     #[must_use]
     pub fn into_command(self) -> Command {
@@ -104,6 +113,10 @@ impl Program {
         feeder
             .join()
             .expect("the feeding thread reports by its panic");
+        if self.indiscreet {
+            let stderr = String::from_utf8_lossy(&output.stderr).replace(token::PIN, "<PIN>");
+            return Output::new(output.status, output.stdout, stderr.as_bytes());
+        }
         Output::new(output.status, output.stdout, &output.stderr)
     }
 

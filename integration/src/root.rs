@@ -17,37 +17,6 @@ pub struct Root {
     path: Option<PathBuf>,
 }
 
-/// Arguments: ROOT SCRATCH TEMPORARY REPOSITORY BINARIES PROGRAM…; to be run in new mount and process namespaces. Everything in
-/// it is mounts, so it leaves with the namespace.
-const ENTER: &str = r#"
-set -e
-root=$1 scratch=$2 temporary=$3 repository=$4 binaries=$5
-shift 5
-if [ -n "$root" ]; then
-    mkdir "$scratch/upper" "$scratch/work" "$scratch/merged"
-    mount -t overlay overlay -o "lowerdir=$root,upperdir=$scratch/upper,workdir=$scratch/work" "$scratch/merged"
-    cd "$scratch/merged"
-    mount --rbind /sys sys
-    mount --rbind /dev dev
-    mount -t tmpfs tmpfs run
-    for directory in "$temporary" "$repository" "$binaries"; do
-        mkdir -p ".$directory"
-        mount --bind "$directory" ".$directory"
-    done
-    cp -L /etc/resolv.conf /etc/hosts etc/
-    mount -t proc proc proc
-    pivot_root . .
-    umount -l .
-    cd /
-else
-    mount -t tmpfs tmpfs /run
-    mount -t proc proc /proc
-fi
-# The shell stays, as the parent of what loses its own.
-"$@" &
-wait $!
-"#;
-
 impl Root {
     /// This machine.
     #[must_use]
@@ -125,7 +94,8 @@ impl Root {
                 "--fork",
                 "--kill-child",
             ])
-            .args(["--propagation", "private", "sh", "-c", ENTER, "enter"])
+            .args(["--propagation", "private", "sh"])
+            .arg(repository().join("integration/src/enter.sh"))
             .arg(root)
             .arg(scratch)
             .arg(env::temp_dir())
