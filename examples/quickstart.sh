@@ -11,7 +11,7 @@ say() { printf '\n\033[1m==> %s\033[0m\n' "$*"; }
 command -v cargo >/dev/null || { echo "install Rust first, for example with rustup" >&2; exit 1; }
 
 missing=()
-for package in build-essential softhsm2 opensc openssl containerd runc busybox-static; do
+for package in build-essential softhsm2 containerd runc busybox-static; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then
@@ -42,21 +42,13 @@ directories.tokendir = $dir/tokens
 log.level = ERROR
 CONF
 export SOFTHSM2_CONF=$dir/softhsm2.conf
-pin=$(openssl rand -hex 8)
-softhsm2-util --init-token --free --label quickstart --so-pin "$(openssl rand -hex 8)" --pin "$pin" >/dev/null
-pkcs11-tool --module /usr/lib/softhsm/libsofthsm2.so --token-label quickstart --login --pin "$pin" \
-    --keypairgen --key-type rsa:3072 --label layers --id 01 --usage-decrypt >/dev/null
-pkcs11-tool --module /usr/lib/softhsm/libsofthsm2.so --token-label quickstart \
-    --read-object --type pubkey --label layers --output-file "$dir/layers.der" >/dev/null
-openssl rsa -pubin -inform DER -in "$dir/layers.der" -out "$dir/layers.pub.pem" 2>/dev/null
-(umask 077 && printf '%s\n' "$pin" >"$dir/pin")
-cat >"$dir/keys/layers.yaml" <<YAML
-pkcs11:
-  uri: pkcs11:token=quickstart;object=layers;type=private?pin-source=$dir/pin&module-name=softhsm2
-module:
-  env:
-    SOFTHSM2_CONF: $dir/softhsm2.conf
-YAML
+random() { od -A n -N 8 -t x1 /dev/urandom | tr -d ' '; }
+(umask 077 && random >"$dir/pin")
+softhsm2-util --init-token --free --label quickstart --so-pin "$(random)" --pin "$(cat "$dir/pin")" >/dev/null
+mkdir -m 700 "$dir/run"
+OCICRYPT_CONFIG=internal OCIHSM_RUNTIME_DIR=$dir/run \
+    "$ocihsm" keys generate --token quickstart --label layers --module softhsm2 --pin-file "$dir/pin" --out "$dir"
+mv "$dir/layers.yaml" "$dir/keys/"
 cat "$dir/keys/layers.yaml"
 
 say "A small image: busybox, and one line to print"

@@ -1,7 +1,7 @@
 //! A new RSA pair, made in a token: it decrypts, and never leaves.
 //!
-//! The only work here that changes a token. It logs in as unwrapping does, and is never repeated: who asks twice
-//! would have two keys.
+//! The only work here that changes a token. It logs in as unwrapping does. What failed is not tried again, since a key may
+//! have been made all the same; only a request that was refused is made in another way.
 
 use cryptoki_sys as sys;
 
