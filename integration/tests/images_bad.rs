@@ -307,9 +307,9 @@ fn a_failure_within_a_layout_leaves_it_as_it_was() {
     );
 }
 
-/// Begins to encrypt a layer of 16 GiB (of zeros, which take no space on disk), and sends a signal once some of it
-/// is written; before that another one, which is ignored, if there is one.
-fn stopped_by(signal: Signal, ignored: Option<Signal>) -> (TempDir, std::process::Output) {
+/// Begins to encrypt a layer of 16 GiB (of zeros, which take no space on disk), and sends these signals, one right
+/// after the other, once some of it is written; before that another one, which is ignored, if there is one.
+fn stopped_by(signals: &[Signal], ignored: Option<Signal>) -> (TempDir, std::process::Output) {
     let place = TempDir::new().unwrap();
     let layers = [Layer::file("a", b"a", Compression::None)];
     let source = Layout::create(place.path().join("source"), &layers, &["/a"]);
@@ -350,7 +350,10 @@ fn stopped_by(signal: Signal, ignored: Option<Signal>) -> (TempDir, std::process
         thread::sleep(Duration::from_millis(300));
         assert!(child.try_wait().unwrap().is_none(), "{ignored} ended it");
     }
-    kill(process, signal).unwrap();
+    for signal in signals {
+        kill(process, *signal).unwrap();
+        thread::sleep(Duration::from_millis(1));
+    }
     let output = child.wait_with_output().unwrap();
     (place, output)
 }
@@ -369,7 +372,7 @@ fn has_bytes(place: &Path) -> bool {
 #[test]
 fn a_signal_leaves_nothing_behind() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let (place, output) = stopped_by(signal, None);
+        let (place, output) = stopped_by(&[signal], None);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{signal}");
         assert!(stderr.contains("stopped by a signal"), "{signal}: {stderr}");
@@ -379,8 +382,17 @@ fn a_signal_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_signal_that_comes_twice_leaves_nothing_behind() {
+    // As timeout(1) sends it: to the process, and to the group that it is in.
+    let (place, output) = stopped_by(&[Signal::SIGTERM, Signal::SIGTERM], None);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("stopped by a signal"), "{stderr}");
+    assert_eq!(names(place.path()), ["source"]);
+}
+
+#[test]
 fn a_signal_that_nohup_ignores_stops_nothing() {
-    let (place, output) = stopped_by(Signal::SIGTERM, Some(Signal::SIGHUP));
+    let (place, output) = stopped_by(&[Signal::SIGTERM], Some(Signal::SIGHUP));
     assert!(!output.status.success());
     assert_eq!(names(place.path()), ["source"]);
 }

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use nix::sys::signal::{SigSet, Signal};
@@ -19,6 +20,9 @@ use crate::image::{Descriptor, Destination, Image, Layout, Reference};
 
 /// Bytes that are copied at once.
 const CHUNK: usize = 1 << 20;
+
+/// For how long a second signal is part of the first: `timeout` and shells send one to the process and to its group.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// Whether a signal asked us to end.
 static STOPPED: AtomicBool = AtomicBool::new(false);
@@ -165,8 +169,8 @@ fn copy(mut input: impl Read, mut output: &File) -> Result<Digest> {
     }
 }
 
-/// From here on SIGINT, SIGTERM and SIGHUP make us clean up and end; the second one ends us as it is. One that whoever
-/// started us had ignored (`nohup`) stays so.
+/// From here on SIGINT, SIGTERM and SIGHUP make us clean up and end; one that comes later ends us as it is. One that
+/// whoever started us had ignored (`nohup`) stays so.
 fn stop_on_signals() -> Result<()> {
     let ignored = ignored_signals();
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
@@ -182,8 +186,10 @@ fn stop_on_signals() -> Result<()> {
         .thread_block()
         .map_err(|errno| failed(errno.into()))?;
     let wait = move || {
+        let mut first: Option<Instant> = None;
         while let Ok(signal) = signals.wait() {
-            if STOPPED.swap(true, Ordering::Relaxed) {
+            STOPPED.store(true, Ordering::Relaxed);
+            if first.get_or_insert_with(Instant::now).elapsed() > ECHO {
                 std::process::exit(128 + signal as i32);
             }
         }
