@@ -67,6 +67,12 @@ impl FirstBytes {
         self.bytes
     }
 
+    /// Whether there is nothing at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     fn are_start_of(&self, start: &[u8]) -> bool {
         !self.bytes.is_empty() && start.starts_with(&self.bytes)
     }

@@ -547,6 +547,9 @@ pub enum Error {
         /// Why not.
         refusals: Box<Refusals>,
     },
+    /// Standard input ends before it begins.
+    #[error("standard input is empty, so no layer came")]
+    StdinIsEmpty,
     /// Nothing feeds us a layer.
     #[error("standard input is a terminal, not an encrypted layer")]
     StdinIsTerminal,

@@ -137,6 +137,9 @@ fn search(args: &SourceArgs, input: &mut File) -> Result<Layer> {
         action: "read the layer",
         source,
     })?;
+    if first.is_empty() {
+        return Err(Error::StdinIsEmpty);
+    }
     let found = content_store::find(&stores(args), parent_id(), &first)?;
     let mut layer = Layer::new("content store", found.layers);
     layer.blob = Some(found.blob);
