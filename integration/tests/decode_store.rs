@@ -83,6 +83,23 @@ fn keys_that_others_wrapped_for_us_do_not_get_in_the_way() {
 }
 
 #[test]
+fn a_description_with_a_wrong_size_is_passed_over() {
+    let token = Token::vectors();
+    let vector = Vector::first("sha256-pubkey");
+    let store = tempfile::tempdir().unwrap();
+    vector.layout.store(store.path());
+    // Several, since which one is looked at first is for their digests to say.
+    for size in 1..=8 {
+        let mut layer = vector.layer.clone();
+        layer["size"] = size.into();
+        describe(store.path(), &layer);
+    }
+    let outcome = decode(&token, &vector, store.path());
+    assert!(outcome.output.status.success(), "{:?}", outcome.output);
+    vector.assert_plain(&outcome.output.stdout);
+}
+
+#[test]
 fn a_description_for_others_is_passed_over() {
     let token = Token::vectors();
     let vector = Vector::first("sha256-pubkey");

@@ -200,7 +200,10 @@ fn the_one_that_verifies<'a>(
 ) -> Result<&'a Unwrapped> {
     // More than one description comes from the store alone, where the file is known.
     let path = blob.ok_or(Error::Verification)?;
-    for unwrapped in several {
+    let length = read_blob(path)?.metadata().map_or(0, |blob| blob.len());
+    let fits = |unwrapped: &&Unwrapped| unwrapped.size.is_none_or(|size| size == length);
+    // A wrong size would only fail later, when another description may be right.
+    for unwrapped in several.iter().filter(fits) {
         if cipher::verify(&unwrapped.parameters, read_blob(path)?).is_ok() {
             return Ok(unwrapped);
         }
