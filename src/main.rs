@@ -34,7 +34,13 @@ fn main() -> ExitCode {
             if error.use_stderr() && is_stream_processor() {
                 spoil::hold();
             }
-            let _ = error.print();
+            // The parser quotes what it does not understand.
+            if error.to_string().contains("pin-value=") {
+                let argument = "ocihsm";
+                report(&Error::UriAsArgument { argument });
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

@@ -249,6 +249,27 @@ fn a_key_file_over_its_bound_is_refused_with_it() {
 }
 
 #[test]
+fn a_uri_where_a_path_belongs_is_not_quoted() {
+    let (token, vector) = stage();
+    let uri = format!("pkcs11:token=t;object=o?pin-value={PIN}");
+    let as_keys = decode(&token, &vector, Path::new(&uri)).run();
+    assert_refused(&as_keys, &["--decryption-keys-path", "not a PKCS#11 URI"]);
+    let unexpected = decode(&token, &vector, &token.keys(&[])).arg(&uri).run();
+    assert_refused(&unexpected, &["not a PKCS#11 URI"]);
+    for arguments in [
+        vec!["doctor", "--decryption-keys-path", &uri],
+        vec!["inspect", &uri],
+        vec!["encrypt", &uri, &uri, "--recipient", &uri],
+        vec!["decrypt", &uri, &uri, "--key", &uri],
+        vec![&uri],
+    ] {
+        // That no PIN was printed is looked after by whatever runs a program.
+        let output = token.ocihsm().args(arguments).run();
+        assert!(!output.status.success(), "{output:?}");
+    }
+}
+
+#[test]
 fn schemes_that_we_cannot_open_are_named() {
     let token = Token::vectors();
     let layout = Layout::open(integration::vector("images/jwe-rsa"));

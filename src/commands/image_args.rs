@@ -33,10 +33,18 @@ pub(super) fn reference() -> impl clap::builder::TypedValueParser<Value = Refere
 /// The files that `--key` named.
 ///
 /// # Errors
-/// [`Error::UriAsArgument`] for a URI, which may hold a PIN, so that nothing else prints it.
+/// As [`no_uris`].
 pub(super) fn key_files(given: &[PathBuf]) -> Result<&[PathBuf]> {
+    no_uris("--key", given)
+}
+
+/// Paths of key files or of their directories.
+///
+/// # Errors
+/// [`Error::UriAsArgument`] for a URI, which may hold a PIN, so that nothing else prints it.
+pub(super) fn no_uris<'a>(argument: &'static str, given: &'a [PathBuf]) -> Result<&'a [PathBuf]> {
     match given.iter().any(|path| is_uri(&path.to_string_lossy())) {
-        true => Err(Error::UriAsArgument { argument: "--key" }),
+        true => Err(Error::UriAsArgument { argument }),
         false => Ok(given),
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::source::{self, Layer};
 use super::{Args, paths};
 use crate::cipher::{self, Parameters};
+use crate::commands::image_args::no_uris;
 use crate::commands::unwrapping;
 use crate::content_store;
 use crate::descriptor::{Digest, LayerDescriptor};
@@ -91,7 +92,7 @@ pub(super) fn open(args: &Args, layer: Layer, record: &mut LayerRecord) -> Resul
 fn keys_at_hand(args: &Args, layer: &Layer) -> Result<KeyRing> {
     let policy = Policy::discover(&PolicySearch::from_environment())?;
     let paths = paths(&args.keys.decryption_keys_path, KEYS_PATH);
-    let mut ring = KeyRing::read(&paths, &policy)?;
+    let mut ring = KeyRing::read(no_uris("--decryption-keys-path", &paths)?, &policy)?;
     ring.add_payload(&layer.key_files, &layer.policies, &policy)?;
     match ring.only_reason() {
         Some(error) => Err(error),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Setup;
 use super::access::{others_may_change, others_may_read};
 use super::findings::Findings;
+use crate::commands::image_args;
 use crate::error::Error;
 use crate::keys::TokenKey;
 use crate::keys::key_dir::KeyDir;
@@ -103,6 +104,12 @@ fn check_policy(findings: &mut Findings, setup: &Setup) -> Option<Policy> {
 }
 
 fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
+    if image_args::is_uri(&directory.to_string_lossy()) {
+        let argument = "--decryption-keys-path";
+        let error = Error::UriAsArgument { argument };
+        findings.error(KEYS, &error, "name the directory of the key files there");
+        return Vec::new();
+    }
     let found = match KeyDir::read(directory) {
         Ok(found) => found,
         Err(error) => {
