@@ -16,7 +16,7 @@ pub fn escaped(text: &str) -> String {
 
 /// Line and paragraph separators, and what turns the direction of text or hides in it (Unicode, category Cf).
 fn is_formatting(char: char) -> bool {
-    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -26,8 +26,8 @@ mod tests {
     #[test]
     fn what_a_terminal_would_act_upon_is_escaped_and_letters_stay() {
         assert_eq!(
-            escaped("a\n\u{1b}[31m\u{9b}\u{202e}b"),
-            "a\\u{a}\\u{1b}[31m\\u{9b}\\u{202e}b"
+            escaped("a\n\u{1b}[31m\u{9b}\u{202e}\u{61c}b"),
+            "a\\u{a}\\u{1b}[31m\\u{9b}\\u{202e}\\u{61c}b"
         );
         assert_eq!(escaped("Schlüssel 鍵 \"x\""), "Schlüssel 鍵 \"x\"");
     }
