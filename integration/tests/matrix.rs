@@ -324,7 +324,7 @@ fn what_the_kubelet_would_show_is_one_line_that_says_what_to_do() {
             "a removed key",
             stage.token.keys(&[]),
             &stage.image,
-            "no key",
+            "no usable key file",
         ),
         ("a tampered layer", right, &tampered, "verification failed"),
     ];
@@ -339,7 +339,13 @@ fn what_the_kubelet_would_show_is_one_line_that_says_what_to_do() {
             assert_eq!(message.lines().count(), 1, "{message:?}");
             assert!(message.len() <= 1024, "{message:?}");
             assert!(!holds_a_pin(message.as_bytes()), "a PIN was told");
-            // Its stream was spoilt, and containerd may have noticed that first; our reason is in the log.
+            if *what != "a tampered layer" {
+                assert!(
+                    message.contains(reason) && message.contains("hint: "),
+                    "{message}"
+                );
+            }
+            // A spoilt stream may be what containerd notices first; our reason is in the log then.
             let told = fs::read_to_string(&log).unwrap();
             assert!(told.contains(reason), "{what}: {told}");
             assert!(!holds_a_pin(told.as_bytes()), "a PIN was logged");

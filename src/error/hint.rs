@@ -80,6 +80,9 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::Verification => {
             "the layer was damaged or changed after it was encrypted: push the image again, and pull it anew"
         }
+        Error::NoKeyOpens { refusals, .. } if refusals.for_pkcs11 => {
+            "give this node a key that the image was encrypted for, or the image one more recipient"
+        }
         Error::StdinIsTerminal => "containerd runs this; to decrypt an image use `ocihsm decrypt`",
         Error::NoKeys => {
             "name a directory of key files with --decryption-keys-path or OCIHSM_KEYS_PATH"
