@@ -7,11 +7,15 @@
 //! ```text
 //!            mover (calling thread)                      second thread
 //!   ┌────────────────────────────────────────┐      ┌────────────────────┐
-//!   │ free ──read──► filled ──before──────────┼─────►│ queue ──► beside   │
+//!   │ free ──read──► filled ──before─────────┼─────►│ queue ──► beside   │
 //!   │  ▲                                     │      │             │      │
-//!   │  └──write── held ◄──after── returned ◄──┼──────┼─────────────┘      │
+//!   │  └──write── held ◄──after── returned ◄─┼──────┼─────────────┘      │
 //!   └────────────────────────────────────────┘      └────────────────────┘
 //! ```
+//!
+//! Where the pieces of a buffer do not depend on one another (GCM segments), the mover does some of `beside`'s work on
+//! a buffer before it passes it on, as long as the second thread has enough in its queue: both cores are busy then,
+//! and the mover stops as soon as streams keep it busy. A layer of one buffer starts no thread at all.
 //!
 //! A buffer is a value and has one owner at a time: the mover while it reads, holds or writes, the channel on the way,
 //! the second thread during `beside`. [`BUFFERS`] of them go round, whatever the layer's length.
