@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::layer::{Compression, Layer, digest};
 use crate::token::copy_directory;
@@ -228,21 +229,19 @@ impl Layout {
         self.name(&manifest);
     }
 
-    /// Writes the layout as the archive that `ctr images import` takes.
+    /// Writes the layout as the archive that `ctr images import` takes; it is removed when it is dropped.
     ///
     /// # Panics
     /// If it cannot be written.
     #[must_use]
-    pub fn archive(&self) -> PathBuf {
-        let path = self.0.with_extension("tar");
-        let mut archive = tar::Builder::new(
-            fs::File::create(&path).expect("the place for an archive is writable"),
-        );
+    pub fn archive(&self) -> TempPath {
+        let file = NamedTempFile::new().expect("the temporary directory is writable");
+        let mut archive = tar::Builder::new(file);
         archive
             .append_dir_all(".", &self.0)
-            .and_then(|()| archive.finish())
             .expect("a layout can be archived");
-        path
+        let file = archive.into_inner().expect("a layout can be archived");
+        file.into_temp_path()
     }
 
     /// Spreads the blobs out as containerd's content store does, below a containerd root.
