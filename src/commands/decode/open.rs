@@ -68,7 +68,9 @@ pub(super) fn open(args: &Args, layer: Layer, record: &mut LayerRecord) -> Resul
         digest.as_ref(),
         record,
     )?;
+    // Who brought a descriptor did not say where the blob is, and nobody else asks for it.
     let blob = layer.blob.or_else(|| {
+        args.verify_first.then_some(())?;
         let stores = source::stores(&args.source);
         content_store::blob_file(&stores, parent_id(), digest.as_ref()?)
     });
