@@ -54,7 +54,7 @@ fn verify(bencher: Bencher<'_, '_>, cipher: CipherName) {
     let (parameters, blob) = sealed(cipher, LAYER);
     bencher
         .counter(BytesCount::new(LAYER))
-        .bench(|| cipher::verify(&parameters, &blob[..]).expect("a good layer"));
+        .bench(|| cipher::verify(&parameters, &blob[..], None).expect("a good layer"));
 }
 
 #[divan::bench(args = CIPHERS)]

@@ -248,39 +248,40 @@ fn an_unknown_cipher_is_named() {
     );
 }
 
+/// Bytes that a bad disk changed after containerd had checked them; the store is still where they come from.
 #[test]
-fn a_layer_that_is_verified_first_yields_nothing_when_it_is_bad() {
-    let stage = Stage::small();
+fn a_large_layer_in_the_store_yields_nothing_when_it_is_bad() {
+    let stage = Stage::large();
     let root = tempfile::tempdir().unwrap();
     stage.layout.store(root.path());
-    let hash = stage.layer["digest"]
-        .as_str()
-        .unwrap()
-        .strip_prefix("sha256:")
-        .unwrap();
+    let hash = stage.layer["digest"].as_str().unwrap();
     let file = root
         .path()
         .join("io.containerd.content.v1.content/blobs/sha256")
-        .join(hash);
-    let good = stage
-        .decode()
-        .store(root.path())
-        .arg("--verify-first")
-        .blob(file.clone())
-        .run();
-    assert_eq!(good.output.stdout, stage.plain, "{:?}", good.output);
-    // Bytes that a bad disk changed after containerd had checked them.
+        .join(hash.strip_prefix("sha256:").unwrap());
+    let decode = || {
+        let processor = stage.decode().store(root.path());
+        processor.blob(file.clone())
+    };
+    let descriptor = |processor: Processor| processor.payload(&stage.layer, &Value::Null);
+    for good in [decode(), descriptor(decode())] {
+        let outcome = good.run();
+        assert_eq!(outcome.output.stdout, stage.plain, "{:?}", outcome.output);
+    }
     let mut blob = stage.blob.clone();
-    blob[60_000] ^= 1;
+    let middle = blob.len() / 2;
+    blob[middle] ^= 1;
     fs::write(&file, blob).unwrap();
-    assert_failed_silently(
-        &stage
-            .decode()
-            .store(root.path())
-            .arg("--verify-first")
-            .blob(file)
-            .run(),
-    );
+    for bad in [decode(), descriptor(decode())] {
+        let outcome = bad.run();
+        assert_failed_silently(&outcome);
+        let stderr = &outcome.output.stderr;
+        assert!(stderr.contains("verification failed"), "{stderr}");
+    }
+    // As it is written while it is verified, some of it has left by then.
+    let outcome = decode().arg("--single-pass").run();
+    assert_failed(&outcome);
+    assert!(!outcome.output.stdout.is_empty());
 }
 
 #[test]

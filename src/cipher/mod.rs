@@ -91,9 +91,12 @@ pub struct Sealed {
     pub blob_len: u64,
 }
 
+/// Longest encrypted blob that is verified whole before its first byte is written, in bytes.
+pub const VERIFIED_WHOLE: u64 = 1 << 20;
+
 /// Decrypts a layer. `expected_len` is the length of the encrypted blob as its descriptor has it.
 ///
-/// The end of the layer (at least the last 512 KiB, or the whole of a layer that is shorter) is written only when
+/// The end of the layer (at least the last 512 KiB, or the whole of one up to [`VERIFIED_WHOLE`]) is written only when
 /// all of it was verified. What goes before is verified segment by segment under `AES_256_GCM_STREAM`, and not
 /// at all before the end under `AES_256_CTR_HMAC_SHA256`, which has one MAC over everything.
 ///
@@ -177,11 +180,15 @@ pub fn decrypt_and_digest<R: Read + Send, W: Write + Send>(
     Ok((opened, digest.finish()))
 }
 
-/// Verifies a whole layer (its MAC, or all tags) without writing any of it.
+/// Verifies a whole layer (its length, and its MAC or all tags) without writing any of it.
 ///
 /// # Errors
 /// As [`decrypt`].
-pub fn verify<R: Read + Send>(parameters: &Parameters, input: R) -> Result<()> {
+pub fn verify<R: Read + Send>(
+    parameters: &Parameters,
+    input: R,
+    expected_len: Option<u64>,
+) -> Result<()> {
     fn through<R: Read>(
         input: R,
         shape: buffer::Shape,
@@ -195,11 +202,15 @@ pub fn verify<R: Read + Send>(parameters: &Parameters, input: R) -> Result<()> {
         };
         pipeline::run(input, io::sink(), shape, lanes)
     }
+    let length = Length::new(expected_len);
     match &parameters.0 {
-        Kind::CtrHmac(ctr) => through(input, ctr_hmac::SHAPE, (), ctr.verifier()),
-        Kind::GcmStream(gcm) => {
-            through(input, gcm_stream::OPEN, gcm.opener().helper(), gcm.opener())
-        }
+        Kind::CtrHmac(ctr) => through(input, ctr_hmac::SHAPE, length, ctr.verifier()),
+        Kind::GcmStream(gcm) => through(
+            input,
+            gcm_stream::OPEN,
+            (length, gcm.opener().helper()),
+            gcm.opener(),
+        ),
     }?;
     Ok(())
 }

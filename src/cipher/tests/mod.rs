@@ -52,7 +52,10 @@ fn open_refused(parameters: &Parameters, blob: &[u8]) -> Vec<u8> {
         failed.error
     );
     assert_eq!(failed.written, written.len() as u64);
-    assert!(matches!(verify(parameters, blob), Err(Error::Verification)));
+    assert!(matches!(
+        verify(parameters, blob, None),
+        Err(Error::Verification)
+    ));
     written
 }
 
@@ -87,7 +90,7 @@ fn what_was_encrypted_comes_back() {
             let opened = decrypt(&parameters, &blob[..], &mut back, Some(blob_len)).unwrap();
             assert_eq!((opened.plain_len, opened.blob_len), (len as u64, blob_len));
             assert!(back == plain, "{cipher} {len}");
-            verify(&parameters, &blob[..]).unwrap();
+            verify(&parameters, &blob[..], None).unwrap();
 
             let mut back = Vec::new();
             let (again, digest) =
@@ -160,6 +163,21 @@ fn wrong_length_is_found_beside_the_mac() {
             assert!(matches!(failed.error, Error::WrongLength { .. }));
             assert_eq!(failed.written, written.len() as u64);
             assert!(written.len() <= most, "{}", written.len());
+        }
+    }
+}
+
+#[test]
+fn nothing_leaves_of_a_layer_that_is_verified_whole() {
+    for cipher in BOTH {
+        let overhead = seal(cipher, &layer(1 << 20)).1.len() - (1 << 20);
+        let whole = usize::try_from(VERIFIED_WHOLE).unwrap() - overhead;
+        for (len, leaves) in [(whole, false), (whole + (1 << 20), true)] {
+            let (sealed, mut blob) = seal(cipher, &layer(len));
+            *blob.last_mut().unwrap() ^= 1;
+            let (result, written) = open(&parameters(&sealed), &blob);
+            assert!(result.is_err());
+            assert_eq!(!written.is_empty(), leaves, "{cipher} {len}");
         }
     }
 }

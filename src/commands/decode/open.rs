@@ -1,16 +1,14 @@
 //! From descriptors to the cipher's parameters: which keys there are, and which of them opens the layer.
 
 use std::fs::File;
-use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::source::{self, Layer};
+use super::source::Layer;
 use super::{Args, paths};
 use crate::cipher::{self, Parameters};
 use crate::commands::image_args::no_uris;
 use crate::commands::unwrapping;
-use crate::content_store;
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::{Envelope, Scheme};
 use crate::error::{Error, Result};
@@ -28,10 +26,20 @@ pub(super) struct Opened {
     pub(super) digest: Option<Digest>,
     /// What was read of stdin already.
     pub(super) peeked: Vec<u8>,
-    /// File of the blob, where it is known.
-    pub(super) blob: Option<PathBuf>,
+    /// What is known of the blob's file in containerd's store.
+    pub(super) blob: Blob,
     /// Length of the blob, where the descriptor has one.
     pub(super) size: Option<u64>,
+}
+
+/// The file that containerd feeds us from.
+pub(super) enum Blob {
+    /// Whoever brought the descriptor did not say where it is.
+    Unknown,
+    /// It is this one.
+    At(PathBuf),
+    /// It had to be verified to choose among descriptors.
+    Verified,
 }
 
 /// One way in which the layer's key was wrapped.
@@ -68,15 +76,13 @@ pub(super) fn open(args: &Args, layer: Layer, record: &mut LayerRecord) -> Resul
         digest.as_ref(),
         record,
     )?;
-    // Who brought a descriptor did not say where the blob is, and nobody else asks for it.
-    let blob = layer.blob.or_else(|| {
-        args.verify_first.then_some(())?;
-        let stores = source::stores(&args.source);
-        content_store::blob_file(&stores, parent_id(), digest.as_ref()?)
-    });
-    let unwrapped = match opened.as_slice() {
-        [only] => only,
-        several => the_one_that_verifies(several, blob.as_deref())?,
+    let (unwrapped, blob) = match opened.as_slice() {
+        [only] => (only, layer.blob.map_or(Blob::Unknown, Blob::At)),
+        several => {
+            // More than one descriptor comes from the store alone, where the file is known.
+            let path = layer.blob.ok_or(Error::Verification)?;
+            (the_one_that_verifies(several, &path)?, Blob::Verified)
+        }
     };
     record.key = Some(unwrapped.uri.clone());
     record.scheme = Some(Scheme::pkcs11().to_string());
@@ -142,18 +148,6 @@ fn unwrap(
     }))
 }
 
-/// Opens a blob's file in the store.
-///
-/// # Errors
-/// [`Error::File`] when it cannot be opened.
-pub(super) fn read_blob(path: &Path) -> Result<File> {
-    File::open(path).map_err(|source| Error::File {
-        action: "open",
-        path: path.to_owned(),
-        source,
-    })
-}
-
 /// Every readable description of the layer; the error of the first if there is none.
 fn candidates(descriptors: &[LayerDescriptor]) -> Result<Vec<Candidate>> {
     let mut candidates: Vec<Candidate> = Vec::new();
@@ -197,19 +191,20 @@ impl Unwrapped {
 }
 
 /// Manifests may wrap different keys for one blob, and anybody can wrap a key for a public key: the MAC decides.
-fn the_one_that_verifies<'a>(
-    several: &'a [Unwrapped],
-    blob: Option<&Path>,
-) -> Result<&'a Unwrapped> {
-    // More than one description comes from the store alone, where the file is known.
-    let path = blob.ok_or(Error::Verification)?;
-    let length = read_blob(path)?.metadata().map_or(0, |blob| blob.len());
-    let fits = |unwrapped: &&Unwrapped| unwrapped.size.is_none_or(|size| size == length);
+fn the_one_that_verifies<'a>(several: &'a [Unwrapped], path: &Path) -> Result<&'a Unwrapped> {
     // A wrong size would only fail later, when another description may be right.
-    for unwrapped in several.iter().filter(fits) {
-        if cipher::verify(&unwrapped.parameters, read_blob(path)?).is_ok() {
+    for unwrapped in several {
+        if cipher::verify(&unwrapped.parameters, read_blob(path)?, unwrapped.size).is_ok() {
             return Ok(unwrapped);
         }
     }
     Err(Error::Verification)
+}
+
+fn read_blob(path: &Path) -> Result<File> {
+    File::open(path).map_err(|source| Error::File {
+        action: "open",
+        path: path.to_owned(),
+        source,
+    })
 }
