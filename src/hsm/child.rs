@@ -93,10 +93,13 @@ pub(super) fn run<T: Serialize + DeserializeOwned>(
             let status = panic::catch_unwind(AssertUnwindSafe(|| {
                 panic::set_hook(Box::new(|_| {}));
                 let reporter = settle(parent, writer)?;
-                match enter(place.env) {
+                let result = match enter(place.env) {
                     Ok(()) => work(&reporter),
                     Err(failure) => reporter.answer::<T>(&Err(failure)),
-                }
+                };
+                // Not closed before the module's memory is gone, or the parent would have to ask again and again.
+                std::mem::forget(reporter);
+                result
             }));
             let status = match status {
                 Ok(Ok(())) => 0,

@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::io::{Chain, Cursor};
 
 use super::*;
-use crate::cipher::{ctr_hmac, pipeline};
+use crate::cipher::buffer::Buffer;
+use crate::cipher::ctr_hmac;
+use crate::cipher::pipeline::{self, Lane};
 
 /// Gives at most so many bytes a read, is interrupted before each, and fails after the last where told to.
 struct Slow<'a> {
@@ -185,14 +187,78 @@ fn end_of_input_is_asked_for_once() {
     for len in lengths() {
         let ends = Cell::new(0);
         let lanes = Lanes {
-            before: (),
-            beside: (),
-            after: (),
+            before: &mut (),
+            beside: [&mut ()],
+            after: &mut (),
         };
         let bytes = layer(len);
         let taken = Once(&bytes, &ends);
         let written = pipeline::run(taken, io::sink(), ctr_hmac::SHAPE, lanes).unwrap();
         assert_eq!((written, ends.get()), (len as u64, 1));
+    }
+}
+
+#[test]
+fn error_of_any_lane_ends_all_of_them() {
+    struct Failing(usize);
+    impl Lane for Failing {
+        fn pass(&mut self, _: &mut Buffer) -> Result<()> {
+            self.0 = self.0.checked_sub(1).ok_or(Error::Verification)?;
+            Ok(())
+        }
+    }
+    let bytes = layer(10 * ctr_hmac::SHAPE.take);
+    for place in 0..4 {
+        for passes in [0, 1, 3, 9, 10] {
+            let mut lanes = [10, 10, 10, 10].map(Failing);
+            lanes[place] = Failing(passes);
+            let [before, first, second, after] = &mut lanes;
+            let lanes = Lanes {
+                before,
+                beside: [first, second],
+                after,
+            };
+            let result = pipeline::run(&bytes[..], io::sink(), ctr_hmac::SHAPE, lanes);
+            match result {
+                Ok(written) => assert_eq!((written, passes), (bytes.len() as u64, 10)),
+                Err(failed) => {
+                    assert!(matches!(failed.error, Error::Verification) && passes < 10);
+                    assert!(failed.written < (passes * ctr_hmac::SHAPE.take) as u64 + 1);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn panic_of_a_lane_is_an_error() {
+    struct Panicking;
+    impl Lane for Panicking {
+        fn pass(&mut self, _: &mut Buffer) -> Result<()> {
+            panic!("on purpose");
+        }
+    }
+    let bytes = layer(3 * ctr_hmac::SHAPE.take);
+    for place in 0..2 {
+        let mut others = ((), ());
+        let mut panicking = Panicking;
+        let beside: [&mut (dyn Lane + Send); 2] = match place {
+            0 => [&mut panicking, &mut others.0],
+            _ => [&mut others.0, &mut panicking],
+        };
+        let lanes = Lanes {
+            before: &mut (),
+            beside,
+            after: &mut others.1,
+        };
+        let result = pipeline::run(&bytes[..], io::sink(), ctr_hmac::SHAPE, lanes);
+        assert!(matches!(
+            result.unwrap_err().error,
+            Error::Stream {
+                action: "work on the layer",
+                ..
+            }
+        ));
     }
 }
 
