@@ -3,10 +3,12 @@
 
 usage: benches/compare.py [--runs N] [--mib N] [--ocihsm FILE] [--peer FILE] [--dir DIR]
 
-The floors are `openssl` (HMAC-SHA-256 of the same file) and `cat`; the peer is imgcrypt's `ctd-decoder`, from PATH, from
-the cache of integration/peers, or as given. The commands of a table are run in turns, so that a busy moment hits all of
-them; medians are shown, and each as a ratio to the floor that it is held against. Needs softhsm2-util, openssl and
-/usr/bin/time (Debian: softhsm2 openssl time), and four times the layer's size in DIR (default: the temporary directory).
+The floors are `openssl` (HMAC-SHA-256 of the same file; or the three hashes that encrypting takes, at once), `cat`, and for
+a small layer a bare probe of the HSM's module (benches/module.rs, built here); the peer is imgcrypt's `ctd-decoder`,
+from PATH, from the cache of integration/peers, or as given. The commands of a table are run in turns, so that a busy
+moment hits all of them; medians are shown, and each as a ratio to the floor that it is held against. Peak memory is
+that of a first run, which also warms the caches. Needs softhsm2-util, openssl and /usr/bin/time (Debian: softhsm2
+openssl time), and four times the layer's size in DIR (default: the temporary directory).
 """
 
 import argparse
@@ -24,6 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 POLICY = "{module-directories: [/usr/lib/softhsm/], allowed-module-paths: [/usr/lib/softhsm/]}"
+MODULE, PIN = "/usr/lib/softhsm/libsofthsm2.so", "1234"
 TAR = "application/vnd.oci.image.layer.v1.tar"
 CIPHERS = {"ctr": "aes-256-ctr-hmac-sha256", "gcm": "aes-256-gcm"}
 
@@ -46,6 +49,7 @@ class Comparison:
     def __init__(self, args, work):
         self.args, self.work, self.ocihsm = args, work, os.path.abspath(args.ocihsm)
         self.peer = find_peer(args.peer)
+        self.probe = build_probe()
         self.token()
         self.large = self.layers(args.mib << 20)
         self.small = self.layers(1 << 20)
@@ -70,16 +74,20 @@ class Comparison:
             "ctd-decoder": self.peer_decode(ctr, pipes=True),
         })
         ctr, gcm = (self.small[name] for name in CIPHERS)
-        self.table("1 MiB layer, SoftHSM, start to end", runs * 5, "ctd-decoder", {
+        probe = [self.probe, MODULE, PIN, str(ctr["wrapped"])]
+        self.table("1 MiB layer, RSA-2048 in SoftHSM, start to end", runs * 5, "bare probe", {
+            "bare probe": Run([probe], env=self.softhsm),
             "ocihsm --version": Run([[self.ocihsm, "--version"]]),
             "ocihsm decode, CTR": self.decode(ctr),
             "ocihsm decode, GCM": self.decode(gcm),
             "ctd-decoder": self.peer_decode(ctr),
         })
         plain, copy = self.large["plain"], self.work / "copy"
-        self.table(f"{size}, image to encrypted image", runs, "openssl HMAC", {
+        hashes = " & ".join([f"openssl dgst -sha256 {plain}"] * 3)
+        self.table(f"{size}, image to image", runs, "three hashes", {
+            "three hashes": Run([["sh", "-c", f"{hashes} & wait"]]),
             "openssl HMAC": Run([openssl]),
-            "cp": Run([["cp", str(plain), str(copy)]], remove=copy),
+            "cp, sync": Run([["sh", "-c", f"cp {plain} {copy} && sync {copy}"]], remove=copy),
             **{f"ocihsm encrypt, {name.upper()}": self.encrypt(self.large, name) for name in CIPHERS},
             **{f"ocihsm decrypt, {name.upper()}": self.decrypt(self.large, name) for name in CIPHERS},
         })
@@ -87,8 +95,7 @@ class Comparison:
     def table(self, title, runs, floor, commands):
         commands = {name: run for name, run in commands.items() if run}
         samples = {name: [] for name in commands}
-        for run in commands.values():
-            run.once()  # files into the page cache, programs too
+        peaks = {name: run.peak() for name, run in commands.items()}
         for _ in range(runs):
             for name, run in commands.items():
                 samples[name].append(run.once())
@@ -97,9 +104,9 @@ class Comparison:
         print(f"\n{title}; medians of {runs} runs in turns\n")
         print(f"| {'':20} | wall | cpu | peak | wall / {floor} |")
         print("| --- | --- | --- | --- | --- |")
-        for name, (wall, cpu, peak) in rows.items():
+        for name, (wall, cpu) in rows.items():
             unit = (lambda seconds: f"{seconds * 1000:.1f} ms") if rows[floor][0] < 0.1 else (lambda seconds: f"{seconds:.2f} s")
-            print(f"| {name:20} | {unit(wall)} | {unit(cpu)} | {peak / 1024:.1f} MiB | {wall / rows[floor][0]:.2f} |", flush=True)
+            print(f"| {name:20} | {unit(wall)} | {unit(cpu)} | {peaks[name] / 1024:.1f} MiB | {wall / rows[floor][0]:.2f} |", flush=True)
 
     # -- what is measured
 
@@ -139,12 +146,12 @@ class Comparison:
         tokens.mkdir()
         self.keys.mkdir()
         configuration.write_text(f"directories.tokendir = {tokens}\nlog.level = ERROR\n")
-        quiet(["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072", "-out", private])
+        quiet(["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", private])
         quiet(["openssl", "pkey", "-in", private, "-pubout", "-out", self.public])
-        softhsm = {"SOFTHSM2_CONF": str(configuration)}
-        quiet(["softhsm2-util", "--init-token", "--free", "--label", "bench", "--pin", "1234", "--so-pin", "5678"], softhsm)
-        quiet(["softhsm2-util", "--import", private, "--token", "bench", "--label", "layers", "--id", "01", "--pin", "1234"], softhsm)
-        uri = "pkcs11:token=bench;object=layers;type=private?pin-value=1234&module-name=softhsm2"
+        self.softhsm = {"SOFTHSM2_CONF": str(configuration)}
+        quiet(["softhsm2-util", "--init-token", "--free", "--label", "bench", "--pin", PIN, "--so-pin", "5678"], self.softhsm)
+        quiet(["softhsm2-util", "--import", private, "--token", "bench", "--label", "layers", "--id", "01", "--pin", PIN], self.softhsm)
+        uri = f"pkcs11:token=bench;object=layers;type=private?pin-value={PIN}&module-name=softhsm2"
         (self.keys / "key.yaml").write_text(f'pkcs11:\n  uri: "{uri}"\nmodule:\n  env:\n    SOFTHSM2_CONF: {configuration}\n')
         self.policy = self.work / "ocicrypt.conf"
         self.policy.write_text(f"pkcs11: {POLICY}\n")
@@ -174,7 +181,10 @@ class Comparison:
         manifest = load(blob(image, load(image / "index.json")["manifests"][0]["digest"]))
         descriptor = manifest["layers"][0]
         paths = {"image": image, "blob": blob(image, descriptor["digest"])}
-        for name, content in (("descriptor", json.dumps(descriptor).encode()), ("payload", self.payload(descriptor))):
+        packet = json.loads(base64.b64decode(descriptor["annotations"]["org.opencontainers.image.enc.keys.pkcs11"]))
+        wrapped = base64.b64decode(packet["recipients"][0]["blob"])
+        files = {"descriptor": json.dumps(descriptor).encode(), "payload": self.payload(descriptor), "wrapped": wrapped}
+        for name, content in files.items():
             paths[name] = Path(f"{image}.{name}")
             paths[name].write_bytes(content)
         return paths
@@ -201,23 +211,31 @@ class Run:
         self.middle = middle  # the command whose memory is told
 
     def once(self):
-        """Runs it; returns wall seconds, cpu seconds of all commands, and peak memory in KiB of one of them."""
-        with tempfile.NamedTemporaryFile("r") as peak:
-            wall, cpu = self.spawn(peak.name)
-            memory = int(peak.read())
+        """Runs it; returns wall seconds, and cpu seconds of all commands."""
+        took = self.spawn(self.commands)
+        self.clean()
+        return took
+
+    def peak(self):
+        """Runs it; returns the peak memory in KiB of one of the commands."""
+        # A child of ours would be charged with our own memory, which it had at its start.
+        with tempfile.NamedTemporaryFile("r") as file:
+            commands = list(self.commands)
+            commands[self.middle] = ["/usr/bin/time", "-q", "-f", "%M", "-o", file.name, *commands[self.middle]]
+            self.spawn(commands)
+            self.clean()
+            return int(file.read())
+
+    def clean(self):
         if self.remove:
             shutil.rmtree(self.remove) if self.remove.is_dir() else self.remove.unlink()
-        return wall, cpu, memory
 
-    def spawn(self, peak):
+    def spawn(self, commands):
         start = time.perf_counter()
         children, source = [], os.open(self.stdin or os.devnull, os.O_RDONLY)
         payload = os.open(self.payload, os.O_RDONLY) if self.payload else None
-        for number, command in enumerate(self.commands):
-            if number == self.middle:
-                # A child of ours would be charged with our own memory, which fork had given it.
-                command = ["/usr/bin/time", "-q", "-f", "%M", "-o", peak, *command]
-            last = number + 1 == len(self.commands)
+        for number, command in enumerate(commands):
+            last = number + 1 == len(commands)
             next_source, sink = (None, os.open(os.devnull, os.O_WRONLY)) if last else os.pipe()
             actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, sink, 1)]
             if payload is not None and number == self.middle:
@@ -242,6 +260,14 @@ def find_peer(given):
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     built = cache / "ocihsm-peers/trixie/usr/local/bin/ctd-decoder"
     return given or shutil.which("ctd-decoder") or (str(built) if os.access(built, os.X_OK) else None)
+
+
+def build_probe():
+    """benches/module.rs, as an executable file."""
+    print("building the probe of the module, which may take some minutes", file=sys.stderr)
+    command = ["cargo", "bench", "--quiet", "--bench", "module", "--no-run", "--message-format", "json"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return next(file for file in (json.loads(line).get("executable") for line in lines) if file)
 
 
 def put_file(image, size):
