@@ -18,7 +18,7 @@
 //!
 //! Where the pieces of a buffer do not depend on one another (GCM segments), the mover does some of `beside`'s work on
 //! a buffer before it passes it on, as long as the other thread has enough in its queue: both cores are busy then,
-//! and the mover stops as soon as streams keep it busy. A layer of one buffer starts no thread at all.
+//! and the mover stops as soon as streams keep it busy. A layer of one buffer or two starts no thread at all.
 //!
 //! A buffer is a value and has one owner at a time: the mover while it reads, holds or writes, a channel on the way,
 //! a thread during its lane. As many go round as [`buffers`] says, whatever the layer's length.
@@ -134,18 +134,25 @@ fn flow<const THREADS: usize>(
 ) -> Result<()> {
     let Lanes {
         before,
-        beside,
+        mut beside,
         after,
     } = lanes;
-    let mut first = source.next(Buffer::new(shape))?;
-    before.pass(&mut first)?;
-    if first.is_last() {
+    let mut begin = Vec::with_capacity(2);
+    let is_whole = |begin: &[Buffer]| begin.last().is_some_and(Buffer::is_last);
+    while begin.len() < 2 && !is_whole(&begin) {
+        let mut buffer = source.next(Buffer::new(shape))?;
+        before.pass(&mut buffer)?;
+        begin.push(buffer);
+    }
+    if is_whole(&begin) {
         // A small layer does not pay for a thread.
-        for lane in beside {
-            lane.pass(&mut first)?;
+        for mut buffer in begin {
+            for lane in &mut beside {
+                lane.pass(&mut buffer)?;
+            }
+            after.pass(&mut buffer)?;
+            sink.accept(buffer)?;
         }
-        after.pass(&mut first)?;
-        sink.accept(first)?;
         return Ok(());
     }
     thread::scope(|scope| {
@@ -171,9 +178,9 @@ fn flow<const THREADS: usize>(
             to_beside: Some(to_beside),
             returned,
             in_flight: 0,
-            free: (2..buffers(THREADS)).map(|_| Buffer::new(shape)).collect(),
+            free: (3..buffers(THREADS)).map(|_| Buffer::new(shape)).collect(),
         }
-        .run(first);
+        .run(begin);
         // Dropping the mover closed the first channel and the last, so the threads end. If one panicked, the mover has
         // seen a closed channel and `moved` is an error.
         for worker in workers {
@@ -211,8 +218,10 @@ struct Mover<'a, R, W> {
 }
 
 impl<R: Read, W: Write> Mover<'_, R, W> {
-    fn run(mut self, first: Buffer) -> Result<()> {
-        self.send(first)?;
+    fn run(mut self, begin: Vec<Buffer>) -> Result<()> {
+        for buffer in begin {
+            self.send(buffer)?;
+        }
         loop {
             if let Some(spare) = self.to_beside.as_ref().and_then(|_| self.free.pop()) {
                 let mut buffer = self.source.next(spare)?;
