@@ -204,6 +204,21 @@ pub fn verify<R: Read + Send>(
     Ok(())
 }
 
+/// Copies a layer as it is, and computes its digest on the way.
+///
+/// # Errors
+/// [`Error::Stream`].
+pub fn copy<R: Read + Send, W: Write + Send>(input: R, output: W) -> Result<Digest> {
+    let mut digest = DigestLane::default();
+    let lanes = Lanes {
+        before: &mut (),
+        beside: [&mut digest],
+        after: &mut (),
+    };
+    pipeline::run(input, output, ctr_hmac::SHAPE, lanes)?;
+    Ok(digest.finish())
+}
+
 /// Encrypts a layer under a fresh key.
 ///
 /// Nothing is known here of what the source should be: the caller compares [`Sealed::plain_digest`].

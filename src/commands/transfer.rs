@@ -3,23 +3,20 @@
 //! Starts a thread that waits for signals, so it begins when every token has been asked.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use nix::sys::signal::{SigSet, Signal};
-use sha2::{Digest as _, Sha256};
 
 use super::unwrapping::in_layer;
+use crate::cipher;
 use crate::descriptor::Digest;
 use crate::error::{Error, Result};
 use crate::image::layout::REF_NAME;
-use crate::image::{Descriptor, Destination, Image, Layout, Reference};
-
-/// Bytes that are copied at once.
-const CHUNK: usize = 1 << 20;
+use crate::image::{Descriptor, Destination, Image, Layout, Reference, Staged};
 
 /// For how long a second signal is part of the first: `timeout` and shells send one to the process and to its group.
 const ECHO: Duration = Duration::from_secs(1);
@@ -83,14 +80,14 @@ impl<'a> Transfer<'a> {
     pub(super) fn layer<T>(
         &mut self,
         layer: &Descriptor,
-        work: impl FnOnce(Metered<'_>, &File) -> Result<Made<T>>,
+        work: impl FnOnce(Metered<'_>, &mut Staged) -> Result<Made<T>>,
     ) -> Result<T> {
-        let staged = self.destination.begin()?;
+        let mut staged = self.destination.begin()?;
         let input = Metered {
             file: self.source.blob(layer)?,
             bar: &self.bar,
         };
-        let result = work(input, &staged.file);
+        let result = work(input, &mut staged);
         not_stopped()?;
         let made = result.map_err(|error| in_layer(layer, error))?;
         self.destination.keep(staged, made.digest)?;
@@ -125,12 +122,12 @@ impl<'a> Transfer<'a> {
     }
 
     fn copy(&mut self, blob: &Descriptor) -> Result<()> {
-        let staged = self.destination.begin()?;
+        let mut staged = self.destination.begin()?;
         let input = Metered {
             file: self.source.blob(blob)?,
             bar: &self.bar,
         };
-        let result = copy(input, &staged.file);
+        let result = cipher::copy(input, &mut staged);
         not_stopped()?;
         if result? != blob.digest {
             return Err(Error::WrongBlob {
@@ -150,22 +147,6 @@ impl Read for Metered<'_> {
         let read = self.file.read(buffer)?;
         self.bar.inc(read as u64);
         Ok(read)
-    }
-}
-
-fn copy(mut input: impl Read, mut output: &File) -> Result<Digest> {
-    let failed = |action| move |source| Error::Stream { action, source };
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let read = input.read(&mut buffer).map_err(failed("read a blob"))?;
-        if read == 0 {
-            return Ok(Digest::from_sha256(&hash.finalize().into()));
-        }
-        hash.update(&buffer[..read]);
-        output
-            .write_all(&buffer[..read])
-            .map_err(failed("write a blob"))?;
     }
 }
 

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::libc;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -23,6 +25,9 @@ use crate::error::{Error, Result};
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 const BLOBS_DIRECTORY: &str = "blobs";
+
+/// Bytes of a blob that are sent on to the disk together.
+const WRITE_BACK: u64 = 16 << 20;
 
 /// Where an image is being written to.
 #[derive(Debug)]
@@ -45,12 +50,14 @@ enum Place {
     Layout(Layout),
 }
 
-/// A blob in the making.
+/// A blob in the making, to be written to.
 #[derive(Debug)]
 pub struct Staged {
-    /// The file to write to.
-    pub file: File,
+    file: File,
     path: PathBuf,
+    written: u64,
+    /// Bytes that the disk was told to begin with.
+    on_the_way: u64,
 }
 
 impl Destination {
@@ -106,7 +113,12 @@ impl Destination {
         let path = self.staging.path().join(self.begun.to_string());
         self.begun += 1;
         let file = File::create_new(&path).map_err(failed("create", &path))?;
-        Ok(Staged { file, path })
+        Ok(Staged {
+            file,
+            path,
+            written: 0,
+            on_the_way: 0,
+        })
     }
 
     /// Keeps a blob that is written and found right, under its digest.
@@ -128,7 +140,7 @@ impl Destination {
             return Ok(());
         }
         let mut blob = self.begin()?;
-        io::Write::write_all(&mut blob.file, bytes).map_err(failed("write", &blob.path))?;
+        blob.write_all(bytes).map_err(failed("write", &blob.path))?;
         self.keep(blob, descriptor.digest.clone())
     }
 
@@ -237,6 +249,42 @@ impl Destination {
     }
 }
 
+impl Staged {
+    fn wrote(&mut self, count: usize) {
+        self.written += count as u64;
+        if self.written - self.on_the_way >= WRITE_BACK {
+            start_write_back(&self.file, self.on_the_way, self.written - self.on_the_way);
+            self.on_the_way = self.written;
+        }
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).inspect(|&count| self.wrote(count))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.file.write_vectored(slices);
+        written.inspect(|&count| self.wrote(count))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Has the disk begin with these bytes while others are still to come: otherwise all of a large layer waits for
+/// [`Destination::keep`]. That it cannot is no error, and what goes wrong with it shows there.
+#[allow(unsafe_code)]
+fn start_write_back(file: &File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) else {
+        return;
+    };
+    // SAFETY: takes numbers alone, of a file that is open (Linux, sync_file_range(2)).
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
 /// What no index names yet; removed when dropped.
 struct Moved(Vec<PathBuf>);
 
@@ -259,7 +307,7 @@ fn create_directories(path: &Path) -> Result<()> {
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     File::create(path)
         .and_then(|mut file| {
-            io::Write::write_all(&mut file, bytes)?;
+            file.write_all(bytes)?;
             file.sync_all()
         })
         .map_err(failed("write", path))

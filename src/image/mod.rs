@@ -13,7 +13,7 @@ pub mod reference;
 mod style;
 
 pub use descriptor::Descriptor;
-pub use destination::Destination;
+pub use destination::{Destination, Staged};
 pub use layout::Layout;
 pub use manifest::{Image, Manifest};
 pub use platform::Platform;

@@ -103,6 +103,16 @@ fn what_was_encrypted_comes_back() {
 }
 
 #[test]
+fn copy_is_the_same_and_knows_its_digest() {
+    for len in lengths() {
+        let plain = layer(len);
+        let mut written = Vec::new();
+        assert_eq!(copy(&plain[..], &mut written).unwrap(), digest(&plain));
+        assert!(written == plain, "{len}");
+    }
+}
+
+#[test]
 fn options_survive_their_json() {
     for cipher in BOTH {
         let (sealed, blob) = seal(cipher, b"layer");
