@@ -25,6 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::Environment;
 use super::failure::Failure;
 use super::function::Function;
 use crate::error::{Error, Result};
@@ -77,6 +78,7 @@ impl Reporter {
 /// itself failed with is the inner result.
 pub(super) fn run<T: Serialize + DeserializeOwned>(
     place: Place<'_>,
+    environment: &Environment,
     timeout: Duration,
     work: impl FnOnce(&Reporter) -> io::Result<()>,
 ) -> Result<Result<T, Failure>> {
@@ -93,7 +95,7 @@ pub(super) fn run<T: Serialize + DeserializeOwned>(
             let status = panic::catch_unwind(AssertUnwindSafe(|| {
                 panic::set_hook(Box::new(|_| {}));
                 let reporter = settle(parent, writer)?;
-                let result = match enter(place.env) {
+                let result = match enter(environment, place.env) {
                     Ok(()) => work(&reporter),
                     Err(failure) => reporter.answer::<T>(&Err(failure)),
                 };
@@ -337,9 +339,23 @@ fn close_all_but(kept: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the module's environment.
-fn enter(env: &BTreeMap<String, String>) -> Result<(), Failure> {
-    for (name, value) in env {
+/// Sets the module's environment: what it begins with, and what the key file adds.
+fn enter(environment: &Environment, env: &BTreeMap<String, String>) -> Result<(), Failure> {
+    if let Environment::Only(variables) = environment {
+        for (name, _) in std::env::vars_os() {
+            #[allow(unsafe_code)]
+            // SAFETY: as below.
+            unsafe {
+                std::env::remove_var(name);
+            }
+        }
+        set(variables)?;
+    }
+    set(env)
+}
+
+fn set(variables: &BTreeMap<String, String>) -> Result<(), Failure> {
+    for (name, value) in variables {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(Failure::Environment {
                 name: name.chars().take(80).collect(),

@@ -5,6 +5,7 @@
 //! slow hash of each PIN that it rejected; never a PIN. In `/run` all of it ends with a reboot, which costs a token one
 //! more try.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -38,9 +39,9 @@ pub(super) struct Turn {
     _lock: Flock<File>,
 }
 
-/// The default directory.
-pub(super) fn default_directory() -> Option<PathBuf> {
-    let named = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+/// The directory where these variables are set.
+pub(super) fn default_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let named = |name| variable(name).filter(|value| !value.is_empty());
     if let Some(directory) = named("OCIHSM_RUNTIME_DIR") {
         return Some(directory.into());
     }

@@ -30,6 +30,8 @@ mod search;
 mod token;
 mod unwrap;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,6 +64,18 @@ pub struct HsmSettings {
     pub allow_final_try: bool,
     /// Where locks and rejected PINs are kept; `None` where there is no such place.
     pub runtime_dir: Option<PathBuf>,
+    /// What a module finds in its environment, below the `module.env` of its key file.
+    pub environment: Environment,
+}
+
+/// The environment that a module's process begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Environment {
+    /// This process's own.
+    #[default]
+    Inherited,
+    /// These variables and no others: that of another process, which this one stands in for.
+    Only(BTreeMap<String, String>),
 }
 
 /// What came of one envelope.
@@ -121,17 +135,24 @@ pub enum Why {
 }
 
 impl Default for HsmSettings {
-    /// A minute, no final try, and the directory that environment and user choose.
+    /// A minute, no final try, the directory that environment and user choose, and this environment.
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(60),
             allow_final_try: false,
-            runtime_dir: lockout::default_directory(),
+            runtime_dir: Self::usual_runtime_dir(|name| std::env::var_os(name)),
+            environment: Environment::Inherited,
         }
     }
 }
 
 impl HsmSettings {
+    /// Where a process of this user with these variables keeps locks and rejected PINs.
+    #[must_use]
+    pub fn usual_runtime_dir(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+        lockout::default_directory(variable)
+    }
+
     /// Why a wrong PIN cannot be remembered and logins cannot take turns, if so. Work goes on without; this is for
     /// the log.
     #[must_use]
@@ -289,16 +310,19 @@ fn in_child<T: Serialize + DeserializeOwned>(
     place: Place<'_>,
     work: impl FnOnce(&mut Device<'_>) -> Result<T, Failure>,
 ) -> Result<Result<T, Failure>> {
-    child::run(place, settings.timeout, |reporter| {
-        match Device::load(place, reporter, lockout, settings.allow_final_try) {
+    child::run(
+        place,
+        &settings.environment,
+        settings.timeout,
+        |reporter| match Device::load(place, reporter, lockout, settings.allow_final_try) {
             Ok(mut device) => {
                 reporter.answer(&work(&mut device))?;
                 device.stop();
                 Ok(())
             }
             Err(failure) => reporter.answer::<T>(&Err(failure)),
-        }
-    })
+        },
+    )
 }
 
 #[cfg(test)]
