@@ -3,11 +3,12 @@
 //! Arguments of one subcommand stand beside it in `commands`. Nothing is read or checked here beyond what the
 //! parser does.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
 use crate::hsm::HsmSettings;
@@ -97,17 +98,75 @@ impl Cli {
     /// # Errors
     /// What `clap` found wrong, ready to print; asking for help or the version is one of these.
     pub fn parse_from(argv: Vec<OsString>) -> Result<Self, clap::Error> {
-        if is_reference_name(&argv) {
-            let matches = decode::Args::augment_args(clap::Command::new(REFERENCE_NAME))
-                .version(env!("CARGO_PKG_VERSION"))
-                .about("Decrypt one layer from stdin to stdout (ocihsm decode)")
-                .try_get_matches_from(argv)?;
+        Self::from_matches(&argv, &definition(&argv).try_get_matches_from(&argv)?)
+    }
+
+    /// Parses the arguments as a process does whose environment is this one. Says whether what is wrong is wrong in
+    /// that environment.
+    ///
+    /// # Errors
+    /// As [`Cli::parse_from`], with `true` if the arguments alone are right.
+    pub fn parse_in(
+        mut argv: Vec<OsString>,
+        variable: impl Fn(&OsStr) -> Option<OsString>,
+    ) -> Result<Self, (clap::Error, bool)> {
+        let with_variables = definition(&argv);
+        let mut command = without_variables(with_variables.clone());
+        let matches = command
+            .try_get_matches_from_mut(&argv)
+            .map_err(|error| (error, false))?;
+        let alone = Self::from_matches(&argv, &matches).map_err(|error| (error, false))?;
+        let (defined, given) = match matches.subcommand() {
+            Some((name, given)) => (with_variables.find_subcommand(name), given),
+            None => (Some(&with_variables), &matches),
+        };
+        let arguments = argv.len();
+        for argument in defined.into_iter().flat_map(clap::Command::get_arguments) {
+            let (Some(name), Some(long)) = (argument.get_env(), argument.get_long()) else {
+                continue;
+            };
+            let is_given =
+                given.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine);
+            if let (false, Some(value)) = (is_given, variable(name)) {
+                let mut option = OsString::from(format!("--{long}="));
+                option.push(value);
+                argv.push(option);
+            }
+        }
+        if argv.len() == arguments {
+            return Ok(alone);
+        }
+        command
+            .try_get_matches_from_mut(&argv)
+            .and_then(|matches| Self::from_matches(&argv, &matches))
+            .map_err(|error| (error, true))
+    }
+
+    fn from_matches(argv: &[OsString], matches: &ArgMatches) -> Result<Self, clap::Error> {
+        if is_reference_name(argv) {
             return Ok(Self {
-                command: Command::Decode(decode::Args::from_arg_matches(&matches)?),
+                command: Command::Decode(decode::Args::from_arg_matches(matches)?),
             });
         }
-        Self::from_arg_matches(&Self::command().try_get_matches_from(argv)?)
+        Self::from_arg_matches(matches)
     }
+}
+
+/// What may be given, under the name that we are started by.
+fn definition(argv: &[OsString]) -> clap::Command {
+    if is_reference_name(argv) {
+        return decode::Args::augment_args(clap::Command::new(REFERENCE_NAME))
+            .version(env!("CARGO_PKG_VERSION"))
+            .about("Decrypt one layer from stdin to stdout (ocihsm decode)");
+    }
+    Cli::command()
+}
+
+/// The same, for an environment that is not ours.
+fn without_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| argument.env(None::<&str>))
+        .mut_subcommands(without_variables)
 }
 
 fn is_reference_name(argv: &[OsString]) -> bool {
@@ -143,6 +202,33 @@ mod tests {
             panic!("not decode");
         };
         assert_eq!(args.keys.decryption_keys_path, [Path::new("/keys")]);
+    }
+
+    #[test]
+    fn another_environment_counts_like_ones_own() {
+        let parse_in = |argv: &[&str], variable: (&str, &str)| {
+            let argv = argv.iter().map(OsString::from).collect();
+            match Cli::parse_in(argv, |name| (name == variable.0).then(|| variable.1.into())) {
+                Ok(Cli {
+                    command: Command::Decode(args),
+                }) => Ok(args),
+                Ok(_) => panic!("not decode"),
+                Err((_, by_environment)) => Err(by_environment),
+            }
+        };
+        let timeout = ("OCIHSM_HSM_TIMEOUT", "5");
+        for argv in [&["ocihsm", "decode"][..], &["/x/ctd-decoder"]] {
+            let args = parse_in(argv, timeout).unwrap();
+            assert_eq!(args.hsm.hsm_timeout, Duration::from_secs(5));
+            let args = parse_in(argv, ("OCIHSM_LOG", "/x")).unwrap();
+            assert_eq!(args.log.log, LogTarget::File("/x".into()));
+            let wrong = parse_in(argv, ("OCIHSM_HSM_TIMEOUT", "abc"));
+            assert!(wrong.unwrap_err());
+        }
+        let args = parse_in(&["ocihsm", "decode", "--hsm-timeout", "7"], timeout).unwrap();
+        assert_eq!(args.hsm.hsm_timeout, Duration::from_secs(7));
+        let wrong = parse_in(&["ocihsm", "decode", "--hsm-timeout", "x"], timeout);
+        assert!(!wrong.unwrap_err());
     }
 
     #[test]
