@@ -522,6 +522,16 @@ pub enum Error {
         /// Where, from 1.
         line: u64,
     },
+    /// A file of containerd's configuration that says something twice, with which containerd does not start.
+    #[error("{}: line {line} defines `{key}` a second time", path.display())]
+    RepeatedTomlKey {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: u64,
+        /// What is there twice.
+        key: String,
+    },
     // ---- commands
     /// A file that should hold a descriptor.
     #[error("{} is not an OCI descriptor: line {}, column {}", path.display(), source.line(), source.column())]

@@ -3,17 +3,15 @@
 //! Reads; says nothing of whether it is any good.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::fs::File;
-use std::io::Read as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
+use super::document::Document;
+use super::section::Section;
 use super::stanza::PROCESSORS;
 use crate::error::{Error, Result};
 
-/// Most bytes that a file may have.
-const MAX_FILE: u64 = 4 << 20;
 /// Most files that are read, imports included.
 const MAX_FILES: usize = 256;
 
@@ -35,22 +33,13 @@ pub const LOCATIONS: [(&str, &str); 4] = [
     ),
 ];
 
-/// containerd's directory for add-ons, and the search path of a service under systemd.
-const SEARCH_PATH: [&str; 7] = [
-    "/opt/containerd/bin",
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-    "/bin",
-];
-
 /// What one containerd is told.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct ContainerdConfig {
     /// The files, in the order in which they were read; a later one wins.
     pub files: Vec<ConfigFile>,
+    /// What the files import, in the same order.
+    pub imports: Vec<Import>,
     /// Root directory, below which the content store lies, if a file names it.
     pub root: Option<PathBuf>,
     /// Stream processors by their ids, those included that are built into containerd.
@@ -64,45 +53,21 @@ pub struct ConfigFile {
     pub path: PathBuf,
     /// Its `version`; 1 where it has none.
     pub version: i64,
+    /// Plugins that it names as only version 1 does.
+    pub short_plugins: Vec<String>,
 }
 
-/// A section `[stream_processors.ID]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Section {
-    /// The file that it stands in; none if it is built into containerd.
-    #[serde(skip)]
-    pub file: Option<PathBuf>,
-    /// Media types of the layers that it is for.
-    pub accepts: Vec<String>,
-    /// Media type of what comes out.
-    pub returns: String,
-    /// The program: a path, or a name that is searched for.
-    pub path: String,
-    /// Arguments of the program.
-    pub args: Vec<String>,
-    /// What is added to its environment, each as `NAME=value`.
-    pub env: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
-struct Document {
-    version: i64,
-    root: Option<PathBuf>,
-    imports: Vec<String>,
-    stream_processors: BTreeMap<String, Section>,
-}
-
-impl Default for Document {
-    fn default() -> Self {
-        Self {
-            version: 1,
-            root: None,
-            imports: Vec::new(),
-            stream_processors: BTreeMap::new(),
-        }
-    }
+/// What a file of the configuration imports.
+#[derive(Debug)]
+pub struct Import {
+    /// The file.
+    pub importing: PathBuf,
+    /// What stands there.
+    pub text: String,
+    /// The files that it means.
+    pub files: Vec<PathBuf>,
+    /// What could not be listed to find them.
+    pub unlisted: Vec<Error>,
 }
 
 impl ContainerdConfig {
@@ -124,17 +89,16 @@ impl ContainerdConfig {
             (processor.id.to_owned(), section)
         });
         Self {
-            files: Vec::new(),
-            root: None,
             processors: processors.collect(),
+            ..Self::default()
         }
     }
 
     /// Reads a file with everything that it imports. A section that stands in several files is the last one's whole.
     ///
     /// # Errors
-    /// [`Error::File`] for a file that is not there or cannot be read, on which containerd does not start either;
-    /// [`Error::InvalidToml`]; [`Error::TooLarge`] and [`Error::FileTooLarge`] over a bound.
+    /// [`Error::File`] for a file that cannot be read, on which containerd does not start either;
+    /// [`Error::InvalidToml`], [`Error::RepeatedTomlKey`]; [`Error::TooLarge`] and [`Error::FileTooLarge`] over a bound.
     pub fn read(path: &Path) -> Result<Self> {
         let mut config = Self::built_in();
         let mut seen = HashSet::new();
@@ -150,8 +114,11 @@ impl ContainerdConfig {
                 });
             }
             let document = Document::read(&path)?;
-            for import in &document.imports {
-                pending.extend(resolve(&path, import));
+            let short_plugins = document.short_plugins();
+            for text in document.imports {
+                let import = Import::resolve(&path, text);
+                pending.extend(import.files.iter().cloned());
+                config.imports.push(import);
             }
             for (id, section) in document.stream_processors {
                 let file = Some(path.clone());
@@ -161,71 +128,92 @@ impl ContainerdConfig {
             config.files.push(ConfigFile {
                 path,
                 version: document.version,
+                short_plugins,
             });
         }
         Ok(config)
     }
-}
 
-impl Section {
-    /// The program's file, looked up as containerd under systemd does; `None` if there is none.
+    /// Whether a file sets a stream processor up, so that there is more than what is built in.
     #[must_use]
-    pub fn program(&self) -> Option<PathBuf> {
-        if self.path.contains('/') {
-            // containerd's current directory is the root.
-            return Some(Path::new("/").join(&self.path)).filter(|path| path.is_file());
-        }
-        SEARCH_PATH
-            .iter()
-            .map(|directory| Path::new(directory).join(&self.path))
-            .find(|path| path.is_file())
+    pub fn has_sections(&self) -> bool {
+        self.processors
+            .values()
+            .any(|section| section.file.is_some())
     }
 
-    /// The value of a variable that the section sets; of several, the last one counts.
+    /// Files that look as if they were meant to be imported into this one, and are not: those of `conf.d` beside it
+    /// that hold stream processors.
     #[must_use]
-    pub fn variable(&self, name: &str) -> Option<&str> {
-        self.env
-            .iter()
-            .rev()
-            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+    pub fn unimported(&self, main: &Path) -> Vec<PathBuf> {
+        let directory = main.parent().unwrap_or(Path::new("/")).join("conf.d");
+        let imported: Vec<_> = (self.files.iter())
+            .filter_map(|file| file.path.canonicalize().ok())
+            .collect();
+        let mut found: Vec<PathBuf> = fs::read_dir(directory)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+            .filter(|path| {
+                path.canonicalize()
+                    .is_ok_and(|path| !imported.contains(&path))
+            })
+            .filter(|path| {
+                Document::read(path).is_ok_and(|document| !document.stream_processors.is_empty())
+            })
+            .collect();
+        found.sort();
+        found
     }
 }
 
-impl Document {
-    fn read(path: &Path) -> Result<Self> {
-        let unreadable = |source| Error::File {
-            action: "read",
-            path: path.to_owned(),
-            source,
+impl Import {
+    /// containerd finds the files that a star stands for; what has none is one file.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        self.text.contains('*')
+    }
+
+    /// A file that is not there. A pattern may mean none.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        !self.is_pattern() && self.files.is_empty()
+    }
+
+    fn resolve(importing: &Path, text: String) -> Self {
+        let path = importing.parent().unwrap_or(Path::new("/")).join(&text);
+        let mut import = Self {
+            importing: importing.to_owned(),
+            text,
+            files: Vec::new(),
+            unlisted: Vec::new(),
         };
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
-            .map_err(unreadable)?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(Error::FileTooLarge {
-                path: path.to_owned(),
-                limit: MAX_FILE,
-            });
+        if !import.is_pattern() {
+            let is_there = !matches!(path.symlink_metadata(), Err(error) if is_absent(&error));
+            import.files.extend(is_there.then_some(path));
+            return import;
         }
-        toml::from_str(&text).map_err(|error| Error::InvalidToml {
-            path: path.to_owned(),
-            // The parser's own words may quote the file, which may hold passwords of registries.
-            line: error.span().map_or(1, |span| {
-                1 + text[..span.start.min(text.len())].matches('\n').count() as u64
-            }),
-        })
+        // containerd passes over what it cannot list, as it does over a pattern that is none.
+        for found in glob::glob(&path.to_string_lossy()).into_iter().flatten() {
+            match found {
+                Ok(path) => import.files.push(path),
+                Err(error) => import.unlisted.push(Error::File {
+                    action: "list",
+                    path: error.path().to_owned(),
+                    source: error.error().kind().into(),
+                }),
+            }
+        }
+        import
     }
 }
 
-/// The files that one import means. A pattern may mean none; a name without a star has to be there.
-fn resolve(importing: &Path, import: &str) -> Vec<PathBuf> {
-    let path = importing.parent().unwrap_or(Path::new("/")).join(import);
-    if !import.contains('*') {
-        return vec![path];
-    }
-    glob::glob(&path.to_string_lossy())
-        .map_or_else(|_| Vec::new(), |paths| paths.flatten().collect())
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 #[cfg(test)]
@@ -292,33 +280,35 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_import_is_an_error_and_an_empty_pattern_is_none() {
-        let text = "imports = [\"none/*.toml\"]\n".to_owned();
-        assert!(read(&[("config.toml", text)]).is_ok());
-        let text = "imports = [\"none.toml\"]\n".to_owned();
-        assert!(matches!(
-            read(&[("config.toml", text)]),
-            Err(Error::File { .. })
-        ));
+    fn a_missing_import_is_told_and_an_empty_pattern_is_none() {
+        for (import, is_missing) in [
+            ("none/*.toml", false),
+            ("none.toml", true),
+            ("?.toml", true),
+        ] {
+            let text = format!("imports = [\"{import}\"]\n");
+            let config = read(&[("config.toml", text)]).unwrap();
+            assert_eq!(config.imports[0].is_missing(), is_missing, "{import}");
+        }
     }
 
     #[test]
-    fn broken_toml_is_placed_and_not_quoted() {
-        let text = "version = 2\n[plugins]\npassword = \"secret\n".to_owned();
-        let error = read(&[("config.toml", text)]).unwrap_err().to_string();
-        assert!(
-            error.contains("config.toml: line 3 ") && !error.contains("secret"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn the_last_value_of_a_variable_counts() {
-        let section = Section {
-            env: ["A=1", "AB=2", "A=3=4"].map(str::to_owned).into(),
-            ..Section::default()
-        };
-        assert_eq!(section.variable("A"), Some("3=4"));
-        assert_eq!(section.variable("B"), None);
+    fn what_lies_beside_and_is_not_imported_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("config.toml");
+        let drop_ins = dir.path().join("conf.d");
+        fs::create_dir(&drop_ins).unwrap();
+        for name in ["a.toml", "b.toml", "c.off"] {
+            fs::write(drop_ins.join(name), section(name, "/x")).unwrap();
+        }
+        fs::write(drop_ins.join("d.toml"), "version = 2\n").unwrap();
+        fs::write(&main, "imports = [\"conf.d/a*.toml\"]\n").unwrap();
+        let config = ContainerdConfig::read(&main).unwrap();
+        assert!(config.has_sections());
+        assert_eq!(config.unimported(&main), [drop_ins.join("b.toml")]);
+        fs::write(&main, "").unwrap();
+        let config = ContainerdConfig::read(&main).unwrap();
+        assert!(!config.has_sections());
+        assert_eq!(config.unimported(&main).len(), 2);
     }
 }

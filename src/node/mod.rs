@@ -4,8 +4,10 @@
 //! Says what is there and what should stand in its files. It changes nothing and loads no module.
 
 pub mod containerd;
+mod document;
 pub mod environment;
 pub mod modules;
+pub mod section;
 pub mod stanza;
 
 /// Directory of key files that we tell containerd, as its built-in configuration has it.

@@ -10,7 +10,8 @@ use super::findings::Findings;
 use crate::cli::{Cli, Command};
 use crate::content_store;
 use crate::node::KEYS;
-use crate::node::containerd::{ContainerdConfig, Section};
+use crate::node::containerd::ContainerdConfig;
+use crate::node::section::Section;
 use crate::node::stanza::PROCESSORS;
 
 const CONTAINERD: &str = "containerd";
@@ -228,8 +229,11 @@ fn check_program(findings: &mut Findings, sections: &[&Section]) -> Option<Setup
     };
     let mut keys = arguments.keys.decryption_keys_path;
     if keys.is_empty() {
-        let variable = section.variable("OCIHSM_KEYS_PATH").unwrap_or_default();
-        keys = std::env::split_paths(variable)
+        let variable = section
+            .variables()
+            .remove("OCIHSM_KEYS_PATH")
+            .unwrap_or_default();
+        keys = std::env::split_paths(&variable)
             .filter(|path| !path.as_os_str().is_empty())
             .collect();
     }
@@ -245,7 +249,7 @@ fn check_program(findings: &mut Findings, sections: &[&Section]) -> Option<Setup
     }
     Some(Setup {
         keys,
-        policy: section.variable("OCICRYPT_CONFIG").map(str::to_owned),
+        policy: section.variables().remove("OCICRYPT_CONFIG"),
     })
 }
 

@@ -1,0 +1,112 @@
+//! A section `[stream_processors.ID]` of containerd's configuration: for which layers it is, and which program it runs.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// containerd's directory for add-ons, and the search path of a service under systemd.
+const SEARCH_PATH: [&str; 7] = [
+    "/opt/containerd/bin",
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+];
+
+/// A section.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Section {
+    /// The file that it stands in; none if it is built into containerd.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
+    /// Media types of the layers that it is for.
+    pub accepts: Vec<String>,
+    /// Media type of what comes out.
+    pub returns: String,
+    /// The program: a path, or a name that is searched for.
+    pub path: String,
+    /// Arguments of the program.
+    pub args: Vec<String>,
+    /// What is added to its environment, each as `NAME=value`.
+    pub env: Vec<String>,
+}
+
+impl Section {
+    /// The program's file, looked up as containerd under systemd does; `None` if there is none.
+    #[must_use]
+    pub fn program(&self) -> Option<PathBuf> {
+        if self.path.contains('/') {
+            return Some(Self::absolute(&self.path)).filter(|path| path.is_file());
+        }
+        let files = || {
+            let paths = SEARCH_PATH.iter();
+            paths
+                .map(|directory| Path::new(directory).join(&self.path))
+                .filter(|path| path.is_file())
+        };
+        files()
+            .find(|path| is_executable(path))
+            .or_else(|| files().next())
+    }
+
+    /// A path as the program takes it: containerd's current directory, and with it the program's, is the root.
+    #[must_use]
+    pub fn absolute(path: impl AsRef<Path>) -> PathBuf {
+        Path::new("/").join(path)
+    }
+
+    /// The variables that the section sets; of several of one name, the last one counts.
+    #[must_use]
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        let pairs = self.env.iter().filter_map(|entry| entry.split_once('='));
+        pairs
+            .filter(|(name, value)| !name.is_empty() && !value.contains('\0'))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    /// What the program finds in its environment, as far as can be known: containerd under systemd has little more.
+    #[must_use]
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let mut environment = usual_environment();
+        environment.extend(self.variables());
+        environment
+    }
+}
+
+/// The environment of a program that containerd under systemd starts, without what a section adds.
+#[must_use]
+pub fn usual_environment() -> BTreeMap<String, String> {
+    [("PATH".to_owned(), SEARCH_PATH.join(":"))].into()
+}
+
+/// Whether anybody may run a file; root may then.
+#[must_use]
+pub fn is_executable(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_value_of_a_variable_counts() {
+        let section = Section {
+            env: ["A=1", "AB=2", "A=3=4", "=5", "B"]
+                .map(str::to_owned)
+                .into(),
+            ..Section::default()
+        };
+        let variables = section.variables();
+        assert_eq!(variables["A"], "3=4");
+        assert_eq!(variables.len(), 2);
+        assert!(section.environment()["PATH"].contains("/usr/bin:"));
+    }
+}
