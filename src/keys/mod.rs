@@ -3,6 +3,7 @@
 //! Data, the files that hold it, and arithmetic. No module is loaded here; that is `hsm`, which stands on this room.
 
 mod bounded;
+pub mod ignored;
 pub mod key_dir;
 pub mod key_file;
 pub mod oaep;
