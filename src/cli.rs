@@ -17,6 +17,9 @@ use crate::log::LogTarget;
 /// Name under which containerd's built-in configuration starts its decoder.
 const REFERENCE_NAME: &str = "ctd-decoder";
 
+/// What `decode` does, as it says under that name.
+pub(crate) const ABOUT_DECODE: &str = "Decrypt one layer from stdin to stdout (ocihsm decode)";
+
 /// Opens encrypted container images with a key that stays in an HSM
 #[derive(Debug, Parser)]
 #[command(name = "ocihsm", version, max_term_width = 100)]
@@ -157,7 +160,7 @@ fn definition(argv: &[OsString]) -> clap::Command {
     if is_reference_name(argv) {
         return decode::Args::augment_args(clap::Command::new(REFERENCE_NAME))
             .version(env!("CARGO_PKG_VERSION"))
-            .about("Decrypt one layer from stdin to stdout (ocihsm decode)");
+            .about(ABOUT_DECODE);
     }
     Cli::command()
 }

@@ -19,8 +19,10 @@ use serde_json::{Map, Value};
 
 use crate::escape::escaped;
 
-const JOURNALD: &str = "/run/systemd/journal/socket";
-const SYSLOG: &str = "/dev/log";
+/// Socket of systemd's journal.
+pub(crate) const JOURNALD: &str = "/run/systemd/journal/socket";
+/// Socket of the syslog daemon.
+pub(crate) const SYSLOG: &str = "/dev/log";
 
 /// Most characters of one value: an error's text may quote what a module said.
 const MAX_TEXT: usize = 2048;

@@ -8,6 +8,7 @@ pub mod cri;
 pub mod layer;
 pub mod layout;
 pub mod module;
+pub mod node;
 pub mod processor;
 pub mod program;
 pub mod registry;

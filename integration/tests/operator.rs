@@ -1,112 +1,14 @@
 //! What an operator sets a node up with and looks after it with: `config` and `doctor`.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
 
+use integration::node::{Node, line, set_mode};
 use integration::ocihsm;
-use integration::program::{Output, Program};
+use integration::program::Program;
 use integration::skip;
-use integration::token::{SOFTHSM, Token, WRONG_PIN};
-use integration::vectors::Vector;
+use integration::token::WRONG_PIN;
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// A node's files, as an operator would have put them there.
-struct Node {
-    token: Token,
-    directory: TempDir,
-    keys: PathBuf,
-}
-
-impl Node {
-    /// One key, the sample stanza as a drop-in, a policy that allows SoftHSM, and a store with an image.
-    fn new() -> Self {
-        let token = Token::vectors();
-        let keys = token.keys(&["rsa3072"]);
-        set_mode(&keys, 0o700);
-        let node = Self {
-            directory: TempDir::with_prefix("ocihsm-node-").unwrap(),
-            token,
-            keys,
-        };
-        Vector::first("sha256-pubkey")
-            .layout
-            .store(&node.path("root"));
-        node.write(
-            "policy",
-            &format!("pkcs11:\n  module-directories:\n    - /usr/lib/softhsm/\n  allowed-module-paths:\n    - {SOFTHSM}\n"),
-        );
-        fs::create_dir(node.path("conf.d")).unwrap();
-        node.write(
-            "config.toml",
-            &format!(
-                "version = 2\nroot = {:?}\nstate = {:?}\nimports = [{:?}]\n",
-                node.path("root"),
-                node.path("state"),
-                node.path("conf.d/*.toml")
-            ),
-        );
-        let stanza = node.stanza(&[]);
-        node.write("conf.d/ocihsm.toml", &stanza);
-        node
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn change(&self, name: &str, from: &str, to: &str) {
-        let text = fs::read_to_string(self.path(name)).unwrap();
-        assert!(text.contains(from), "{from} is not in {text}");
-        self.write(name, &text.replace(from, to));
-    }
-
-    /// What `config containerd` prints for this node.
-    fn stanza(&self, more: &[&str]) -> String {
-        Program::new(ocihsm())
-            .args(["config", "containerd", "--keys"])
-            .arg(&self.keys)
-            .arg("--path")
-            .arg(ocihsm())
-            .arg("--policy")
-            .arg(self.path("policy"))
-            .args(more)
-            .ok()
-            .text()
-    }
-
-    fn doctor(&self, more: &[&str]) -> Output {
-        self.token
-            .ocihsm()
-            .args(["doctor", "--containerd-config"])
-            .arg(self.path("config.toml"))
-            .args(more)
-            .run()
-    }
-
-    /// What doctor finds, and that it fails.
-    fn complaint(&self) -> String {
-        let output = self.doctor(&[]);
-        assert!(!output.status.success(), "{}", output.text());
-        assert!(output.stderr.contains("checks failed"), "{}", output.stderr);
-        output.text()
-    }
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-fn line<'a>(text: &'a str, part: &str) -> &'a str {
-    text.lines()
-        .find(|line| line.contains(part))
-        .unwrap_or_else(|| panic!("nothing on {part:?} in\n{text}"))
-}
 
 #[test]
 fn a_node_set_up_with_what_is_printed_is_sound() {
@@ -291,8 +193,13 @@ fn a_program_that_is_not_there_or_cannot_run_is_a_failure() {
     node.write("decoder", "");
     assert!(line(&node.complaint(), "decoder for 7").contains("not executable"));
     set_mode(&program, 0o755);
-    let output = node.doctor(&[]);
-    assert!(line(&output.text(), "decoder for 7").contains("another program"));
+    let text = node.doctor(&[]).text();
+    assert!(line(&text, "decoder for 7").contains("another program"));
+    // What its arguments name is checked all the same.
+    assert!(
+        line(&text, "opens what is wrapped").starts_with("ok "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -305,7 +212,7 @@ fn arguments_that_the_program_does_not_take_are_a_failure() {
     );
     let text = node.complaint();
     assert!(
-        line(&text, "arguments are wrong").contains("--decryption-key-path"),
+        line(&text, "its arguments are wrong").contains("--decryption-key-path"),
         "{text}"
     );
 }

@@ -5,9 +5,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
+
+use super::findings::Findings;
 
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
@@ -38,23 +40,39 @@ pub(super) fn others_may_read(path: &Path) -> io::Result<bool> {
         || (mode >> 3 & READ != 0 && group.is_some() && reaches(group)?))
 }
 
-/// Whether somebody else may change the file, or put another in its place.
+/// What lets somebody else change the file, or put another in its place: the file itself, or a directory above it.
 ///
 /// # Errors
 /// What the operating system says about one of them.
-pub(super) fn others_may_change(path: &Path) -> io::Result<bool> {
+pub(super) fn open_to_others(path: &Path) -> io::Result<Option<PathBuf>> {
     let path = path.canonicalize()?;
     for (depth, part) in path.ancestors().enumerate() {
-        let part = fs::metadata(part)?;
-        let mode = part.permissions().mode();
+        let metadata = fs::metadata(part)?;
+        let mode = metadata.permissions().mode();
         // In a sticky directory, nobody replaces what belongs to another.
         let sticky = depth > 0 && mode & STICKY != 0;
-        let by_group = mode >> 3 & WRITE != 0 && is_foreign_group(part.gid());
-        if is_foreign_user(part.uid()) || (!sticky && (mode & WRITE != 0 || by_group)) {
-            return Ok(true);
+        let by_group = mode >> 3 & WRITE != 0 && is_foreign_group(metadata.gid());
+        if is_foreign_user(metadata.uid()) || (!sticky && (mode & WRITE != 0 || by_group)) {
+            return Ok(Some(part.to_owned()));
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// A file that decides what is loaded, run, or sent to a token, belongs to root alone.
+pub(super) fn check_owner(findings: &mut Findings, subject: &'static str, path: &Path) {
+    let Ok(Some(open)) = open_to_others(path) else {
+        return;
+    };
+    let through = match path.canonicalize().is_ok_and(|real| real == open) {
+        true => String::new(),
+        false => format!(", since they may change {}", open.display()),
+    };
+    findings.fail(
+        subject,
+        format!("others than root may change {}{through}", path.display()),
+        format!("chown root:root {0}; chmod go-w {0}", open.display()),
+    );
 }
 
 fn is_foreign_user(user: u32) -> bool {
@@ -69,7 +87,7 @@ fn is_foreign_group(group: u32) -> bool {
 mod tests {
     use super::*;
 
-    fn with_modes(directory: u32, file: u32) -> (bool, bool) {
+    fn with_modes(directory: u32, file: u32) -> (bool, Option<&'static str>) {
         // The directories above count too, and TMPDIR may be one that nobody else enters.
         let dir = tempfile::tempdir_in("/tmp").unwrap();
         let path = dir.path().join("file");
@@ -78,17 +96,19 @@ mod tests {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(directory)).unwrap();
         (
             others_may_read(&path).unwrap(),
-            others_may_change(&path).unwrap(),
+            open_to_others(&path)
+                .unwrap()
+                .map(|open| if open == path { "file" } else { "directory" }),
         )
     }
 
     #[test]
     fn both_the_file_and_its_directory_decide() {
-        assert_eq!(with_modes(0o755, 0o600), (false, false));
-        assert_eq!(with_modes(0o755, 0o644), (true, false));
-        assert_eq!(with_modes(0o700, 0o644), (false, false));
-        assert_eq!(with_modes(0o755, 0o602), (false, true));
-        assert_eq!(with_modes(0o777, 0o600), (false, true));
-        assert_eq!(with_modes(0o1777, 0o600), (false, false));
+        assert_eq!(with_modes(0o755, 0o600), (false, None));
+        assert_eq!(with_modes(0o755, 0o644), (true, None));
+        assert_eq!(with_modes(0o700, 0o644), (false, None));
+        assert_eq!(with_modes(0o755, 0o602), (false, Some("file")));
+        assert_eq!(with_modes(0o777, 0o600), (false, Some("directory")));
+        assert_eq!(with_modes(0o1777, 0o600), (false, None));
     }
 }

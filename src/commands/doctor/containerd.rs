@@ -1,277 +1,199 @@
-//! containerd's side: which layers it hands to a decoder, to which one, and whether the content store can be read.
+//! containerd's configuration: which files count, and whether every containerd starts with them.
 
-use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Setup;
-use super::access::others_may_change;
 use super::findings::Findings;
-use crate::cli::{Cli, Command};
-use crate::content_store;
-use crate::node::KEYS;
-use crate::node::containerd::ContainerdConfig;
-use crate::node::section::Section;
-use crate::node::stanza::PROCESSORS;
+use super::processors;
+use super::setup::Setup;
+use crate::error::{Error, Result};
+use crate::node::containerd::{ConfigFile, ContainerdConfig, Import, LOCATIONS};
 
 const CONTAINERD: &str = "containerd";
-const PROCESSOR: &str = "stream processor";
-const STORE: &str = "content store";
 
-const PRINT: &str = "compare with `ocihsm config containerd`";
-const INSTALL: &str = "save `ocihsm config containerd` as a file that containerd's configuration imports, and restart containerd";
+pub(super) const INSTALL: &str = "save `ocihsm config containerd` as a file that containerd's configuration imports, and restart containerd";
 
 /// Checks each configuration, and returns what its decoders work with.
 pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Vec<Setup> {
-    let mut setups = Vec::new();
     if files.is_empty() {
         findings.warn(
             CONTAINERD,
             "no configuration file was found, so what is built into containerd counts".to_owned(),
             INSTALL,
         );
-        check_processors(findings, &ContainerdConfig::built_in(), &mut setups);
+        let [(main, root), ..] = LOCATIONS.map(|(file, root)| (Path::new(file), Path::new(root)));
+        let config = ContainerdConfig::built_in();
+        check_unimported(findings, main, &config);
+        return processors::check(findings, &config, root);
     }
-    for (path, usual_root) in files {
-        match ContainerdConfig::read(path) {
-            Ok(config) => {
-                describe(findings, path, &config);
-                check_processors(findings, &config, &mut setups);
-                check_store(findings, config.root.as_deref().unwrap_or(usual_root));
+    let configurations: Vec<(&Path, &Path, Result<ContainerdConfig>)> = files
+        .iter()
+        .map(|(path, root)| (path.as_path(), root.as_path(), ContainerdConfig::read(path)))
+        .collect();
+    let opens_layers = |config: &Result<ContainerdConfig>| {
+        config.as_ref().is_ok_and(|config| config.has_sections())
+    };
+    let any_opens_layers = configurations
+        .iter()
+        .any(|(_, _, config)| opens_layers(config));
+    let mut setups: Vec<Setup> = Vec::new();
+    for (path, usual_root, config) in &configurations {
+        findings.about((files.len() > 1).then_some(path));
+        match config {
+            // Such as Docker's, or one that nobody uses, beside that of k3s.
+            Ok(config) if any_opens_layers && !config.has_sections() => {
+                check_unimported(findings, path, config);
+                findings.warn(
+                    CONTAINERD,
+                    format!(
+                        "{} sets up no decoder, so its containerd opens no encrypted layers",
+                        path.display()
+                    ),
+                    "leave it, if that is as it should be, or if no containerd uses it",
+                );
             }
-            Err(error) => findings.error(
-                CONTAINERD,
-                &error,
-                "containerd itself cannot start with that: correct the file, or what imports it",
-            ),
+            Ok(config) => {
+                check_files(findings, path, config);
+                check_unimported(findings, path, config);
+                let root = config.root.as_deref().unwrap_or(usual_root);
+                for setup in processors::check(findings, config, root) {
+                    if !setups.contains(&setup) {
+                        setups.push(setup);
+                    }
+                }
+            }
+            Err(error) => findings.error(CONTAINERD, error, mend(error)),
         }
     }
+    findings.about(None);
     setups
 }
 
-fn describe(findings: &mut Findings, path: &Path, config: &ContainerdConfig) {
-    let imported: Vec<_> = config
-        .files
-        .iter()
+fn mend(error: &Error) -> &'static str {
+    match error {
+        Error::RepeatedTomlKey { key, .. } if key == "imports" => {
+            "containerd does not start with that: keep one line `imports`, with all that is to be imported"
+        }
+        Error::RepeatedTomlKey { .. } => "containerd does not start with that: keep one of the two",
+        _ => "containerd itself cannot start with that: correct the file, or what imports it",
+    }
+}
+
+fn check_files(findings: &mut Findings, main: &Path, config: &ContainerdConfig) {
+    let imported: Vec<_> = (config.files.iter())
         .skip(1)
         .map(|file| file.path.display().to_string())
         .collect();
+    let unlisted = config
+        .imports
+        .iter()
+        .any(|import| !import.unlisted.is_empty());
     let imports = match imported.as_slice() {
+        [] if unlisted => "and not what it imports".to_owned(),
         [] => "it imports nothing".to_owned(),
         some => format!("it imports {}", some.join(", ")),
     };
-    findings.ok(CONTAINERD, format!("read {}, {imports}", path.display()));
-    let version = config.files.first().map_or(1, |file| file.version);
-    for file in config.files.iter().skip(1) {
-        if file.version > version {
-            findings.warn(
+    findings.ok(CONTAINERD, format!("read {}, {imports}", main.display()));
+    for import in &config.imports {
+        check_import(findings, import);
+    }
+    check_versions(findings, &config.files);
+}
+
+fn check_import(findings: &mut Findings, import: &Import) {
+    let (file, text) = (import.importing.display(), &import.text);
+    if import.is_missing() {
+        findings.fail(
+            CONTAINERD,
+            format!("{file} imports {text}, which is not there: containerd 1.x does not start"),
+            "put the file there, or take it out of `imports`",
+        );
+    }
+    for error in &import.unlisted {
+        findings.error(CONTAINERD, error, "look at the file system that it is on");
+    }
+    if import.is_pattern() && Path::new(text).is_relative() {
+        let directory = import.importing.parent().unwrap_or(Path::new("/"));
+        findings.warn(
+            CONTAINERD,
+            format!(
+                "{file} imports {text}, which containerd 1.6 looks for in the directory that it was started in, and not beside the file"
+            ),
+            format!("write it as {}", directory.join(text).display()),
+        );
+    }
+}
+
+/// A file of a newer version among older ones changes how containerd 1.x takes all of them.
+fn check_versions(findings: &mut Findings, files: &[ConfigFile]) {
+    let Some(main) = files.first() else {
+        return;
+    };
+    if let Some(newer) = files.iter().find(|file| file.version >= 2) {
+        for file in files.iter().filter(|file| !file.short_plugins.is_empty()) {
+            let (path, names) = (file.path.display(), file.short_plugins.join(", "));
+            let (other, version_line) = match file.version {
+                ..2 => (
+                    format!(
+                        ", while {} has version {}",
+                        newer.path.display(),
+                        newer.version
+                    ),
+                    format!("let {path} say `version = 2` above its first section, and "),
+                ),
+                version => (
+                    format!(", though it has version {version}"),
+                    format!("let {path} "),
+                ),
+            };
+            let full = match file.short_plugins.as_slice() {
+                [name] if name == "cri" => "io.containerd.grpc.v1.cri in the place of cri",
+                _ => "plugins in full, as `containerd config default` does",
+            };
+            findings.fail(
                 CONTAINERD,
                 format!(
-                    "{} has version {}, and what imports it version {version}: containerd 1.x does not start with it",
-                    file.path.display(),
-                    file.version
+                    "{path} names plugins as only version 1 does ({names}){other}: containerd 1.x does not start"
                 ),
-                "print it with `ocihsm config containerd --config-version 2`, which every containerd reads",
+                format!("{version_line}name {full}"),
             );
         }
     }
-}
-
-fn check_processors(findings: &mut Findings, config: &ContainerdConfig, setups: &mut Vec<Setup>) {
-    let mut missing = Vec::new();
-    // Sections that say the same but for the media type are one finding.
-    let mut alike: Vec<Vec<&Section>> = Vec::new();
-    for processor in PROCESSORS {
-        let media_type = processor.accepts();
-        let sections: Vec<(&str, &Section)> = config
-            .processors
-            .iter()
-            .filter(|(_, section)| section.accepts.contains(&media_type))
-            .map(|(id, section)| (id.as_str(), section))
-            .collect();
-        match sections.as_slice() {
-            [] => missing.push(processor.returns.trim_start_matches("application/vnd.")),
-            [_] => {}
-            several => {
-                let ids: Vec<_> = several.iter().map(|(id, _)| *id).collect();
-                findings.fail(
-                    PROCESSOR,
-                    format!(
-                        "{} sections accept {media_type}, and containerd takes one of them at random: {}",
-                        several.len(),
-                        ids.join(", ")
-                    ),
-                    format!("keep the one with the id {}", processor.id),
-                );
-            }
-        }
-        for (id, section) in sections {
-            if section.returns != processor.returns {
-                findings.fail(
-                    PROCESSOR,
-                    format!(
-                        "{id}: it accepts {media_type} and returns {:?}, which is not the type of the plain layer",
-                        section.returns
-                    ),
-                    format!("let it say: returns = \"{}\"", processor.returns),
-                );
-            }
-            match alike
-                .iter_mut()
-                .find(|group| says_the_same(group[0], section))
-            {
-                Some(group) => group.push(section),
-                None => alike.push(vec![section]),
-            }
-        }
-    }
-    if !missing.is_empty() {
+    for file in files
+        .iter()
+        .filter(|file| file.version > main.version.max(2))
+    {
         findings.warn(
-            PROCESSOR,
+            CONTAINERD,
             format!(
-                "there is none for encrypted layers of {}",
-                missing.join(", ")
+                "{} has version {}, and what imports it version {}: containerd 1.7 does not start with it",
+                file.path.display(),
+                file.version,
+                main.version
             ),
-            INSTALL,
+            "print it with `ocihsm config containerd --config-version 2`, which every containerd reads",
         );
     }
-    for sections in &alike {
-        if let Some(setup) = check_program(findings, sections)
-            && !setups.contains(&setup)
-        {
-            setups.push(setup);
+}
+
+/// Whether somebody put a file where drop-ins are, and nothing imports it.
+fn check_unimported(findings: &mut Findings, main: &Path, config: &ContainerdConfig) {
+    let directory = main.parent().unwrap_or(Path::new("/")).join("conf.d");
+    for path in config.unimported(main) {
+        let text = format!(
+            "{} holds stream processors, and {} does not import it",
+            path.display(),
+            main.display()
+        );
+        let mend = format!(
+            "let {} say `imports = [\"{}\"]` above its first section, in the place of the line `imports = []` if \
+             there is one, and restart containerd",
+            main.display(),
+            directory.join("*.toml").display()
+        );
+        if config.has_sections() {
+            findings.warn(CONTAINERD, text, mend);
+        } else {
+            findings.fail(CONTAINERD, text, mend);
         }
-    }
-}
-
-fn says_the_same(one: &Section, other: &Section) -> bool {
-    one.path == other.path && one.args == other.args && one.env == other.env
-}
-
-/// Checks the program of sections that differ in their media types alone.
-fn check_program(findings: &mut Findings, sections: &[&Section]) -> Option<Setup> {
-    let section = sections.first()?;
-    let origin = match &section.file {
-        Some(file) => file.display().to_string(),
-        None => "containerd itself".to_owned(),
-    };
-    let count = sections.len();
-    let plural = if count == 1 { "" } else { "s" };
-    let name = format!(
-        "{} for {count} media type{plural}, from {origin}",
-        section.path
-    );
-    let Some(program) = section.program() else {
-        findings.fail(
-            PROCESSOR,
-            format!("{name}: the program is not there"),
-            match section.file {
-                Some(_) => "install ocihsm there, or correct `path`",
-                None => INSTALL,
-            },
-        );
-        return None;
-    };
-    let executable = program
-        .metadata()
-        .is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0);
-    if !executable {
-        let mend = format!("chmod 755 {}", program.display());
-        findings.fail(PROCESSOR, format!("{name}: it is not executable"), mend);
-        return None;
-    }
-    if others_may_change(&program).unwrap_or(false) {
-        findings.fail(
-            PROCESSOR,
-            format!(
-                "{name}: others than root may change {}, which containerd runs",
-                program.display()
-            ),
-            format!(
-                "chown root {0}; chmod 755 {0}, and the directories above it",
-                program.display()
-            ),
-        );
-    }
-    if !is_ours(&program) {
-        findings.warn(
-            PROCESSOR,
-            format!(
-                "{name}: {} is another program than ocihsm",
-                program.display()
-            ),
-            INSTALL,
-        );
-        return None;
-    }
-    let mut argv = vec![OsString::from(&section.path)];
-    argv.extend(section.args.iter().map(OsString::from));
-    let arguments = match Cli::parse_from(argv) {
-        Ok(Cli {
-            command: Command::Decode(arguments),
-        }) => arguments,
-        Ok(_) => {
-            let text = format!("{name}: its arguments do not begin with `decode`");
-            findings.fail(PROCESSOR, text, PRINT);
-            return None;
-        }
-        Err(error) => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            let line = line.strip_prefix("error: ").unwrap_or(line);
-            findings.fail(
-                PROCESSOR,
-                format!("{name}: its arguments are wrong: {line}"),
-                PRINT,
-            );
-            return None;
-        }
-    };
-    let mut keys = arguments.keys.decryption_keys_path;
-    if keys.is_empty() {
-        let variable = section
-            .variables()
-            .remove("OCIHSM_KEYS_PATH")
-            .unwrap_or_default();
-        keys = std::env::split_paths(&variable)
-            .filter(|path| !path.as_os_str().is_empty())
-            .collect();
-    }
-    findings.ok(PROCESSOR, name.clone());
-    if keys.is_empty() {
-        findings.warn(
-            PROCESSOR,
-            format!(
-                "{name}: it names no directory of keys, so only keys that a client sends are used"
-            ),
-            format!("let `args` end in \"--decryption-keys-path\", \"{KEYS}\""),
-        );
-    }
-    Some(Setup {
-        keys,
-        policy: section.variables().remove("OCICRYPT_CONFIG"),
-    })
-}
-
-/// Whether a program is ocihsm: this very file, or one of its name at the end of all links.
-fn is_ours(program: &Path) -> bool {
-    let real = program.canonicalize().ok();
-    let us = std::env::current_exe()
-        .and_then(|path| path.canonicalize())
-        .ok();
-    real.is_some_and(|real| {
-        real.file_name().is_some_and(|name| name == "ocihsm") || us.is_some_and(|us| us == real)
-    })
-}
-
-fn check_store(findings: &mut Findings, root: &Path) {
-    match content_store::count_blobs(root) {
-        Ok(Some(blobs)) => findings.ok(STORE, format!("{} has {blobs} blobs", root.display())),
-        Ok(None) => findings.warn(
-            STORE,
-            format!("there is none in {}", root.display()),
-            "none is there before containerd's first pull; else name its directory with --content-store in `args`",
-        ),
-        Err(error) => findings.error(STORE, &error, "run doctor as the user that containerd runs as"),
     }
 }

@@ -1,5 +1,10 @@
 //! What was found, and how it reads: lines for people, JSON for programs.
 
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use nix::unistd::geteuid;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -9,6 +14,9 @@ use crate::escape::escaped;
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Findings {
     findings: Vec<Finding>,
+    /// Which containerd is looked at, if there are several.
+    #[serde(skip)]
+    containerd: Option<String>,
 }
 
 /// How bad it is.
@@ -20,9 +28,12 @@ enum Level {
     Fail,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     level: Level,
+    /// The configuration of the containerd that it is about, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    containerd: Option<String>,
     subject: &'static str,
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,6 +41,11 @@ struct Finding {
 }
 
 impl Findings {
+    /// What follows is about the containerd with this configuration, or about none of several.
+    pub(super) fn about(&mut self, containerd: Option<&Path>) {
+        self.containerd = containerd.map(|path| escaped(&path.display().to_string()));
+    }
+
     /// As it should be.
     pub(super) fn ok(&mut self, subject: &'static str, text: String) {
         self.push(Level::Ok, subject, text, None);
@@ -47,17 +63,32 @@ impl Findings {
 
     /// What the decoder would fail with. `mend` stands where the error has no hint of its own.
     pub(super) fn error(&mut self, subject: &'static str, error: &Error, mend: &str) {
-        let mend = error.hint().unwrap_or_else(|| mend.to_owned());
+        let mend = match is_denied(error) {
+            true => DENIED[usize::from(geteuid().is_root())].to_owned(),
+            false => error.hint().unwrap_or_else(|| mend.to_owned()),
+        };
         self.fail(subject, error.to_string(), mend);
     }
 
+    /// Whether anything was said of this.
+    pub(super) fn mention(&self, subject: &str) -> bool {
+        self.findings
+            .iter()
+            .any(|finding| finding.subject == subject)
+    }
+
     fn push(&mut self, level: Level, subject: &'static str, text: String, mend: Option<String>) {
-        self.findings.push(Finding {
+        let finding = Finding {
             level,
+            containerd: self.containerd.clone(),
             subject,
             text: escaped(&text),
             mend: mend.map(|mend| escaped(&mend)),
-        });
+        };
+        // What several sections, keys or decoders share is said once.
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
     }
 
     /// One line for each, and below it how to mend it.
@@ -69,9 +100,13 @@ impl Findings {
                 Level::Warn => "warn",
                 Level::Fail => "fail",
             };
-            text.push_str(&format!("{level}  {}: {}\n", finding.subject, finding.text));
+            let _ = write!(text, "{level}  ");
+            if let Some(containerd) = &finding.containerd {
+                let _ = write!(text, "{containerd}: ");
+            }
+            let _ = writeln!(text, "{}: {}", finding.subject, finding.text);
             if let Some(mend) = &finding.mend {
-                text.push_str(&format!("      -> {mend}\n"));
+                let _ = writeln!(text, "      -> {mend}");
             }
         }
         text
@@ -102,6 +137,22 @@ impl Findings {
     }
 }
 
+/// What to do where the system refuses another user, and root.
+const DENIED: [&str; 2] = [
+    "run doctor as root, as containerd runs its decoder",
+    "root itself may not: look at how it is mounted, and at AppArmor or SELinux",
+];
+
+fn is_denied(error: &Error) -> bool {
+    match error {
+        Error::File { source, .. } | Error::Stream { source, .. } => {
+            source.kind() == io::ErrorKind::PermissionDenied
+        }
+        Error::InKeyFile { source, .. } => is_denied(source),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +170,19 @@ mod tests {
             findings.to_text(),
             "ok    keys: a\nwarn  keys: b\n      -> c\nfail  keys: d\\u{1b}\n      -> e\n"
         );
+    }
+
+    #[test]
+    fn what_is_found_twice_is_said_once_for_each_containerd() {
+        let mut findings = Findings::default();
+        for path in ["/a.toml", "/a.toml", "/b.toml"] {
+            findings.about(Some(Path::new(path)));
+            findings.ok("log", "x".to_owned());
+        }
+        assert_eq!(
+            findings.to_text(),
+            "ok    /a.toml: log: x\nok    /b.toml: log: x\n"
+        );
+        assert!(findings.to_json().contains("\"containerd\": \"/b.toml\""));
     }
 }

@@ -1,37 +1,43 @@
-//! The keys and the policy that a decoder works with: what they say, and who may read or change them.
+//! The keys that a decoder works with: what their files say, and who may read or change them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::Setup;
-use super::access::{others_may_change, others_may_read};
+use super::access::{check_owner, others_may_read};
 use super::findings::Findings;
+use super::policy;
+use super::setup::Setup;
 use crate::commands::image_args;
 use crate::error::Error;
-use crate::keys::TokenKey;
 use crate::keys::key_dir::KeyDir;
 use crate::keys::key_file::KeyFile;
-use crate::keys::policy::{Allowed, Origin, Policy, PolicySearch};
-use crate::node::POLICY;
+use crate::keys::{TokenKey, ignored};
 
-const POLICY_FILE: &str = "policy";
-const KEYS: &str = "keys";
-const KEY: &str = "key";
+pub(super) const KEYS: &str = "keys";
+pub(super) const KEY: &str = "key";
 const MODULE: &str = "module";
 
 /// Checks policy and keys, and returns the keys whose modules may be loaded.
 pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {
-    let policy = check_policy(findings, setup);
+    let policy = policy::check(findings, setup);
     let mut resolved: Vec<TokenKey> = Vec::new();
     for directory in &setup.keys {
         for file in check_directory(findings, directory) {
             check_access(findings, &file);
-            let Some(policy) = &policy else { continue };
+            check_fields(findings, &file);
+            let Some(policy) = &policy else {
+                findings.warn(
+                    KEY,
+                    format!(
+                        "{}: not tried, since there is no policy to go by",
+                        file.name
+                    ),
+                    "mend the policy first",
+                );
+                continue;
+            };
             match policy.resolve(file) {
                 Ok(key) => {
-                    let known = |other: &TokenKey| other.module == key.module;
-                    if !resolved.iter().any(known) {
-                        check_owner(findings, MODULE, &key.module);
-                    }
+                    check_owner(findings, MODULE, &key.module);
                     resolved.push(key);
                 }
                 Err(error) => findings.error(KEY, &error, "correct the URI in the key file"),
@@ -39,68 +45,6 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {
         }
     }
     resolved
-}
-
-/// The policy as the decoder finds it. A service under systemd has no home directory to look in.
-fn check_policy(findings: &mut Findings, setup: &Setup) -> Option<Policy> {
-    let search = PolicySearch {
-        ocicrypt_config: setup.policy.clone().map(Into::into),
-        xdg_config_home: None,
-        home: None,
-        system_file: PathBuf::from(POLICY),
-    };
-    let policy = match Policy::discover(&search) {
-        Ok(policy) => policy,
-        Err(error) => {
-            let mend = match &setup.policy {
-                Some(path) => format!(
-                    "compare with `ocihsm config policy`, or: ocihsm config policy > {path}"
-                ),
-                None => "compare with `ocihsm config policy`".to_owned(),
-            };
-            findings.error(POLICY_FILE, &error, &mend);
-            return None;
-        }
-    };
-    let allowed: Vec<_> = policy.allowed.iter().map(ToString::to_string).collect();
-    let directories: Vec<_> = policy
-        .module_directories
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    if allowed.is_empty() {
-        let mend = "list modules under allowed-module-paths, as `ocihsm config policy` prints";
-        findings.fail(
-            POLICY_FILE,
-            format!("{} allows no module", policy.origin),
-            mend,
-        );
-        return Some(policy);
-    }
-    findings.ok(
-        POLICY_FILE,
-        format!(
-            "{} allows {}; modules are looked for in {}",
-            policy.origin,
-            allowed.join(", "),
-            if directories.is_empty() {
-                "no directory".to_owned()
-            } else {
-                directories.join(", ")
-            }
-        ),
-    );
-    if let Origin::File(path) = &policy.origin {
-        check_owner(findings, POLICY_FILE, path);
-    }
-    for entry in &policy.allowed {
-        if let Allowed::Directory(path) = entry
-            && path.is_dir()
-        {
-            check_owner(findings, POLICY_FILE, path);
-        }
-    }
-    Some(policy)
 }
 
 fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
@@ -113,11 +57,7 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
     let found = match KeyDir::read(directory) {
         Ok(found) => found,
         Err(error) => {
-            let mend = format!(
-                "mkdir -m 700 -p {}, and put key files there",
-                directory.display()
-            );
-            findings.error(KEYS, &error, &mend);
+            findings.error(KEYS, &error, &mend_path(directory));
             return Vec::new();
         }
     };
@@ -143,6 +83,25 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
     found.keys
 }
 
+/// What to do about a path that gave no keys.
+fn mend_path(path: &Path) -> String {
+    let is_named_like_a_file = (path.extension())
+        .and_then(|ending| ending.to_str())
+        .is_some_and(|ending| {
+            ["yaml", "yml", "json", "conf", "pem", "key", "der"].contains(&ending)
+        });
+    if path.exists() {
+        "name a PKCS#11 key file, or a directory of them, with --decryption-keys-path".to_owned()
+    } else if is_named_like_a_file {
+        "put the key file there, or correct --decryption-keys-path".to_owned()
+    } else {
+        format!(
+            "mkdir -m 700 -p {}, and put key files there",
+            path.display()
+        )
+    }
+}
+
 fn check_access(findings: &mut Findings, file: &KeyFile) {
     let path = Path::new(&file.name);
     check_owner(findings, KEY, path);
@@ -155,16 +114,14 @@ fn check_access(findings: &mut Findings, file: &KeyFile) {
     }
 }
 
-/// A file that decides what is loaded, or what is sent to a token, belongs to root alone.
-fn check_owner(findings: &mut Findings, subject: &'static str, path: &Path) {
-    if others_may_change(path).unwrap_or(false) {
-        findings.fail(
-            subject,
-            format!("others than root may change {}", path.display()),
-            format!(
-                "chown root:root {0}; chmod go-w {0}, and the directories above it",
-                path.display()
-            ),
+/// The decoder passes over what it does not know.
+fn check_fields(findings: &mut Findings, file: &KeyFile) {
+    for field in ignored::in_key_file(Path::new(&file.name)).unwrap_or_default() {
+        findings.warn(
+            KEY,
+            format!("{}: {field} means nothing there, and is passed over", file.name),
+            "a key file has `uri` under `pkcs11:` and `env` under `module:`, a URI's query pin-value, pin-source, \
+             module-name and module-path",
         );
     }
 }

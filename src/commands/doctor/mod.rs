@@ -1,22 +1,31 @@
 //! `ocihsm doctor`: checks this node, says what it found, and how to mend what is not as it should be.
 //!
-//! Works as the decoder would: with containerd's configuration, the keys and the policy that stand there, and a real
-//! login to each token. Changes nothing, and needs no containerd that runs.
+//! Works as the decoder would: with containerd's configuration, the keys, the policy and the environment that stand
+//! there, and real logins to each token. Changes nothing, and needs no containerd that runs.
 
 mod access;
 mod containerd;
 mod findings;
 mod keys;
+mod log;
+mod policy;
+mod processors;
+mod program;
+mod setup;
+mod stores;
 mod token;
 
 use std::path::PathBuf;
 
+use nix::unistd::geteuid;
+
 use self::findings::Findings;
+use self::keys::KEYS;
+use self::setup::Setup;
 use self::token::Trial;
 use super::print;
-use crate::cli::{HsmArgs, KeyArgs};
+use crate::cli::HsmArgs;
 use crate::error::Result;
-use crate::node::KEYS;
 use crate::node::containerd::LOCATIONS;
 
 /// Arguments of `doctor`.
@@ -29,28 +38,20 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Where the keys are, instead of where containerd's configuration says.
-    #[command(flatten)]
-    pub keys: KeyArgs,
+    /// Directory of PKCS#11 key files, or one key file, in the place of what containerd's configuration names (repeatable)
+    #[arg(long, value_name = "DIR", help_heading = "Keys")]
+    pub decryption_keys_path: Vec<PathBuf>,
     /// How to treat the tokens.
     #[command(flatten)]
     pub hsm: HsmArgs,
 }
 
 const AFTER_HELP: &str = "\
-Each key is tried for real: one login to its token, and a wrapped key to open. A token that says that one more \
-wrong PIN would lock it is left alone.
+Each key is tried for real, in the environment that containerd gives the decoder and not in this one: a login to ask \
+the token about it, and another to open a wrapped key. A PIN that is rejected is not tried again, and a token that \
+says that one more wrong PIN would lock it is left alone.
 
 Exit status: 0 only if no check failed; warnings do not count.";
-
-/// What one group of stream processors decodes with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Setup {
-    /// Directories of key files.
-    keys: Vec<PathBuf>,
-    /// `OCICRYPT_CONFIG`.
-    policy: Option<String>,
-}
 
 /// Checks the node and prints what it found.
 ///
@@ -58,34 +59,28 @@ struct Setup {
 /// [`crate::Error::Unhealthy`] when a check failed; [`crate::Error::Stream`] when standard output cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     let mut findings = Findings::default();
-    let mut setups = containerd::check(&mut findings, &configurations(args));
-    if !args.keys.decryption_keys_path.is_empty() {
-        for setup in &mut setups {
-            setup.keys.clone_from(&args.keys.decryption_keys_path);
-        }
-        setups.dedup();
-    }
-    if setups.is_empty() {
-        setups.push(Setup {
-            keys: match args.keys.decryption_keys_path.as_slice() {
-                [] => vec![KEYS.into()],
-                given => given.to_vec(),
-            },
-            policy: std::env::var("OCICRYPT_CONFIG").ok(),
-        });
-    }
-    let settings = args.hsm.settings();
-    if let Some(warning) = settings.warning() {
+    if !geteuid().is_root() {
         findings.warn(
-            "runtime directory",
-            format!("rejected PINs cannot be remembered: {warning}"),
-            "name a directory of root's own in OCIHSM_RUNTIME_DIR",
+            "user",
+            "containerd runs its decoder as root, and this is another user, who may see less"
+                .to_owned(),
+            "run doctor as root, unless containerd is this user's own",
         );
     }
+    let setups = containerd::check(&mut findings, &configurations(args));
+    let setups = with_keys(setups, &args.decryption_keys_path);
+    if setups.is_empty() && !findings.mention(KEYS) {
+        findings.warn(
+            KEYS,
+            "not checked, since no stream processor says where they are".to_owned(),
+            "mend that first, or name them with --decryption-keys-path",
+        );
+    }
+    let settings = args.hsm.settings();
     let mut trial = Trial::new(&settings);
     for setup in &setups {
         for key in keys::check(&mut findings, setup) {
-            trial.check(&mut findings, &key);
+            trial.check(&mut findings, setup, &key);
         }
     }
     let text = if args.json {
@@ -95,6 +90,24 @@ pub fn run(args: &Args) -> Result<()> {
     };
     print(&text.trim_end())?;
     findings.verdict()
+}
+
+/// The setups, each once, with these keys in the place of their own if any are named.
+fn with_keys(setups: Vec<Setup>, named: &[PathBuf]) -> Vec<Setup> {
+    if named.is_empty() {
+        return setups;
+    }
+    let mut changed: Vec<Setup> = Vec::new();
+    for setup in setups {
+        let setup = setup.but_with_keys(named.to_vec());
+        if !changed.contains(&setup) {
+            changed.push(setup);
+        }
+    }
+    if changed.is_empty() {
+        changed.push(Setup::with_keys(named.to_vec()));
+    }
+    changed
 }
 
 /// Files to look at, each with the root directory that goes without saying there.

@@ -1,20 +1,32 @@
 //! One key, tried for real: its module loaded, its token found, a login, and two wrapped keys opened.
 
+use std::path::PathBuf;
+
 use super::findings::Findings;
+use super::keys::KEY;
+use super::setup::Setup;
 use crate::error::{Error, Result};
 use crate::hsm::{self, How, HsmSettings, Outcome, Probe};
 use crate::keys::TokenKey;
 use crate::keys::packet::{OaepHash, Recipient};
+use crate::node::environment;
 use crate::options::PrivateOptions;
 use crate::secret::LayerKey;
 
-const KEY: &str = "key";
 const TOKEN: &str = "token";
 
 /// What tries keys one after another, and leaves a token alone that refused a login.
 pub(super) struct Trial<'a> {
     settings: &'a HsmSettings,
+    /// With the whole environment of their modules.
     refused: Vec<TokenKey>,
+}
+
+/// One key of one decoder.
+struct Attempt<'a> {
+    settings: HsmSettings,
+    setup: &'a Setup,
+    key: &'a TokenKey,
 }
 
 impl<'a> Trial<'a> {
@@ -25,38 +37,80 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Tries a key.
-    pub(super) fn check(&mut self, findings: &mut Findings, key: &TokenKey) {
+    /// Tries a key as the decoder with this setup would.
+    pub(super) fn check(&mut self, findings: &mut Findings, setup: &Setup, key: &TokenKey) {
         let name = &key.file.name;
-        if self.refused.iter().any(|other| may_share_token(other, key)) {
+        let mut whole = key.clone();
+        whole.file.env = setup.environment.clone();
+        whole.file.env.extend(key.file.env.clone());
+        let refused = self
+            .refused
+            .iter()
+            .find(|other| may_share_token(other, &whole));
+        if let Some(other) = refused {
             findings.warn(
                 KEY,
                 format!(
                     "{name}: not tried, since a login to what may be the same token was refused"
                 ),
-                "mend that first",
+                format!("mend {} first", other.file.name),
             );
             return;
         }
-        let probe = match hsm::probe(self.settings, key) {
-            Ok(probe) => probe,
+        let settings = setup.settings(self.settings);
+        if let Some(warning) = settings.warning() {
+            findings.warn(
+                "runtime directory",
+                format!("rejected PINs cannot be remembered: {warning}"),
+                "name a directory of root's own in OCIHSM_RUNTIME_DIR, in the `env` of the stream processors",
+            );
+        }
+        let attempt = Attempt {
+            settings,
+            setup,
+            key,
+        };
+        match hsm::probe(&attempt.settings, key) {
+            Ok(probe) => {
+                describe(findings, key, &probe);
+                if probe.usage.decrypt != Some(false) {
+                    attempt.unwrap(findings, &probe);
+                }
+            }
             Err(error) => {
                 if is_about_pin(&error) {
-                    self.refused.push(key.clone());
+                    self.refused.push(whole);
                 }
-                let mend = "compare the URI and module.env of the key file with the token";
-                findings.error(KEY, &in_file(key, error), mend);
-                return;
+                let mend = mend_failed(key, &error);
+                findings.error(KEY, &in_file(key, error), &mend);
+                attempt.compare_environment(findings);
             }
-        };
-        describe(findings, key, &probe);
-        if probe.usage.decrypt != Some(false) {
-            self.unwrap(findings, key, &probe);
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// What the module takes from the environment that doctor was started in, and not from the decoder's.
+    fn compare_environment(&self, findings: &mut Findings) {
+        let (key, decoders) = (self.key, &self.setup.environment);
+        for (name, value) in environment::of_module(&key.module) {
+            if decoders.contains_key(&name) || key.file.env.contains_key(&name) {
+                continue;
+            }
+            findings.warn(
+                KEY,
+                format!(
+                    "{}: in this shell the module works with {name}={value}, which the decoder does not know",
+                    key.file.name
+                ),
+                format!("write it in the key file, as `{name}: {value}` below `module:` and `env:`"),
+            );
         }
     }
 
     /// Wraps a key of no worth to the public half, and has the token unwrap it.
-    fn unwrap(&self, findings: &mut Findings, key: &TokenKey, probe: &Probe) {
+    fn unwrap(&self, findings: &mut Findings, probe: &Probe) {
+        let (settings, key) = (&self.settings, self.key);
         let name = &key.file.name;
         let hashes = [OaepHash::Sha256, OaepHash::Sha1];
         let options = PrivateOptions {
@@ -68,9 +122,8 @@ impl<'a> Trial<'a> {
             .iter()
             .map(|&hash| Ok(vec![probe.public_key.wrap(hash, &options)?]))
             .collect();
-        let outcomes = wrapped.and_then(|envelopes| {
-            hsm::unwrap(self.settings, std::slice::from_ref(key), &envelopes)
-        });
+        let outcomes = wrapped
+            .and_then(|envelopes| hsm::unwrap(settings, std::slice::from_ref(key), &envelopes));
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
             Err(error) => {
@@ -115,6 +168,22 @@ impl<'a> Trial<'a> {
                 format!("{name}: opens what is wrapped to it, {}", opened.join(", ")),
             );
         }
+    }
+}
+
+/// What to do about a token that could not be asked, where the error does not say.
+fn mend_failed(key: &TokenKey, error: &Error) -> String {
+    let pin_file = |path: &PathBuf| key.file.uri.pin_source.as_ref() == Some(path);
+    match error {
+        Error::InKeyFile { source, .. } => mend_failed(key, source),
+        Error::File { path, .. } if pin_file(path) => format!(
+            "write the PIN alone, on one line, into {} (mode 600), or correct pin-source in the key file",
+            path.display()
+        ),
+        Error::FileTooLarge { path, .. } | Error::InvalidPinFile { path, .. } => {
+            format!("let {} hold the PIN alone, on one line", path.display())
+        }
+        _ => "compare the URI and module.env of the key file with the token".to_owned(),
     }
 }
 

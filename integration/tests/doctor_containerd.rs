@@ -1,0 +1,351 @@
+//! What doctor makes of containerd's configuration, beside what containerd itself makes of it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use integration::node::{Node, line, set_mode};
+use integration::ocihsm;
+use integration::program::Program;
+use integration::root::Root;
+use integration::skip;
+use serde_json::Value;
+
+/// Whether each containerd that is here starts with the node's configuration, by the beginning of its version.
+fn containerds_that_start(node: &Node) -> Vec<(String, bool)> {
+    if !skip::programs(&["containerd"]) {
+        return Vec::new();
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let run = |root: &Root, args: &[&str]| root.program(&scratch, "containerd").args(args).run();
+    let config = node.path("config.toml");
+    let config = config.to_str().unwrap();
+    Root::all()
+        .iter()
+        .map(|root| {
+            let version = run(root, &["--version"]).text();
+            let version = version
+                .split(' ')
+                .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+                .expect("containerd prints its name and its version")
+                .to_owned();
+            let starts = run(root, &["--config", config, "config", "dump"])
+                .status
+                .success();
+            (version, starts)
+        })
+        .collect()
+}
+
+fn start(node: &Node, series: &str) -> Option<bool> {
+    containerds_that_start(node)
+        .into_iter()
+        .find_map(|(version, starts)| version.starts_with(series).then_some(starts))
+}
+
+#[test]
+fn short_names_of_plugins_beside_a_newer_file_are_a_failure() {
+    let node = Node::new();
+    for short in [
+        "disabled_plugins = [\"cri\"]\n",
+        "required_plugins = [\"cri\"]\n",
+        "",
+    ] {
+        let section = if short.is_empty() {
+            "[plugins.cri]\n"
+        } else {
+            ""
+        };
+        let imports = format!("imports = [{:?}]\n", node.path("conf.d/*.toml"));
+        node.write("config.toml", &format!("{short}{imports}{section}"));
+        let text = node.complaint();
+        let failure = line(&text, "only version 1 does (cri)");
+        assert!(
+            failure.starts_with("fail") && failure.contains("containerd 1.x does not start"),
+            "{failure}"
+        );
+        let mend = line(&text, "-> let ");
+        assert!(
+            mend.contains("`version = 2`") && mend.contains("io.containerd.grpc.v1.cri"),
+            "{mend}"
+        );
+        for (version, starts) in containerds_that_start(&node) {
+            assert_eq!(
+                starts,
+                !version.starts_with("1."),
+                "containerd {version}: {short}"
+            );
+        }
+        node.write(
+            "config.toml",
+            &format!("version = 2\n{imports}{short}{section}")
+                .replace("cri", "\"io.containerd.grpc.v1.cri\"")
+                .replace("\"\"", "\""),
+        );
+        let output = node.doctor(&[]);
+        assert!(output.status.success(), "{}", output.text());
+        assert!(
+            containerds_that_start(&node)
+                .iter()
+                .all(|(_, starts)| *starts)
+        );
+    }
+}
+
+#[test]
+fn a_bare_file_without_a_version_is_sound() {
+    let node = Node::new();
+    node.change("config.toml", "version = 2\n", "");
+    let text = node.doctor(&[]).text();
+    assert!(text.lines().all(|line| line.starts_with("ok ")), "{text}");
+    assert!(
+        containerds_that_start(&node)
+            .iter()
+            .all(|(_, starts)| *starts)
+    );
+}
+
+#[test]
+fn a_file_of_version_3_is_not_for_older_containerds() {
+    let node = Node::new();
+    node.change("conf.d/ocihsm.toml", "version = 2\n", "version = 3\n");
+    let text = node.doctor(&[]).text();
+    let warning = line(&text, "has version 3");
+    assert!(warning.starts_with("warn") && warning.contains("containerd 1.7 does not start"));
+    assert_ne!(start(&node, "1.7"), Some(true));
+    assert_ne!(start(&node, "2."), Some(false));
+}
+
+#[test]
+fn a_relative_pattern_is_read_by_newer_containerds_alone() {
+    let node = Node::new();
+    let absolute = format!("{:?}", node.path("conf.d/*.toml"));
+    node.change("config.toml", &absolute, "\"conf.d/*.toml\"");
+    let output = node.doctor(&[]);
+    assert!(output.status.success(), "{}", output.text());
+    let text = output.text();
+    assert!(
+        line(&text, "containerd 1.6 looks for").starts_with("warn"),
+        "{text}"
+    );
+    assert!(
+        line(&text, "-> write it as").contains(absolute.trim_matches('"')),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_missing_import_stops_older_containerds() {
+    let node = Node::new();
+    let missing = node.path("gone.toml");
+    node.change(
+        "config.toml",
+        "imports = [",
+        &format!("imports = [{missing:?}, "),
+    );
+    let text = node.complaint();
+    let failure = line(&text, "gone.toml, which is not there");
+    assert!(
+        failure.contains("containerd 1.x does not start"),
+        "{failure}"
+    );
+    // The others are read all the same.
+    assert!(text.contains("opens what is wrapped"), "{text}");
+    assert_ne!(start(&node, "1."), Some(true));
+}
+
+#[test]
+fn a_drop_in_that_nothing_imports_is_named() {
+    let node = Node::new();
+    let imports = format!("imports = [{:?}]", node.path("conf.d/*.toml"));
+    node.change("config.toml", &imports, "imports = []");
+    let text = node.complaint();
+    let failure = line(&text, "does not import it");
+    assert!(
+        failure.starts_with("fail") && failure.contains("conf.d/ocihsm.toml"),
+        "{failure}"
+    );
+    let mend = line(&text, "in the place of the line `imports = []`");
+    assert!(mend.contains(&imports), "{mend}");
+}
+
+#[test]
+fn a_second_line_of_imports_is_named() {
+    let node = Node::new();
+    node.change(
+        "config.toml",
+        "version = 2\n",
+        "version = 2\nimports = []\n",
+    );
+    let text = node.complaint();
+    let failure = line(&text, "fail  containerd");
+    assert!(
+        failure.contains("line 5 defines `imports` a second time"),
+        "{failure}"
+    );
+    assert!(
+        line(&text, "keep one line `imports`").contains("does not start"),
+        "{text}"
+    );
+    assert!(
+        containerds_that_start(&node)
+            .iter()
+            .all(|(_, starts)| !starts)
+    );
+}
+
+#[test]
+fn sections_in_several_files_are_counted_once_and_placed() {
+    let node = Node::new();
+    let stanza = node.stanza(&[]);
+    let second = stanza.match_indices("\n[stream").nth(2).unwrap().0;
+    let (first, rest) = stanza.split_at(second);
+    node.write("conf.d/ocihsm.toml", first);
+    node.write("conf.d/other.toml", &format!("version = 2\n{rest}"));
+    let text = node.doctor(&[]).text();
+    let found = line(&text, "for 7 media types");
+    assert!(
+        found.contains("conf.d/ocihsm.toml and ") && found.contains("conf.d/other.toml"),
+        "{found}"
+    );
+
+    node.write(
+        "conf.d/other.toml",
+        &stanza.replace("decoder.v1", "decoder.mine"),
+    );
+    let text = node.complaint();
+    assert!(
+        line(&text, "for 7 media types").starts_with("ok "),
+        "{text}"
+    );
+    let failure = line(&text, "at random");
+    for file in ["ocihsm.toml)", "other.toml)"] {
+        assert!(failure.contains(file), "{failure}");
+    }
+}
+
+#[test]
+fn a_copy_under_the_references_name_is_ours_and_a_namesake_is_not() {
+    let node = Node::new();
+    let copy = node.path("ctd-decoder");
+    fs::copy(ocihsm(), &copy).unwrap();
+    let ours = format!("{:?}", ocihsm());
+    node.change("conf.d/ocihsm.toml", &ours, &format!("{copy:?}"));
+    node.change("conf.d/ocihsm.toml", "[\"decode\", ", "[");
+    let output = node.doctor(&[]);
+    let text = output.text();
+    assert!(
+        output.status.success() && text.lines().all(|line| line.starts_with("ok ")),
+        "{text}"
+    );
+
+    // A build of another day.
+    let mut bytes = fs::read(&copy).unwrap();
+    bytes.push(0);
+    fs::write(&copy, bytes).unwrap();
+    let text = node.doctor(&[]).text();
+    assert!(
+        line(&text, "another build of ocihsm").starts_with("ok "),
+        "{text}"
+    );
+
+    let namesake = node.path("ocihsm");
+    node.write("ocihsm", "#!/bin/sh\n");
+    set_mode(&namesake, 0o755);
+    fs::remove_file(&copy).unwrap();
+    symlink(&namesake, &copy).unwrap();
+    let text = node.doctor(&[]).text();
+    assert!(
+        line(&text, "another program than ocihsm").starts_with("warn"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_directory_that_others_may_change_is_named_itself() {
+    let node = Node::new();
+    fs::create_dir(node.path("open")).unwrap();
+    set_mode(&node.path("open"), 0o777);
+    fs::copy(node.path("policy"), node.path("open/policy")).unwrap();
+    set_mode(&node.path("open/policy"), 0o644);
+    let policy = node.path("policy");
+    let moved = node.path("open/policy");
+    node.change(
+        "conf.d/ocihsm.toml",
+        policy.to_str().unwrap(),
+        moved.to_str().unwrap(),
+    );
+    let text = node.complaint();
+    let failure = line(&text, "others than root may change");
+    assert!(
+        failure.ends_with(&format!(
+            "since they may change {}",
+            node.path("open").display()
+        )),
+        "{failure}"
+    );
+    assert!(line(&text, "chmod go-w").ends_with("/open"), "{text}");
+}
+
+/// Several containerds are looked for at their usual places, so this is done in a root of its own.
+#[test]
+fn of_several_containerds_each_finding_names_its_own() {
+    let node = Node::new();
+    let scratch = tempfile::tempdir().unwrap();
+    let script = format!(
+        "set -e; mount -t tmpfs tmpfs /etc/containerd; mkdir -p /var/lib/rancher; mount -t tmpfs tmpfs /var/lib/rancher
+         echo 'disabled_plugins = [\"cri\"]' > /etc/containerd/config.toml
+         d=/var/lib/rancher/k3s/agent/etc/containerd; mkdir -p $d
+         cp {} $d/config.toml
+         exec {} doctor --json",
+        node.path("config.toml").display(),
+        ocihsm().display()
+    );
+    let output = Root::host()
+        .isolated(scratch.path(), "sh")
+        .args(["-c", &script])
+        .run();
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", output.text(), output.stderr));
+    assert!(output.status.success(), "{report:#}");
+    let findings = report["findings"].as_array().unwrap();
+    let unused = findings
+        .iter()
+        .find(|finding| finding["containerd"] == "/etc/containerd/config.toml")
+        .unwrap();
+    assert_eq!(unused["level"], "warn");
+    assert!(
+        unused["text"]
+            .as_str()
+            .unwrap()
+            .contains("sets up no decoder")
+    );
+    let k3s = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
+    assert!(findings.iter().any(|finding| finding["containerd"] == k3s && finding["subject"] == "stream processor"));
+}
+
+#[test]
+fn what_cannot_be_read_is_for_root_to_look_at() {
+    if !skip::root() {
+        return;
+    }
+    let node = Node::new();
+    set_mode(&node.path("conf.d"), 0o700);
+    set_mode(&node.path(""), 0o755);
+    // Another user must reach the binary, wherever the repository is.
+    fs::copy(ocihsm(), node.path("ocihsm")).unwrap();
+    let output = Program::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(node.path("ocihsm"))
+        .args(["doctor", "--containerd-config"])
+        .arg(node.path("config.toml"))
+        .run();
+    let text = output.text();
+    assert!(line(&text, "user: ").starts_with("warn"), "{text}");
+    let denied = line(&text, "cannot list");
+    assert!(denied.contains("conf.d: permission denied"), "{denied}");
+    assert!(
+        text.contains("-> run doctor as root, as containerd runs its decoder"),
+        "{text}"
+    );
+    assert!(!text.contains("it imports nothing"), "{text}");
+}

@@ -1,0 +1,68 @@
+//! Whether the records of layers arrive where a decoder sends them. None is sent.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::unistd::{AccessFlags, access};
+
+use super::findings::Findings;
+use crate::log::{JOURNALD, LogTarget, SYSLOG};
+use crate::node::section::Section;
+
+const LOG: &str = "log";
+
+const MEND: &str = "let OCIHSM_LOG (or --log) be journald, syslog, or a file that root may write";
+
+pub(super) fn check(findings: &mut Findings, target: &LogTarget) {
+    let (name, result) = match target {
+        LogTarget::Off => return,
+        LogTarget::Journald => ("journald".to_owned(), connect(JOURNALD)),
+        LogTarget::Syslog => ("syslog".to_owned(), connect(SYSLOG)),
+        LogTarget::File(path) => {
+            let file = Section::absolute(path);
+            if path.is_relative() {
+                findings.warn(
+                    LOG,
+                    format!(
+                        "{:?} is neither journald nor syslog, so it is the file {}",
+                        path.display().to_string(),
+                        file.display()
+                    ),
+                    MEND,
+                );
+            }
+            (file.display().to_string(), can_append(&file))
+        }
+    };
+    match result {
+        Ok(()) => findings.ok(LOG, format!("each layer is recorded in {name}")),
+        Err(error) => findings.warn(
+            LOG,
+            format!("no layer is recorded: {name} cannot be written: {error}"),
+            MEND,
+        ),
+    }
+}
+
+fn connect(socket: &str) -> io::Result<()> {
+    UnixDatagram::unbound()?.connect(socket)
+}
+
+/// As the decoder opens it, but without making it.
+fn can_append(path: &Path) -> io::Result<()> {
+    let opened = OpenOptions::new()
+        .append(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path);
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            Ok(access(directory, AccessFlags::W_OK | AccessFlags::X_OK)?)
+        }
+        result => result.map(|_| ()),
+    }
+}

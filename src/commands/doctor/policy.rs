@@ -1,0 +1,92 @@
+//! The policy that a decoder works with: which file it is, and what it allows.
+
+use std::path::{Path, PathBuf};
+
+use super::access::check_owner;
+use super::findings::Findings;
+use super::setup::Setup;
+use crate::error::Error;
+use crate::keys::policy::{Allowed, Origin, Policy, PolicySearch};
+use crate::node;
+use crate::node::section::Section;
+
+const POLICY: &str = "policy";
+
+const COMPARE: &str = "compare it with what `ocihsm config policy` prints";
+
+/// Reports on the policy as the decoder finds it; `None` if it is broken.
+pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Option<Policy> {
+    let named = setup.policy.as_deref().map(|named| match named {
+        "" | "internal" => named.into(),
+        path => Section::absolute(path).into_os_string(),
+    });
+    let home = |name| setup.environment.get(name).map(Into::into);
+    let search = PolicySearch {
+        ocicrypt_config: named,
+        xdg_config_home: home("XDG_CONFIG_HOME"),
+        home: home("HOME"),
+        system_file: PathBuf::from(node::POLICY),
+    };
+    let policy = match Policy::discover(&search) {
+        Ok(policy) => policy,
+        Err(error) => {
+            findings.error(POLICY, &error, &mend(&error));
+            return None;
+        }
+    };
+    describe(findings, &policy);
+    if let Origin::File(path) = &policy.origin {
+        check_owner(findings, POLICY, path);
+    }
+    for entry in &policy.allowed {
+        if let Allowed::Directory(path) = entry
+            && path.is_dir()
+        {
+            check_owner(findings, POLICY, path);
+        }
+    }
+    Some(policy)
+}
+
+/// A file that is there may hold work of somebody's, and is not to be overwritten.
+fn mend(error: &Error) -> String {
+    match error {
+        Error::File { path, .. } if !exists(path) => {
+            format!("ocihsm config policy > {}", path.display())
+        }
+        _ => COMPARE.to_owned(),
+    }
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+fn describe(findings: &mut Findings, policy: &Policy) {
+    let allowed: Vec<_> = policy.allowed.iter().map(ToString::to_string).collect();
+    let directories: Vec<_> = policy
+        .module_directories
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    if allowed.is_empty() {
+        findings.fail(
+            POLICY,
+            format!("{} allows no module", policy.origin),
+            "list modules under allowed-module-paths, as `ocihsm config policy` prints",
+        );
+        return;
+    }
+    let directories = match directories.as_slice() {
+        [] => "no directory".to_owned(),
+        some => some.join(", "),
+    };
+    findings.ok(
+        POLICY,
+        format!(
+            "{} allows {}; modules are looked for in {directories}",
+            policy.origin,
+            allowed.join(", "),
+        ),
+    );
+}

@@ -1,0 +1,232 @@
+//! containerd's stream processors: which layers it hands to a decoder, to which one, and with what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::containerd::INSTALL;
+use super::findings::Findings;
+use super::keys::KEYS;
+use super::program::{self, Program};
+use super::setup::{Setup, paths};
+use super::{log, stores};
+use crate::cli::{Cli, Command};
+use crate::commands::{decode, image_args};
+use crate::node;
+use crate::node::containerd::ContainerdConfig;
+use crate::node::section::Section;
+use crate::node::stanza::PROCESSORS;
+
+pub(super) const PROCESSOR: &str = "stream processor";
+
+const PRINT: &str = "compare with `ocihsm config containerd`";
+
+/// Sections that run the same program with the same arguments and environment.
+struct Group<'a> {
+    section: &'a Section,
+    media_types: BTreeSet<String>,
+    files: BTreeSet<String>,
+}
+
+/// Checks the sections, and returns what their decoders work with. `root` is containerd's root directory.
+pub(super) fn check(findings: &mut Findings, config: &ContainerdConfig, root: &Path) -> Vec<Setup> {
+    check_media_types(findings, config);
+    let mut setups = Vec::new();
+    let mut found_arguments = false;
+    for group in groups(config) {
+        let name = group.name();
+        let program = program::check(findings, &name, group.section);
+        if program == Program::Missing && group.section.file.is_none() {
+            // What is built in goes for everybody; nobody asked for it.
+            continue;
+        }
+        let Some(arguments) = check_arguments(findings, &name, group.section, program) else {
+            continue;
+        };
+        found_arguments = true;
+        match program {
+            Program::Ours => findings.ok(PROCESSOR, name.clone()),
+            Program::AnotherBuild => {
+                findings.ok(
+                    PROCESSOR,
+                    format!("{name}; another build of ocihsm than this one"),
+                );
+            }
+            Program::Foreign | Program::Missing => {}
+        }
+        let setup = Setup::new(group.section, &arguments);
+        if setup.keys.is_empty() {
+            findings.warn(
+                PROCESSOR,
+                format!("{name}: it names no directory of keys, so only keys that a client sends are used"),
+                format!("let `args` end in \"--decryption-keys-path\", \"{}\"", node::KEYS),
+            );
+        }
+        log::check(findings, &arguments.log.log);
+        let variables = group.section.variables();
+        let named = paths(
+            arguments.source.content_store,
+            variables.get("OCIHSM_CONTENT_STORE"),
+        );
+        stores::check(findings, &named, root);
+        if !setups.contains(&setup) {
+            setups.push(setup);
+        }
+    }
+    if !found_arguments {
+        stores::check(findings, &[], root);
+    }
+    setups
+}
+
+/// Whether each kind of layer has one section that is for it.
+fn check_media_types(findings: &mut Findings, config: &ContainerdConfig) {
+    let mut missing = Vec::new();
+    for processor in PROCESSORS {
+        let media_type = processor.accepts();
+        let sections: BTreeMap<&String, &Section> = (config.processors.iter())
+            .filter(|(_, section)| section.accepts.contains(&media_type))
+            .collect();
+        if sections.is_empty() {
+            missing.push(processor.returns.trim_start_matches("application/vnd."));
+        }
+        if sections.len() > 1 {
+            let ids: Vec<_> = sections
+                .iter()
+                .map(|(id, section)| format!("{id} ({})", file(section)))
+                .collect();
+            findings.fail(
+                PROCESSOR,
+                format!(
+                    "{} sections accept {media_type}, and containerd takes one of them at random: {}",
+                    sections.len(),
+                    ids.join(", ")
+                ),
+                format!("keep the one with the id {}", processor.id),
+            );
+        }
+        for (id, section) in sections {
+            if section.returns != processor.returns {
+                findings.fail(
+                    PROCESSOR,
+                    format!(
+                        "{id} ({}): it accepts {media_type} and returns {:?}, which is not the type of the plain layer",
+                        file(section),
+                        section.returns
+                    ),
+                    format!("let it say: returns = \"{}\"", processor.returns),
+                );
+            }
+        }
+    }
+    if !missing.is_empty() {
+        findings.warn(
+            PROCESSOR,
+            format!(
+                "there is none for encrypted layers of {}",
+                missing.join(", ")
+            ),
+            INSTALL,
+        );
+    }
+}
+
+fn groups(config: &ContainerdConfig) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for section in config.processors.values() {
+        let media_types: BTreeSet<_> = PROCESSORS
+            .iter()
+            .map(|processor| processor.accepts())
+            .filter(|media_type| section.accepts.contains(media_type))
+            .collect();
+        if media_types.is_empty() {
+            continue;
+        }
+        let at = groups
+            .iter()
+            .position(|group| says_the_same(group.section, section))
+            .unwrap_or_else(|| {
+                groups.push(Group {
+                    section,
+                    media_types: BTreeSet::new(),
+                    files: BTreeSet::new(),
+                });
+                groups.len() - 1
+            });
+        groups[at].media_types.extend(media_types);
+        groups[at].files.insert(file(section));
+    }
+    groups
+}
+
+impl Group<'_> {
+    /// What to call it.
+    fn name(&self) -> String {
+        let count = self.media_types.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let files: Vec<_> = self.files.iter().map(String::as_str).collect();
+        format!(
+            "{} for {count} media type{plural}, from {}",
+            self.section.path,
+            files.join(" and ")
+        )
+    }
+}
+
+fn file(section: &Section) -> String {
+    match &section.file {
+        Some(file) => file.display().to_string(),
+        None => "containerd itself".to_owned(),
+    }
+}
+
+fn says_the_same(one: &Section, other: &Section) -> bool {
+    one.path == other.path
+        && one.args == other.args
+        && one.env == other.env
+        && one.file.is_none() == other.file.is_none()
+}
+
+/// The arguments as the decoder takes them, in the environment that the section gives it.
+fn check_arguments(
+    findings: &mut Findings,
+    name: &str,
+    section: &Section,
+    program: Program,
+) -> Option<decode::Args> {
+    let mut argv = vec![OsString::from(&section.path)];
+    argv.extend(section.args.iter().map(OsString::from));
+    let variables = section.variables();
+    let variable = |name: &std::ffi::OsStr| Some(variables.get(name.to_str()?)?.into());
+    let wrong = match Cli::parse_in(argv, variable) {
+        Ok(Cli {
+            command: Command::Decode(arguments),
+        }) => return Some(arguments),
+        Ok(_) => "its arguments do not begin with `decode`".to_owned(),
+        Err((error, by_environment)) => {
+            let what = match by_environment {
+                true => "its `env` is wrong",
+                false => "its arguments are wrong",
+            };
+            format!("{what}: {}", first_line(&error))
+        }
+    };
+    if program != Program::Foreign {
+        findings.fail(PROCESSOR, format!("{name}: {wrong}"), PRINT);
+    }
+    findings.warn(
+        KEYS,
+        format!("not checked for {name}, since its arguments do not say where they are"),
+        "name them with --decryption-keys-path",
+    );
+    None
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    if image_args::is_uri(&text) || text.contains("pkcs11:") {
+        return "a PKCS#11 URI stands there".to_owned();
+    }
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
