@@ -104,26 +104,24 @@ impl Cli {
         Self::from_matches(&argv, &definition(&argv).try_get_matches_from(&argv)?)
     }
 
-    /// Parses the arguments as a process does whose environment is this one. Says whether what is wrong is wrong in
-    /// that environment.
+    /// Parses the arguments as a process does whose environment is this one.
     ///
     /// # Errors
-    /// As [`Cli::parse_from`], with `true` if the arguments alone are right.
+    /// As [`Cli::parse_from`], with the name of the variable if the arguments alone are right.
     pub fn parse_in(
         mut argv: Vec<OsString>,
         variable: impl Fn(&OsStr) -> Option<OsString>,
-    ) -> Result<Self, (clap::Error, bool)> {
+    ) -> Result<Self, (clap::Error, Option<String>)> {
         let with_variables = definition(&argv);
         let mut command = without_variables(with_variables.clone());
         let matches = command
             .try_get_matches_from_mut(&argv)
-            .map_err(|error| (error, false))?;
-        let alone = Self::from_matches(&argv, &matches).map_err(|error| (error, false))?;
+            .map_err(|error| (error, None))?;
+        let mut cli = Self::from_matches(&argv, &matches).map_err(|error| (error, None))?;
         let (defined, given) = match matches.subcommand() {
             Some((name, given)) => (with_variables.find_subcommand(name), given),
             None => (Some(&with_variables), &matches),
         };
-        let arguments = argv.len();
         for argument in defined.into_iter().flat_map(clap::Command::get_arguments) {
             let (Some(name), Some(long)) = (argument.get_env(), argument.get_long()) else {
                 continue;
@@ -134,15 +132,13 @@ impl Cli {
                 let mut option = OsString::from(format!("--{long}="));
                 option.push(value);
                 argv.push(option);
+                cli = command
+                    .try_get_matches_from_mut(&argv)
+                    .and_then(|matches| Self::from_matches(&argv, &matches))
+                    .map_err(|error| (error, Some(name.to_string_lossy().into_owned())))?;
             }
         }
-        if argv.len() == arguments {
-            return Ok(alone);
-        }
-        command
-            .try_get_matches_from_mut(&argv)
-            .and_then(|matches| Self::from_matches(&argv, &matches))
-            .map_err(|error| (error, true))
+        Ok(cli)
     }
 
     fn from_matches(argv: &[OsString], matches: &ArgMatches) -> Result<Self, clap::Error> {
@@ -216,7 +212,7 @@ mod tests {
                     command: Command::Decode(args),
                 }) => Ok(args),
                 Ok(_) => panic!("not decode"),
-                Err((_, by_environment)) => Err(by_environment),
+                Err((_, variable)) => Err(variable),
             }
         };
         let timeout = ("OCIHSM_HSM_TIMEOUT", "5");
@@ -226,12 +222,12 @@ mod tests {
             let args = parse_in(argv, ("OCIHSM_LOG", "/x")).unwrap();
             assert_eq!(args.log.log, LogTarget::File("/x".into()));
             let wrong = parse_in(argv, ("OCIHSM_HSM_TIMEOUT", "abc"));
-            assert!(wrong.unwrap_err());
+            assert_eq!(wrong.unwrap_err().as_deref(), Some("OCIHSM_HSM_TIMEOUT"));
         }
         let args = parse_in(&["ocihsm", "decode", "--hsm-timeout", "7"], timeout).unwrap();
         assert_eq!(args.hsm.hsm_timeout, Duration::from_secs(7));
         let wrong = parse_in(&["ocihsm", "decode", "--hsm-timeout", "x"], timeout);
-        assert!(!wrong.unwrap_err());
+        assert_eq!(wrong.unwrap_err(), None);
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn keys_that_nothing_names_are_said_not_to_be_checked() {
     );
     let text = node.complaint();
     assert!(
-        line(&text, "keys: not checked").contains("its arguments do not say"),
+        line(&text, "keys: not checked").contains("does not take these arguments"),
         "{text}"
     );
     node.write("conf.d/ocihsm.toml", "version = 2\n");
@@ -126,7 +126,7 @@ fn variables_that_stop_the_decoder_are_a_failure() {
     let node = Node::new();
     add_variable(&node, "OCIHSM_HSM_TIMEOUT=abc");
     let failure = node.complaint();
-    let failure = line(&failure, "its `env` is wrong");
+    let failure = line(&failure, "OCIHSM_HSM_TIMEOUT in its `env` is wrong");
     assert!(
         failure.starts_with("fail") && failure.contains("'abc' for '--hsm-timeout"),
         "{failure}"
@@ -156,7 +156,7 @@ fn a_log_that_cannot_be_written_is_told() {
     assert!(!log.exists());
     let found = text(&node.path("gone/log"));
     assert!(
-        line(&found, "no layer is recorded").starts_with("warn"),
+        line(&found, "layers are not recorded").starts_with("warn"),
         "{found}"
     );
     let found = text(Path::new("journal"));

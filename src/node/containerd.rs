@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::document::Document;
-use super::section::Section;
+use super::section::{BUILT_IN_ARGS, DECODER, Section};
 use super::stanza::PROCESSORS;
 use crate::error::{Error, Result};
 
@@ -79,8 +79,8 @@ impl ContainerdConfig {
                 file: None,
                 accepts: vec![processor.accepts()],
                 returns: processor.returns.to_owned(),
-                path: "ctd-decoder".to_owned(),
-                args: vec!["--decryption-keys-path".to_owned(), super::KEYS.to_owned()],
+                path: DECODER.to_owned(),
+                args: BUILT_IN_ARGS.map(str::to_owned).into(),
                 env: vec![
                     "OCICRYPT_KEYPROVIDER_CONFIG=/etc/containerd/ocicrypt/ocicrypt_keyprovider.conf"
                         .to_owned(),
@@ -139,7 +139,7 @@ impl ContainerdConfig {
     pub fn has_sections(&self) -> bool {
         self.processors
             .values()
-            .any(|section| section.file.is_some())
+            .any(|section| !section.is_as_built_in())
     }
 
     /// Files that look as if they were meant to be imported into this one, and are not: those of `conf.d` beside it

@@ -17,6 +17,10 @@ const SEARCH_PATH: [&str; 7] = [
     "/bin",
 ];
 
+/// The program of containerd's built-in sections, and its arguments.
+pub(super) const DECODER: &str = "ctd-decoder";
+pub(super) const BUILT_IN_ARGS: [&str; 2] = ["--decryption-keys-path", super::KEYS];
+
 /// A section.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -37,6 +41,12 @@ pub struct Section {
 }
 
 impl Section {
+    /// Whether it says what containerd has built in, as each file does that `containerd config default` prints.
+    #[must_use]
+    pub fn is_as_built_in(&self) -> bool {
+        self.path == DECODER && self.args == BUILT_IN_ARGS
+    }
+
     /// The program's file, looked up as containerd under systemd does; `None` if there is none.
     #[must_use]
     pub fn program(&self) -> Option<PathBuf> {

@@ -8,12 +8,29 @@ use super::setup::Setup;
 use crate::error::{Error, Result};
 use crate::node::containerd::{ConfigFile, ContainerdConfig, Import, LOCATIONS};
 
+const IMPORT: &str = "import the file that is named above, and restart containerd";
+
+/// What decodes, and for which containerd if there are several.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    pub(super) setup: Setup,
+    pub(super) containerd: Option<PathBuf>,
+}
+
+impl Decoder {
+    /// Of the one containerd, or of none.
+    pub(super) fn of_the_only(setup: Setup) -> Self {
+        let containerd = None;
+        Self { setup, containerd }
+    }
+}
+
 const CONTAINERD: &str = "containerd";
 
 pub(super) const INSTALL: &str = "save `ocihsm config containerd` as a file that containerd's configuration imports, and restart containerd";
 
 /// Checks each configuration, and returns what its decoders work with.
-pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Vec<Setup> {
+pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Vec<Decoder> {
     if files.is_empty() {
         findings.warn(
             CONTAINERD,
@@ -22,8 +39,9 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
         );
         let [(main, root), ..] = LOCATIONS.map(|(file, root)| (Path::new(file), Path::new(root)));
         let config = ContainerdConfig::built_in();
-        check_unimported(findings, main, &config);
-        return processors::check(findings, &config, root);
+        let install = check_unimported(findings, main, &config);
+        let setups = processors::check(findings, &config, root, install);
+        return setups.into_iter().map(Decoder::of_the_only).collect();
     }
     let configurations: Vec<(&Path, &Path, Result<ContainerdConfig>)> = files
         .iter()
@@ -35,29 +53,32 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
     let any_opens_layers = configurations
         .iter()
         .any(|(_, _, config)| opens_layers(config));
-    let mut setups: Vec<Setup> = Vec::new();
+    let mut decoders: Vec<Decoder> = Vec::new();
     for (path, usual_root, config) in &configurations {
-        findings.about((files.len() > 1).then_some(path));
+        let about = (files.len() > 1).then_some(*path);
+        findings.about(about);
         match config {
             // Such as Docker's, or one that nobody uses, beside that of k3s.
             Ok(config) if any_opens_layers && !config.has_sections() => {
                 check_unimported(findings, path, config);
                 findings.warn(
                     CONTAINERD,
-                    format!(
-                        "{} sets up no decoder, so its containerd opens no encrypted layers",
-                        path.display()
-                    ),
+                    "it sets up no decoder, so this containerd opens no encrypted layers"
+                        .to_owned(),
                     "leave it, if that is as it should be, or if no containerd uses it",
                 );
             }
             Ok(config) => {
                 check_files(findings, path, config);
-                check_unimported(findings, path, config);
+                let install = check_unimported(findings, path, config);
                 let root = config.root.as_deref().unwrap_or(usual_root);
-                for setup in processors::check(findings, config, root) {
-                    if !setups.contains(&setup) {
-                        setups.push(setup);
+                for setup in processors::check(findings, config, root, install) {
+                    match decoders.iter_mut().find(|known| known.setup == setup) {
+                        Some(known) => known.containerd = None,
+                        None => decoders.push(Decoder {
+                            setup,
+                            containerd: about.map(Path::to_owned),
+                        }),
                     }
                 }
             }
@@ -65,7 +86,7 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
         }
     }
     findings.about(None);
-    setups
+    decoders
 }
 
 fn mend(error: &Error) -> &'static str {
@@ -175,14 +196,22 @@ fn check_versions(findings: &mut Findings, files: &[ConfigFile]) {
     }
 }
 
-/// Whether somebody put a file where drop-ins are, and nothing imports it.
-fn check_unimported(findings: &mut Findings, main: &Path, config: &ContainerdConfig) {
+/// Whether somebody put a file where drop-ins are, and nothing imports it. Returns what to do for want of a section.
+fn check_unimported(
+    findings: &mut Findings,
+    main: &Path,
+    config: &ContainerdConfig,
+) -> &'static str {
     let directory = main.parent().unwrap_or(Path::new("/")).join("conf.d");
-    for path in config.unimported(main) {
+    let unimported = config.unimported(main);
+    let install = match unimported.as_slice() {
+        [] => INSTALL,
+        _ => IMPORT,
+    };
+    for path in unimported {
         let text = format!(
-            "{} holds stream processors, and {} does not import it",
-            path.display(),
-            main.display()
+            "{} holds stream processors, and nothing imports it",
+            path.display()
         );
         let mend = format!(
             "let {} say `imports = [\"{}\"]` above its first section, in the place of the line `imports = []` if \
@@ -196,4 +225,5 @@ fn check_unimported(findings: &mut Findings, main: &Path, config: &ContainerdCon
             findings.fail(CONTAINERD, text, mend);
         }
     }
+    install
 }

@@ -10,6 +10,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::{AccessFlags, access};
 
 use super::findings::Findings;
+use crate::error::Error;
 use crate::log::{JOURNALD, LogTarget, SYSLOG};
 use crate::node::section::Section;
 
@@ -18,10 +19,10 @@ const LOG: &str = "log";
 const MEND: &str = "let OCIHSM_LOG (or --log) be journald, syslog, or a file that root may write";
 
 pub(super) fn check(findings: &mut Findings, target: &LogTarget) {
-    let (name, result) = match target {
+    let (name, path, result) = match target {
         LogTarget::Off => return,
-        LogTarget::Journald => ("journald".to_owned(), connect(JOURNALD)),
-        LogTarget::Syslog => ("syslog".to_owned(), connect(SYSLOG)),
+        LogTarget::Journald => ("journald".to_owned(), JOURNALD.into(), connect(JOURNALD)),
+        LogTarget::Syslog => ("syslog".to_owned(), SYSLOG.into(), connect(SYSLOG)),
         LogTarget::File(path) => {
             let file = Section::absolute(path);
             if path.is_relative() {
@@ -35,16 +36,21 @@ pub(super) fn check(findings: &mut Findings, target: &LogTarget) {
                     MEND,
                 );
             }
-            (file.display().to_string(), can_append(&file))
+            let result = can_append(&file);
+            (file.display().to_string(), file, result)
         }
     };
     match result {
         Ok(()) => findings.ok(LOG, format!("each layer is recorded in {name}")),
-        Err(error) => findings.warn(
-            LOG,
-            format!("no layer is recorded: {name} cannot be written: {error}"),
-            MEND,
-        ),
+        Err(source) => {
+            let action = "write to";
+            let error = Error::File {
+                action,
+                path,
+                source,
+            };
+            findings.warn(LOG, format!("layers are not recorded: {error}"), MEND);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use nix::unistd::geteuid;
 
+use self::containerd::Decoder;
 use self::findings::Findings;
 use self::keys::KEYS;
 use self::setup::Setup;
@@ -67,9 +68,9 @@ pub fn run(args: &Args) -> Result<()> {
             "run doctor as root, unless containerd is this user's own",
         );
     }
-    let setups = containerd::check(&mut findings, &configurations(args));
-    let setups = with_keys(setups, &args.decryption_keys_path);
-    if setups.is_empty() && !findings.mention(KEYS) {
+    let decoders = containerd::check(&mut findings, &configurations(args));
+    let decoders = with_keys(decoders, &args.decryption_keys_path);
+    if decoders.is_empty() && !findings.mention(KEYS) {
         findings.warn(
             KEYS,
             "not checked, since no stream processor says where they are".to_owned(),
@@ -78,7 +79,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let settings = args.hsm.settings();
     let mut trial = Trial::new(&settings);
-    for setup in &setups {
+    for Decoder { setup, containerd } in &decoders {
+        findings.about(containerd.as_deref());
         for key in keys::check(&mut findings, setup) {
             trial.check(&mut findings, setup, &key);
         }
@@ -92,22 +94,22 @@ pub fn run(args: &Args) -> Result<()> {
     findings.verdict()
 }
 
-/// The setups, each once, with these keys in the place of their own if any are named.
-fn with_keys(setups: Vec<Setup>, named: &[PathBuf]) -> Vec<Setup> {
+/// The decoders, each once, with these keys in the place of their own if any are named.
+fn with_keys(decoders: Vec<Decoder>, named: &[PathBuf]) -> Vec<Decoder> {
     if named.is_empty() {
-        return setups;
+        return decoders;
     }
-    let mut changed: Vec<Setup> = Vec::new();
-    for setup in setups {
-        let setup = setup.but_with_keys(named.to_vec());
-        if !changed.contains(&setup) {
-            changed.push(setup);
+    let mut setups: Vec<Setup> = Vec::new();
+    for decoder in decoders {
+        let setup = decoder.setup.but_with_keys(named.to_vec());
+        if !setups.contains(&setup) {
+            setups.push(setup);
         }
     }
-    if changed.is_empty() {
-        changed.push(Setup::with_keys(named.to_vec()));
+    if setups.is_empty() {
+        setups.push(Setup::with_keys(named.to_vec()));
     }
-    changed
+    setups.into_iter().map(Decoder::of_the_only).collect()
 }
 
 /// Files to look at, each with the root directory that goes without saying there.

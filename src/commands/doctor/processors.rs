@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::containerd::INSTALL;
 use super::findings::Findings;
 use super::keys::KEYS;
 use super::program::{self, Program};
@@ -28,15 +27,21 @@ struct Group<'a> {
     files: BTreeSet<String>,
 }
 
-/// Checks the sections, and returns what their decoders work with. `root` is containerd's root directory.
-pub(super) fn check(findings: &mut Findings, config: &ContainerdConfig, root: &Path) -> Vec<Setup> {
-    check_media_types(findings, config);
+/// Checks the sections, and returns what their decoders work with. `root` is containerd's root directory, `install`
+/// what to do for want of a section.
+pub(super) fn check(
+    findings: &mut Findings,
+    config: &ContainerdConfig,
+    root: &Path,
+    install: &'static str,
+) -> Vec<Setup> {
+    check_media_types(findings, config, install);
     let mut setups = Vec::new();
     let mut found_arguments = false;
     for group in groups(config) {
         let name = group.name();
-        let program = program::check(findings, &name, group.section);
-        if program == Program::Missing && group.section.file.is_none() {
+        let program = program::check(findings, &name, group.section, install);
+        if program == Program::Missing && group.section.is_as_built_in() {
             // What is built in goes for everybody; nobody asked for it.
             continue;
         }
@@ -80,7 +85,7 @@ pub(super) fn check(findings: &mut Findings, config: &ContainerdConfig, root: &P
 }
 
 /// Whether each kind of layer has one section that is for it.
-fn check_media_types(findings: &mut Findings, config: &ContainerdConfig) {
+fn check_media_types(findings: &mut Findings, config: &ContainerdConfig, install: &str) {
     let mut missing = Vec::new();
     for processor in PROCESSORS {
         let media_type = processor.accepts();
@@ -126,7 +131,7 @@ fn check_media_types(findings: &mut Findings, config: &ContainerdConfig) {
                 "there is none for encrypted layers of {}",
                 missing.join(", ")
             ),
-            INSTALL,
+            install,
         );
     }
 }
@@ -181,10 +186,7 @@ fn file(section: &Section) -> String {
 }
 
 fn says_the_same(one: &Section, other: &Section) -> bool {
-    one.path == other.path
-        && one.args == other.args
-        && one.env == other.env
-        && one.file.is_none() == other.file.is_none()
+    one.path == other.path && one.args == other.args && one.env == other.env
 }
 
 /// The arguments as the decoder takes them, in the environment that the section gives it.
@@ -203,20 +205,17 @@ fn check_arguments(
             command: Command::Decode(arguments),
         }) => return Some(arguments),
         Ok(_) => "its arguments do not begin with `decode`".to_owned(),
-        Err((error, by_environment)) => {
-            let what = match by_environment {
-                true => "its `env` is wrong",
-                false => "its arguments are wrong",
-            };
-            format!("{what}: {}", first_line(&error))
+        Err((error, Some(variable))) => {
+            format!("{variable} in its `env` is wrong: {}", first_line(&error))
         }
+        Err((error, None)) => format!("its arguments are wrong: {}", first_line(&error)),
     };
     if program != Program::Foreign {
         findings.fail(PROCESSOR, format!("{name}: {wrong}"), PRINT);
     }
     findings.warn(
         KEYS,
-        format!("not checked for {name}, since its arguments do not say where they are"),
+        format!("not checked for {name}, since it does not take these arguments"),
         "name them with --decryption-keys-path",
     );
     None

@@ -10,7 +10,6 @@ use std::path::Path;
 use memchr::memmem;
 
 use super::access::check_owner;
-use super::containerd::INSTALL;
 use super::findings::Findings;
 use super::processors::PROCESSOR;
 use crate::cli::ABOUT_DECODE;
@@ -32,12 +31,17 @@ pub(super) enum Program {
     Missing,
 }
 
-/// Reports what is wrong with a section's program. `name` is what to call it.
-pub(super) fn check(findings: &mut Findings, name: &str, section: &Section) -> Program {
+/// Reports what is wrong with a section's program. `name` is what to call it, `install` what to do for want of any.
+pub(super) fn check(
+    findings: &mut Findings,
+    name: &str,
+    section: &Section,
+    install: &'static str,
+) -> Program {
     let Some(path) = section.program() else {
-        let mend = match section.file {
-            Some(_) => "install ocihsm there, or correct `path`",
-            None => INSTALL,
+        let mend = match section.is_as_built_in() {
+            true => install,
+            false => "install ocihsm there, or correct `path`",
         };
         findings.fail(PROCESSOR, format!("{name}: the program is not there"), mend);
         return Program::Missing;
