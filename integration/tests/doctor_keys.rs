@@ -106,7 +106,7 @@ fn keys_that_nothing_names_are_said_not_to_be_checked() {
     );
     let text = node.complaint();
     assert!(
-        line(&text, "keys: not checked").contains("does not take these arguments"),
+        line(&text, "keys: not checked").contains("does not start like that"),
         "{text}"
     );
     node.write("conf.d/ocihsm.toml", "version = 2\n");

@@ -32,14 +32,14 @@ pub(super) const INSTALL: &str = "save `ocihsm config containerd` as a file that
 /// Checks each configuration, and returns what its decoders work with.
 pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Vec<Decoder> {
     if files.is_empty() {
+        let [(main, root), ..] = LOCATIONS.map(|(file, root)| (Path::new(file), Path::new(root)));
+        let config = ContainerdConfig::built_in();
+        let install = check_unimported(findings, main, &config, true);
         findings.warn(
             CONTAINERD,
             "no configuration file was found, so what is built into containerd counts".to_owned(),
-            INSTALL,
+            install,
         );
-        let [(main, root), ..] = LOCATIONS.map(|(file, root)| (Path::new(file), Path::new(root)));
-        let config = ContainerdConfig::built_in();
-        let install = check_unimported(findings, main, &config);
         let setups = processors::check(findings, &config, root, install);
         return setups.into_iter().map(Decoder::of_the_only).collect();
     }
@@ -60,7 +60,7 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
         match config {
             // Such as Docker's, or one that nobody uses, beside that of k3s.
             Ok(config) if any_opens_layers && !config.has_sections() => {
-                check_unimported(findings, path, config);
+                check_unimported(findings, path, config, false);
                 findings.warn(
                     CONTAINERD,
                     "it sets up no decoder, so this containerd opens no encrypted layers"
@@ -70,7 +70,7 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
             }
             Ok(config) => {
                 check_files(findings, path, config);
-                let install = check_unimported(findings, path, config);
+                let install = check_unimported(findings, path, config, !config.has_sections());
                 let root = config.root.as_deref().unwrap_or(usual_root);
                 for setup in processors::check(findings, config, root, install) {
                     match decoders.iter_mut().find(|known| known.setup == setup) {
@@ -196,11 +196,13 @@ fn check_versions(findings: &mut Findings, files: &[ConfigFile]) {
     }
 }
 
-/// Whether somebody put a file where drop-ins are, and nothing imports it. Returns what to do for want of a section.
+/// Whether somebody put a file where drop-ins are, and nothing imports it, which is a failure if nothing else
+/// sets a decoder up. Returns what to do for want of a section.
 fn check_unimported(
     findings: &mut Findings,
     main: &Path,
     config: &ContainerdConfig,
+    is_needed: bool,
 ) -> &'static str {
     let directory = main.parent().unwrap_or(Path::new("/")).join("conf.d");
     let unimported = config.unimported(main);
@@ -219,10 +221,10 @@ fn check_unimported(
             main.display(),
             directory.join("*.toml").display()
         );
-        if config.has_sections() {
-            findings.warn(CONTAINERD, text, mend);
-        } else {
+        if is_needed {
             findings.fail(CONTAINERD, text, mend);
+        } else {
+            findings.warn(CONTAINERD, text, mend);
         }
     }
     install

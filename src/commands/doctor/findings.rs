@@ -91,20 +91,24 @@ impl Findings {
         }
     }
 
-    /// One line for each, and below it how to mend it.
+    /// One line for each, and below it how to mend it; above those of each containerd which it is, if there are several.
     pub(super) fn to_text(&self) -> String {
         let mut text = String::new();
+        let mut about = &None;
         for finding in &self.findings {
             let level = match finding.level {
                 Level::Ok => "ok  ",
                 Level::Warn => "warn",
                 Level::Fail => "fail",
             };
-            let _ = write!(text, "{level}  ");
-            if let Some(containerd) = &finding.containerd {
-                let _ = write!(text, "{containerd}: ");
+            if finding.containerd != *about {
+                about = &finding.containerd;
+                let _ = match about {
+                    Some(file) => writeln!(text, "The containerd with {file}:"),
+                    None => writeln!(text, "Each of them:"),
+                };
             }
-            let _ = writeln!(text, "{}: {}", finding.subject, finding.text);
+            let _ = writeln!(text, "{level}  {}: {}", finding.subject, finding.text);
             if let Some(mend) = &finding.mend {
                 let _ = writeln!(text, "      -> {mend}");
             }
@@ -181,7 +185,7 @@ mod tests {
         }
         assert_eq!(
             findings.to_text(),
-            "ok    /a.toml: log: x\nok    /b.toml: log: x\n"
+            "The containerd with /a.toml:\nok    log: x\nThe containerd with /b.toml:\nok    log: x\n"
         );
         assert!(findings.to_json().contains("\"containerd\": \"/b.toml\""));
     }

@@ -210,12 +210,15 @@ fn check_arguments(
         }
         Err((error, None)) => format!("its arguments are wrong: {}", first_line(&error)),
     };
-    if program != Program::Foreign {
+    let why = if program == Program::Foreign {
+        "has arguments that are not those of ocihsm"
+    } else {
         findings.fail(PROCESSOR, format!("{name}: {wrong}"), PRINT);
-    }
+        "does not start like that"
+    };
     findings.warn(
         KEYS,
-        format!("not checked for {name}, since it does not take these arguments"),
+        format!("not checked, since {name}, {why}"),
         "name them with --decryption-keys-path",
     );
     None
