@@ -130,7 +130,9 @@ impl Node {
     /// The program that looks at this node.
     #[must_use]
     pub fn doctor_program(&self) -> Program {
+        // cargo sets the variable for tests.
         Program::new(ocihsm())
+            .env("LD_LIBRARY_PATH", "")
             .args(["doctor", "--containerd-config"])
             .arg(self.path("config.toml"))
     }

@@ -66,6 +66,34 @@ fn the_stanzas_environment_counts() {
 }
 
 #[test]
+fn libraries_that_this_shell_alone_finds_are_told() {
+    let node = Node::new();
+    let text = node
+        .doctor_program()
+        .env("LD_LIBRARY_PATH", "/opt/hsm")
+        .run()
+        .text();
+    assert!(
+        line(
+            &text,
+            "LD_LIBRARY_PATH is \"/opt/hsm\" in this shell and not set"
+        )
+        .starts_with("warn  module"),
+        "{text}"
+    );
+    add_variable(&node, "LD_LIBRARY_PATH=/opt/hsm");
+    let output = node
+        .doctor_program()
+        .env("LD_LIBRARY_PATH", "/opt/hsm")
+        .run();
+    assert!(
+        !output.text().contains("LD_LIBRARY_PATH"),
+        "{}",
+        output.text()
+    );
+}
+
+#[test]
 fn the_policy_is_the_decoders() {
     let node = Node::new();
     let home = node.path("home");

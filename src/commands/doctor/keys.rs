@@ -14,7 +14,7 @@ use crate::keys::{TokenKey, ignored};
 
 pub(super) const KEYS: &str = "keys";
 pub(super) const KEY: &str = "key";
-const MODULE: &str = "module";
+pub(super) const MODULE: &str = "module";
 
 /// Checks policy and keys, and returns the keys whose modules may be loaded.
 pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {

@@ -225,6 +225,9 @@ fn check_arguments(
 }
 
 fn first_line(error: &clap::Error) -> String {
+    if !error.use_stderr() {
+        return "they ask for help, or for the version".to_owned();
+    }
     let text = error.to_string();
     if image_args::is_uri(&text) || text.contains("pkcs11:") {
         return "a PKCS#11 URI stands there".to_owned();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::findings::Findings;
-use super::keys::KEY;
+use super::keys::{KEY, MODULE};
 use super::setup::Setup;
 use crate::error::{Error, Result};
 use crate::hsm::{self, How, HsmSettings, Outcome, Probe};
@@ -14,6 +14,9 @@ use crate::options::PrivateOptions;
 use crate::secret::LayerKey;
 
 const TOKEN: &str = "token";
+
+/// Where the dynamic loader looks for the libraries of a module.
+const LIBRARIES: &str = "LD_LIBRARY_PATH";
 
 /// What tries keys one after another, and leaves a token alone that refused a login.
 pub(super) struct Trial<'a> {
@@ -65,6 +68,7 @@ impl<'a> Trial<'a> {
                 "name a directory of root's own in OCIHSM_RUNTIME_DIR, in the `env` of the stream processors",
             );
         }
+        compare_loader(findings, setup);
         let attempt = Attempt {
             settings,
             setup,
@@ -169,6 +173,32 @@ impl Attempt<'_> {
             );
         }
     }
+}
+
+/// The dynamic loader looks at its variable as a program starts, so here the one that doctor was started with counts.
+fn compare_loader(findings: &mut Findings, setup: &Setup) {
+    let ours = std::env::var(LIBRARIES).unwrap_or_default();
+    let theirs = setup
+        .environment
+        .get(LIBRARIES)
+        .cloned()
+        .unwrap_or_default();
+    if ours == theirs {
+        return;
+    }
+    let value = |value: &str| match value {
+        "" => "not set".to_owned(),
+        value => format!("{value:?}"),
+    };
+    findings.warn(
+        MODULE,
+        format!(
+            "{LIBRARIES} is {} in this shell and {} for the decoder, so modules may find other libraries there",
+            value(&ours),
+            value(&theirs)
+        ),
+        format!("run it as: {LIBRARIES}={theirs} ocihsm doctor"),
+    );
 }
 
 /// What to do about a token that could not be asked, where the error does not say.
