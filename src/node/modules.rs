@@ -63,7 +63,7 @@ pub fn installed() -> Vec<Installed> {
     let mut found = Vec::new();
     for directory in Policy::built_in().module_directories {
         let among_libraries = is_library_directory(&directory);
-        let mut paths = modules_in(&directory);
+        let mut paths = each_once(modules_in(&directory));
         // Distributions link from their module directories to their library directories.
         paths.retain(|path| !among_libraries || !leads_to(&found, path));
         found.extend(paths);
@@ -87,19 +87,23 @@ pub fn allowed(policy: &Policy) -> Vec<PathBuf> {
     let paths = (policy.module_directories.iter())
         .flat_map(|directory| modules_in(directory))
         .chain(named.filter(|path| is_module(path)));
-    let mut found: Vec<PathBuf> = Vec::new();
-    for path in paths.filter(|path| Installed::new(path.clone()).unwanted.is_none()) {
+    each_once(paths.filter(|path| {
         let uri = Pkcs11Uri {
             module_path: Some(path.clone()),
             ..Pkcs11Uri::default()
         };
-        if policy.locate(&uri).is_err() {
-            continue;
-        }
+        Installed::new(path.clone()).unwanted.is_none() && policy.locate(&uri).is_ok()
+    }))
+}
+
+/// Each file once, however many links lead to it, in the order of the first of these.
+fn each_once(paths: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in paths {
         let same = |other: &&mut PathBuf| other.canonicalize().ok() == path.canonicalize().ok();
         match found.iter_mut().find(same) {
             None => found.push(path),
-            // Of several links, the one that is named as its file is: `libopencryptoki.so`, not `PKCS11_API.so`.
+            // The link that is named as its file is: `libopencryptoki.so`, not `PKCS11_API.so`.
             Some(other) if is_named_as_its_file(&path) && !is_named_as_its_file(other) => {
                 *other = path;
             }
@@ -301,6 +305,26 @@ mod tests {
             fs::write(&path, content).unwrap();
             assert_eq!(is_module(&path), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn of_several_links_to_a_module_the_one_named_as_its_file_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("libopencryptoki.so.0.0.0"), b"").unwrap();
+        for name in ["PKCS11_API.so", "libopencryptoki.so", "methods.so"] {
+            symlink("libopencryptoki.so.0.0.0", path(name)).unwrap();
+        }
+        fs::write(path("other.so"), b"").unwrap();
+        let names = [
+            "PKCS11_API.so",
+            "libopencryptoki.so",
+            "methods.so",
+            "other.so",
+        ]
+        .map(path);
+        let kept = ["libopencryptoki.so", "other.so"].map(path);
+        assert_eq!(each_once(names), kept);
     }
 
     #[test]
