@@ -3,31 +3,24 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
-use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use ocihsm::cli::Cli;
+use ocihsm::error::{catch, watch_panics};
+use ocihsm::escape::escaped;
 use ocihsm::{Error, commands, payload, spoil};
 
 /// Where a payload comes, if one comes.
 const PAYLOAD: i32 = 3;
 
-/// Where the last panic was. What it said is not kept: it might quote a secret.
-static PANICKED_AT: Mutex<String> = Mutex::new(String::new());
-
 fn main() -> ExitCode {
     // Before anything here opens a file, which would get the first free number.
     let inherited = inherited_payload();
     forbid_core_dumps();
-    panic::set_hook(Box::new(|panic| {
-        if let (Ok(mut at), Some(location)) = (PANICKED_AT.lock(), panic.location()) {
-            *at = location.to_string();
-        }
-    }));
+    watch_panics();
     let cli = match Cli::parse_from(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -44,9 +37,9 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let result = panic::catch_unwind(AssertUnwindSafe(|| commands::run(&cli.command, inherited)));
-    match result.unwrap_or_else(|_| Err(panicked())) {
+    match catch(|| commands::run(&cli.command, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Error::ReaderGone) => ExitCode::FAILURE,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
@@ -80,21 +73,24 @@ fn inherited_payload() -> Option<File> {
     }
 }
 
-fn panicked() -> Error {
-    let location = PANICKED_AT.lock().map(|at| at.clone()).unwrap_or_default();
-    Error::Panicked { location }
-}
-
 /// A stream processor's error becomes the middle of containerd's own, and that an event of Kubernetes: one line, without
 /// an end of its own.
 fn report(error: &Error) {
     // A closed stderr is no reason to fail in another way.
     let mut stderr = io::stderr().lock();
-    let _ = match (is_stream_processor(), error.hint()) {
-        (true, None) => write!(stderr, "ocihsm: error: {error}"),
-        (true, Some(hint)) => write!(stderr, "ocihsm: error: {error}; hint: {hint}"),
-        (false, None) => writeln!(stderr, "ocihsm: error: {error}"),
-        (false, Some(hint)) => writeln!(stderr, "ocihsm: error: {error}\nocihsm: hint: {hint}"),
+    if is_stream_processor() {
+        let _ = stderr.write_all(error.event_line().as_bytes());
+        return;
+    }
+    // Names of files and what modules say may hold anything.
+    let message = escaped(&error.to_string());
+    let _ = match error.hint() {
+        None => writeln!(stderr, "ocihsm: error: {message}"),
+        Some(hint) => writeln!(
+            stderr,
+            "ocihsm: error: {message}\nocihsm: hint: {}",
+            escaped(&hint)
+        ),
     };
 }
 

@@ -37,13 +37,16 @@ pub fn run(command: &Command, inherited: Option<File>) -> Result<()> {
 /// Prints a command's result.
 ///
 /// # Errors
-/// [`Error::Stream`] when standard output does not take it.
+/// [`Error::ReaderGone`] when nobody reads it any more; [`Error::Stream`] when standard output does not take it.
 fn print(result: &impl fmt::Display) -> Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{result}")
         .and_then(|()| stdout.flush())
-        .map_err(|source| Error::Stream {
-            action: "write to standard output",
-            source,
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::BrokenPipe => Error::ReaderGone,
+            _ => Error::Stream {
+                action: "write to standard output",
+                source,
+            },
         })
 }

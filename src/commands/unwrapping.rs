@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::cli::HsmArgs;
 use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
-use crate::error::{Error, Refusals, Result};
-use crate::hsm::{self, Outcome};
+use crate::error::{Cure, Error, Reason, Refusals, Result};
+use crate::hsm::{self, Outcome, Refusal, Why};
 use crate::image::Descriptor;
 use crate::keys::TokenKey;
 use crate::keys::packet::{self, Recipient};
@@ -45,7 +45,7 @@ impl Locked {
     }
 
     /// That none of the keys opens this layer.
-    pub(super) fn refused(&self, keys: Vec<String>, ring: &KeyRing) -> Error {
+    pub(super) fn refused(&self, keys: Vec<Reason>, ring: &KeyRing) -> Error {
         Error::NoKeyOpens {
             digest: Some(self.layer.digest.clone()),
             refusals: Box::new(refusals([&self.envelope], keys, ring)),
@@ -74,7 +74,7 @@ pub(super) fn recipients(envelope: &Envelope) -> Result<Vec<Recipient>> {
 /// Why none of the keys opens a layer that is wrapped like this; `keys` is what each of them says.
 pub(super) fn refusals<'a>(
     envelopes: impl IntoIterator<Item = &'a Envelope>,
-    keys: Vec<String>,
+    keys: Vec<Reason>,
     ring: &KeyRing,
 ) -> Refusals {
     let schemes: BTreeSet<_> = envelopes
@@ -90,20 +90,35 @@ pub(super) fn refusals<'a>(
         other_schemes: others.iter().map(ToString::to_string).collect(),
         searched: ring.searched().to_vec(),
         keys,
-        skipped: ring.skipped(),
+        skipped: ring.skipped().map(Reason::from).collect(),
     }
+}
+
+/// What keys say, for the message.
+pub(super) fn reasons(refusals: &[Refusal]) -> Vec<Reason> {
+    let reason = |refusal: &Refusal| Reason {
+        text: refusal.to_string(),
+        cure: match &refusal.why {
+            Why::Unavailable(why) => why.hint.clone().map_or(Cure::Unknown, Cure::Hint),
+            _ => Cure::AnotherKey,
+        },
+    };
+    refusals.iter().map(reason).collect()
 }
 
 /// The keys in these files and directories.
 ///
 /// # Errors
-/// What is wrong with a path or the policy; [`Error::NoKeys`] when there is nothing usable.
+/// What is wrong with a path or the policy; what is wrong with the only key, and [`Error::NoUsableKey`] when there are
+/// several of these or none at all.
 pub(super) fn keys(paths: &[PathBuf]) -> Result<KeyRing> {
     let policy = Policy::discover(&PolicySearch::from_environment())?;
     let mut ring = KeyRing::read(paths, &policy)?;
     match ring.only_reason() {
         Some(error) => Err(error),
-        None if ring.keys().is_empty() => Err(Error::NoKeys),
+        None if ring.keys().is_empty() => Err(Error::NoUsableKey {
+            refusals: Box::new(refusals([], Vec::new(), &ring)),
+        }),
         None => Ok(ring),
     }
 }
@@ -125,8 +140,7 @@ pub(super) fn unwrap(
                 opened.push(private.map_err(|error| in_layer(&layer.layer, error))?);
             }
             Outcome::Refused(reasons) => {
-                let reasons = reasons.iter().map(ToString::to_string).collect();
-                return Err(layer.refused(reasons, ring));
+                return Err(layer.refused(self::reasons(&reasons), ring));
             }
         }
     }

@@ -1,10 +1,25 @@
 //! What to do about an error: at most one sentence, only where it can be known.
 
+use std::io::ErrorKind;
+
 use super::Error;
 
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
         Error::InKeyFile { source, .. } => return hint(source),
+        Error::KeysUnreadable { source, .. } => match source.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                "put a key file there, or correct --decryption-keys-path, OCIHSM_KEYS_PATH or --key"
+            }
+            ErrorKind::PermissionDenied => "let the user that this program runs as read it",
+            _ => return None,
+        },
+        Error::PolicyMissing { path } => {
+            return Some(format!(
+                "write it with `ocihsm config policy > {}`",
+                path.display()
+            ));
+        }
         Error::ModuleNotAllowed { .. } => {
             "add the module, or its directory with a `/` at the end, to allowed-module-paths in ocicrypt.conf"
         }
@@ -60,7 +75,7 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
         }
         Error::PinFinalTry { .. } => {
-            "make sure that the PIN is right, then decode once with --allow-final-try"
+            "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`"
         }
         Error::PinLocked { .. } => {
             "have the token's security officer unlock the PIN, and correct it in the key files first"
@@ -80,12 +95,20 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::Verification => {
             "the layer was damaged or changed after it was encrypted: push the image again, and pull it anew"
         }
-        Error::NoKeyOpens { refusals, .. } if refusals.for_pkcs11 => {
-            "give this node a key that the image was encrypted for, or the image one more recipient"
+        Error::WrongLength { .. } => {
+            "the layer did not come whole, or the descriptor is that of another one: pull the image again"
         }
+        Error::NoKeyOpens { refusals, .. } => return Some(refusals.hint()),
         Error::StdinIsTerminal => "containerd runs this; to decrypt an image use `ocihsm decrypt`",
         Error::NoKeys => {
             "name a directory of key files with --decryption-keys-path or OCIHSM_KEYS_PATH"
+        }
+        Error::NoUsableKey { refusals } => match refusals.hint_about_keys() {
+            Some(hint) => return Some(hint),
+            None => "name a key file, or a directory of key files, with --key",
+        },
+        Error::CommandLine { .. } => {
+            "compare containerd's configuration with what `ocihsm config containerd` prints"
         }
         Error::NoContentStore { .. } | Error::UnknownLayer { .. } => {
             "name containerd's root directory with --content-store or OCIHSM_CONTENT_STORE"

@@ -3,8 +3,11 @@
 //! The message is a sentence in lower case without a full stop, short enough for a Kubernetes event. What to do
 //! about it is in `hint.rs`. No field ever holds a PIN, a key, plaintext, or a MAC that we computed.
 
+mod event;
 mod hint;
+mod panicked;
 mod refusals;
+mod words;
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +15,10 @@ use std::time::Duration;
 
 use crate::descriptor::Digest;
 
-pub use self::refusals::Refusals;
+pub use self::panicked::{catch, watch_panics};
+pub use self::refusals::{Cure, Reason, Refusals};
+
+use self::words::{layer, listed, quoted, reason, tags_there, told};
 
 /// Result with our [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -184,6 +190,20 @@ pub enum Error {
         /// Why not; in practice, that the system has no randomness.
         source: rsa::Error,
     },
+    /// A directory of keys, or a key file, that cannot be looked into.
+    #[error("cannot read the keys in {}: {}", path.display(), reason(source))]
+    KeysUnreadable {
+        /// The directory or the file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The policy that was named is not there.
+    #[error("the module policy {} is not there", path.display())]
+    PolicyMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A policy with a key that is unknown, misplaced or of the wrong kind.
     #[error("{policy}: {key:?} {what}")]
     PolicyKey {
@@ -308,7 +328,7 @@ pub enum Error {
         any_slot: bool,
     },
     /// Several tokens match a URI.
-    #[error("{uri} matches several tokens: {}", tokens.join(", "))]
+    #[error("{uri} matches several tokens: {}", told(tokens))]
     SeveralTokens {
         /// The URI, without its query.
         uri: String,
@@ -324,7 +344,7 @@ pub enum Error {
         token: String,
     },
     /// Several keys on one token match a URI.
-    #[error("{uri} matches several keys on token {token:?}: {}", keys.join(", "))]
+    #[error("{uri} matches several keys on token {token:?}: {}", told(keys))]
     SeveralKeys {
         /// The URI, without its query.
         uri: String,
@@ -549,6 +569,14 @@ pub enum Error {
         /// What it should be.
         expected: &'static str,
     },
+    /// Arguments that the parser does not take, or a variable that stands for one.
+    #[error("{} cannot be used: {complaint}", variable.as_ref().map_or_else(|| "the command line".to_owned(), |name| format!("the environment variable {name}")))]
+    CommandLine {
+        /// The environment variable that the value came from, if it is no argument.
+        variable: Option<String>,
+        /// The parser's words. It quotes arguments, so whoever makes this looks for PINs first.
+        complaint: String,
+    },
     /// No key that we have opens the layer.
     #[error("cannot open {}: {}", layer(digest.as_ref()), refusals::sentence(refusals))]
     NoKeyOpens {
@@ -574,6 +602,15 @@ pub enum Error {
     /// No key was named.
     #[error("there are no keys to open the layer with")]
     NoKeys,
+    /// The files and directories that were named hold no key that can be used.
+    #[error("{}", refusals::nothing_usable(refusals))]
+    NoUsableKey {
+        /// Where they were looked for, and why the others are none.
+        refusals: Box<Refusals>,
+    },
+    /// Whoever read standard output went away, as `head` does. No failure of ours, so nothing is said of it.
+    #[error("nobody reads standard output any more")]
+    ReaderGone,
     /// A PKCS#11 URI where a file belongs. It may hold a PIN, so it is not quoted.
     #[error("{argument} takes the path of a file, not a PKCS#11 URI")]
     UriAsArgument {
@@ -687,45 +724,17 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         hint::hint(self)
     }
-}
 
-fn layer(digest: Option<&Digest>) -> String {
-    digest.map_or_else(
-        || "the layer".to_owned(),
-        |digest| format!("layer {}", digest.short()),
-    )
-}
-
-/// Tags come from the image, so they are escaped.
-fn tags_there(tags: &[String]) -> String {
-    match tags {
-        [] => "and no tags at all".to_owned(),
-        tags => format!("its tags are {}", quoted(tags)),
+    /// Whether it tells of a PIN that was refused, or would be: nothing else is to be tried on that token then.
+    #[must_use]
+    pub fn is_about_pin(&self) -> bool {
+        match self {
+            Self::PinRejectedBefore { .. } | Self::PinFinalTry { .. } | Self::PinLocked { .. } => {
+                true
+            }
+            Self::Pkcs11 { function, .. } => *function == "C_Login",
+            Self::InKeyFile { source, .. } => source.is_about_pin(),
+            _ => false,
+        }
     }
-}
-
-fn quoted(texts: &[String]) -> String {
-    let texts: Vec<_> = texts.iter().map(|text| format!("{text:?}")).collect();
-    texts.join(", ")
-}
-
-/// The operating system's words in our style: lower case, without the code that Rust adds.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(chars).collect()
-    })
-}
-
-fn listed(paths: &[PathBuf]) -> String {
-    if paths.is_empty() {
-        return "no directory at all".to_owned();
-    }
-    let paths: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    paths.join(", ")
 }

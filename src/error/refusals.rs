@@ -1,13 +1,20 @@
-//! Why none of the keys opens a layer, as one sentence that fits in a Kubernetes event.
+//! Why none of the keys opens a layer, as one sentence of a bounded length, and what to do about it.
 
 use std::path::PathBuf;
 
+use super::Error;
+use super::event::fitted;
+use super::words::listed;
 use crate::escape::escaped;
 
-/// How many reasons are told.
+/// How many reasons are told of keys, and of files; and how many schemes.
 const TOLD: usize = 3;
-/// Most bytes of one reason.
-const LONGEST: usize = 120;
+/// Most bytes of the reasons of keys together, and of files.
+const REASONS: usize = 330;
+/// Most bytes of a scheme's name.
+const SCHEME: usize = 24;
+/// Most bytes of where keys were looked for.
+const SEARCHED: usize = 120;
 
 /// What was tried, and why it was in vain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,9 +26,74 @@ pub struct Refusals {
     /// Where keys were looked for.
     pub searched: Vec<PathBuf>,
     /// What each key says, in order.
-    pub keys: Vec<String>,
-    /// Files that are no keys, each with the reason.
-    pub skipped: Vec<String>,
+    pub keys: Vec<Reason>,
+    /// Files that are no keys, and keys without a module.
+    pub skipped: Vec<Reason>,
+}
+
+/// Why one key, or one file, is of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Which it is and what is wrong with it.
+    pub text: String,
+    /// What may mend it.
+    pub cure: Cure,
+}
+
+/// What may mend it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cure {
+    /// Another key: nothing is wrong with this one, or it is no key.
+    AnotherKey,
+    /// What this hint says.
+    Hint(String),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Refusals {
+    /// What to do about it.
+    pub(super) fn hint(&self) -> String {
+        if !self.for_pkcs11 {
+            return "whoever encrypts the image has to name this node's public key as well, as a recipient \
+                    pkcs11:FILE"
+                .to_owned();
+        }
+        self.hint_about_keys().unwrap_or_else(|| {
+            "give this node a key that the image was encrypted for, or the image one more recipient"
+                .to_owned()
+        })
+    }
+
+    /// What to do about keys that could not be tried; `None` where there are none of these.
+    pub(super) fn hint_about_keys(&self) -> Option<String> {
+        let mut cures: Vec<&Cure> = Vec::new();
+        for Reason { cure, .. } in self.keys.iter().chain(&self.skipped) {
+            if *cure != Cure::AnotherKey && !cures.contains(&cure) {
+                cures.push(cure);
+            }
+        }
+        match cures.as_slice() {
+            [] => None,
+            [Cure::Hint(hint)] => Some(hint.clone()),
+            _ => Some(
+                "run `ocihsm doctor` on the node: it checks each key file and its token".to_owned(),
+            ),
+        }
+    }
+}
+
+impl From<&Error> for Reason {
+    fn from(error: &Error) -> Self {
+        Self {
+            text: error.to_string(),
+            cure: match (error, error.hint()) {
+                (Error::NotAKeyFile { .. }, _) => Cure::AnotherKey,
+                (_, Some(hint)) => Cure::Hint(hint),
+                (_, None) => Cure::Unknown,
+            },
+        }
+    }
 }
 
 pub(super) fn sentence(refusals: &Refusals) -> String {
@@ -29,18 +101,33 @@ pub(super) fn sentence(refusals: &Refusals) -> String {
     if !refusals.for_pkcs11 {
         return format!("its key is wrapped with {others} alone, not with pkcs11");
     }
-    let mut sentence = if refusals.keys.is_empty() {
-        no_key(&refusals.searched)
-    } else {
-        told(&refusals.keys)
+    let mut sentence = match refusals.keys[..] {
+        [] => nothing_usable(refusals),
+        ref keys => told(keys) + &skipped(refusals),
     };
-    if !refusals.skipped.is_empty() {
-        sentence += &format!("; skipped {}", told(&refusals.skipped));
-    }
     if !others.is_empty() {
         sentence += &format!("; it is also wrapped with {others}");
     }
     sentence
+}
+
+/// That there is no key to try, and why.
+pub(super) fn nothing_usable(refusals: &Refusals) -> String {
+    let place = match &refusals.searched[..] {
+        [] => "there is no key file".to_owned(),
+        searched => format!(
+            "there is no usable key file in {}",
+            fitted(&listed(searched), SEARCHED)
+        ),
+    };
+    place + &skipped(refusals)
+}
+
+fn skipped(refusals: &Refusals) -> String {
+    match &refusals.skipped[..] {
+        [] => String::new(),
+        skipped => format!("; skipped {}", told(skipped)),
+    }
 }
 
 /// Names of schemes are parts of annotations' names, so whoever wrote the manifest chose them.
@@ -49,7 +136,7 @@ fn names(schemes: &[String]) -> String {
     let mut names: Vec<String> = schemes
         .iter()
         .take(TOLD)
-        .map(|name| shortened(&escaped(name)))
+        .map(|name| fitted(&escaped(name), SCHEME))
         .collect();
     if more > 0 {
         names.push(format!("and {more} more"));
@@ -57,77 +144,97 @@ fn names(schemes: &[String]) -> String {
     names.join(", ")
 }
 
-fn no_key(searched: &[PathBuf]) -> String {
-    match searched {
-        [] => "there is no key file".to_owned(),
-        _ => format!(
-            "there is no usable key file in {}",
-            shortened(&super::listed(searched))
-        ),
-    }
-}
-
-fn told(reasons: &[String]) -> String {
-    let mut told: Vec<&str> = Vec::new();
+fn told(reasons: &[Reason]) -> String {
+    let mut distinct: Vec<&str> = Vec::new();
     for reason in reasons {
-        if !told.contains(&reason.as_str()) {
-            told.push(reason);
+        if !distinct.contains(&reason.text.as_str()) {
+            distinct.push(&reason.text);
         }
     }
-    let more = told.len().saturating_sub(TOLD);
-    let mut sentence: Vec<String> = told
-        .iter()
-        .take(TOLD)
-        .map(|reason| shortened(reason))
-        .collect();
+    let more = distinct.len().saturating_sub(TOLD);
+    distinct.truncate(TOLD);
+    let each = REASONS / distinct.len().max(1);
+    let mut sentence: Vec<String> = distinct.iter().map(|text| fitted(text, each)).collect();
     if more > 0 {
         sentence.push(format!("and {more} more"));
     }
     sentence.join("; ")
 }
 
-fn shortened(reason: &str) -> String {
-    if reason.len() <= LONGEST {
-        return reason.to_owned();
-    }
-    let end = (0..LONGEST)
-        .rev()
-        .find(|at| reason.is_char_boundary(*at))
-        .unwrap_or_default();
-    format!("{}…", &reason[..end])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn reason(text: &str, cure: Cure) -> Reason {
+        Reason {
+            text: text.to_owned(),
+            cure,
+        }
+    }
+
+    fn hint(text: &str) -> Cure {
+        Cure::Hint(text.to_owned())
+    }
+
+    fn refusals(keys: Vec<Reason>, skipped: Vec<Reason>) -> Refusals {
+        Refusals {
+            for_pkcs11: true,
+            keys,
+            skipped,
+            ..Refusals::default()
+        }
+    }
+
     #[test]
-    fn many_long_reasons_still_fit_in_an_event() {
-        let reasons: Vec<String> = (0..50)
-            .map(|n| format!("token {n} {}", "x".repeat(400)))
+    fn many_long_reasons_have_a_bound() {
+        let reasons: Vec<Reason> = (0..50)
+            .map(|n| reason(&format!("token {n} {}", "x".repeat(400)), Cure::Unknown))
             .collect();
         let refusals = Refusals {
-            for_pkcs11: true,
             other_schemes: vec!["jwe".to_owned()],
-            searched: Vec::new(),
-            keys: reasons.clone(),
-            skipped: reasons,
+            ..refusals(reasons.clone(), reasons)
         };
         let sentence = sentence(&refusals);
         assert!(
-            sentence.len() < 1024 - 20 && sentence.contains("and 47 more"),
+            sentence.len() < 800 && sentence.contains("and 47 more"),
             "{sentence}"
         );
     }
 
     #[test]
     fn a_reason_is_told_once() {
-        let refusals = Refusals {
-            for_pkcs11: true,
-            keys: vec!["a".to_owned(), "a".to_owned()],
-            ..Refusals::default()
-        };
-        assert_eq!(sentence(&refusals), "a");
+        let a = reason("a", Cure::Unknown);
+        assert_eq!(sentence(&refusals(vec![a.clone(), a], Vec::new())), "a");
+    }
+
+    #[test]
+    fn another_key_is_asked_for_only_where_each_was_tried_or_there_was_none() {
+        let another = || reason("a: the wrapped keys are for other keys", Cure::AnotherKey);
+        for nothing_wrong in [
+            refusals(vec![another(), another()], Vec::new()),
+            refusals(Vec::new(), vec![another()]),
+            refusals(Vec::new(), Vec::new()),
+        ] {
+            assert!(nothing_wrong.hint().starts_with("give this node a key"));
+        }
+    }
+
+    #[test]
+    fn the_one_hint_of_the_reasons_is_passed_on() {
+        let another = reason("a", Cure::AnotherKey);
+        let absent = reason("b: no token", hint("start it"));
+        let refused = refusals(vec![another, absent.clone()], vec![absent.clone()]);
+        assert_eq!(refused.hint(), "start it");
+        for several in [
+            refusals(
+                vec![absent.clone(), reason("c", hint("load it"))],
+                Vec::new(),
+            ),
+            refusals(vec![absent], vec![reason("c", Cure::Unknown)]),
+            refusals(Vec::new(), vec![reason("c", Cure::Unknown)]),
+        ] {
+            assert!(several.hint().starts_with("run `ocihsm doctor`"));
+        }
     }
 
     #[test]
@@ -140,6 +247,7 @@ mod tests {
             sentence(&refusals),
             "its key is wrapped with jwe, pgp alone, not with pkcs11"
         );
+        assert!(refusals.hint().contains("pkcs11:FILE"));
     }
 
     #[test]
@@ -150,6 +258,6 @@ mod tests {
         };
         let sentence = sentence(&refusals);
         assert!(!sentence.contains(['\u{1b}', '\u{202e}']), "{sentence:?}");
-        assert!(sentence.len() < 600, "{sentence}");
+        assert!(sentence.len() < 200, "{sentence}");
     }
 }

@@ -5,7 +5,9 @@
 use super::device::{Key, Patience};
 use super::failure::Failure;
 use super::lockout::Lockout;
-use super::{HsmSettings, Opened, Outcome, Refusal, Why, in_child, place, read_pin, unwrap};
+use super::{
+    HsmSettings, Opened, Outcome, Refusal, Unavailable, Why, in_child, place, read_pin, unwrap,
+};
 use crate::error::{Error, Result};
 use crate::keys::TokenKey;
 use crate::keys::packet::Recipient;
@@ -33,7 +35,7 @@ enum State {
     /// Its module or device failed.
     Broken {
         error: Option<Error>,
-        message: String,
+        why: Unavailable,
         again: bool,
     },
 }
@@ -165,12 +167,12 @@ impl<'a> Attempt<'a> {
     }
 
     fn broken(&mut self, members: &[usize], error: Error, again: bool) {
-        let message = error.to_string();
+        let why = Unavailable::from(&error);
         let mut error = Some(error);
         for &number in members {
             self.states[number] = State::Broken {
                 error: error.take(),
-                message: message.clone(),
+                why: why.clone(),
                 again,
             };
         }
@@ -208,8 +210,8 @@ impl<'a> Attempt<'a> {
                 }
                 State::Tried(0) => Why::DoesNotFit,
                 State::Tried(length) => Why::WrongLength(length * 8),
-                State::Refused { error, .. } => Why::Unavailable(error.to_string()),
-                State::Broken { message, .. } => Why::Unavailable(message.clone()),
+                State::Refused { error, .. } => Why::Unavailable(error.into()),
+                State::Broken { why, .. } => Why::Unavailable(why.clone()),
             };
             let name = self.keys[key].file.name.clone();
             Some(Refusal { key, name, why })
@@ -221,7 +223,7 @@ impl<'a> Attempt<'a> {
 impl State {
     fn broken(error: Error, again: bool) -> Self {
         Self::Broken {
-            message: error.to_string(),
+            why: Unavailable::from(&error),
             error: Some(error),
             again,
         }

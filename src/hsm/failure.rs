@@ -25,6 +25,8 @@ pub(super) enum Failure {
     Environment { name: String },
     /// A function failed, on a token where it has one.
     Call { token: Option<String>, fault: Fault },
+    /// It happened to the key in this file.
+    WithKey { key: String, failure: Box<Self> },
     /// The PIN of that key could not be read; the parent knows why.
     PinUnreadable { key: usize },
     /// The token asks for a PIN, and the key's file has none.
@@ -111,10 +113,22 @@ impl From<Fault> for Failure {
 }
 
 impl Failure {
+    /// Names the key's file, unless the message does so already.
+    pub(super) fn with_key(self, name: &str) -> Self {
+        match self {
+            Self::PinRejectedBefore { .. } => self,
+            _ => Self::WithKey {
+                key: name.to_owned(),
+                failure: Box::new(self),
+            },
+        }
+    }
+
     /// Whether everything stops: a PIN that is wrong, locked or about to be is not for another key to try.
     pub(super) fn stops(&self) -> bool {
         match self {
             Self::PinRejectedBefore { .. } | Self::FinalTry { .. } | Self::Locked { .. } => true,
+            Self::WithKey { failure, .. } => failure.stops(),
             Self::Call { fault, .. } => {
                 fault.function == Function::C_Login && !fault.is_transient()
             }
@@ -126,6 +140,7 @@ impl Failure {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::NoToken { .. } => true,
+            Self::WithKey { failure, .. } => failure.is_transient(),
             Self::Call { fault, .. } => fault.is_transient(),
             _ => false,
         }
@@ -155,6 +170,10 @@ impl Failure {
                 function: fault.function.name(),
                 code: fault.code.to_string(),
                 hint: fault.code.hint(fault.function),
+            },
+            Self::WithKey { key, failure } => Error::InKeyFile {
+                name: key,
+                source: Box::new(failure.into_error(&module, pin_error)),
             },
             Self::PinUnreadable { key } => pin_error(key),
             Self::PinMissing { token, key } => Error::PinMissing { token, key },

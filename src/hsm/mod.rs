@@ -130,8 +130,26 @@ pub enum Why {
     WrongLength(usize),
     /// The wrapped keys of its length are for others, or broken.
     DoesNotFit,
-    /// It could not be tried, for instance since its token is absent. The message of the error.
-    Unavailable(String),
+    /// It could not be tried, for instance since its token is absent.
+    Unavailable(Unavailable),
+}
+
+/// Why a key could not be tried, as often as it has to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// The error's message.
+    pub message: String,
+    /// The error's hint.
+    pub hint: Option<String>,
+}
+
+impl From<&Error> for Unavailable {
+    fn from(error: &Error) -> Self {
+        Self {
+            message: error.to_string(),
+            hint: error.hint(),
+        }
+    }
 }
 
 impl Default for HsmSettings {
@@ -184,7 +202,7 @@ impl fmt::Display for Refusal {
                 )
             }
             Why::DoesNotFit => write!(f, "{name}: the wrapped keys are for other keys"),
-            Why::Unavailable(message) => write!(f, "{name}: {message}"),
+            Why::Unavailable(Unavailable { message, .. }) => write!(f, "{name}: {message}"),
         }
     }
 }

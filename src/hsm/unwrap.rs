@@ -70,7 +70,10 @@ pub(super) fn unwrap(
             }
             let result = try_key(device, key, envelopes, wanted, opened);
             match &result {
-                Err(failure) if failure.stops() => return Err(failure.clone()),
+                // Everything ends with it, so which of the keys it was is to be told.
+                Err(failure) if failure.stops() => {
+                    return Err(failure.clone().with_key(&key.file.name));
+                }
                 Err(failure) if failure.is_transient() => passing = Some(failure.clone()),
                 _ => {}
             }

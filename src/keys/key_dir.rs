@@ -44,7 +44,7 @@ impl KeyDir {
     /// a mounted Secret keeps its versions there, and beside them a link to each file of the current one.
     ///
     /// # Errors
-    /// [`Error::File`] when a directory cannot be listed; [`Error::TooLarge`] over 4096 entries or 16 levels. Of a
+    /// [`Error::KeysUnreadable`] when a directory cannot be listed; [`Error::TooLarge`] over 4096 entries or 16 levels. Of a
     /// path that is a file, whatever [`KeyFile::read`] found wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let unreadable = |source| unreadable(path, source);
@@ -150,8 +150,7 @@ impl Walk {
 }
 
 fn unreadable(path: &Path, source: io::Error) -> Error {
-    Error::File {
-        action: "read the keys in",
+    Error::KeysUnreadable {
         path: path.to_owned(),
         source,
     }
@@ -303,7 +302,7 @@ mod tests {
         ));
         assert!(matches!(
             KeyDir::read(&tree.path("none")),
-            Err(Error::File { .. })
+            Err(Error::KeysUnreadable { .. })
         ));
     }
 

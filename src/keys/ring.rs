@@ -18,7 +18,7 @@ pub struct KeyRing {
     searched: Vec<PathBuf>,
     keys: Vec<TokenKey>,
     unusable: Vec<Error>,
-    skipped: Vec<String>,
+    skipped: Vec<Error>,
 }
 
 impl KeyRing {
@@ -34,7 +34,7 @@ impl KeyRing {
         for path in paths {
             let found = KeyDir::read(path)?;
             ring.skipped
-                .extend(found.skipped.iter().map(ToString::to_string));
+                .extend(found.skipped.into_iter().map(|skipped| skipped.why));
             for key in found.keys {
                 ring.add(key, policy);
             }
@@ -60,7 +60,7 @@ impl KeyRing {
         for (number, text) in keys.iter().enumerate() {
             match KeyFile::parse(format!("key {} of the payload", number + 1), text.expose()) {
                 Ok(key) => self.add(key, &policy),
-                Err(error) => self.skipped.push(error.to_string()),
+                Err(error) => self.skipped.push(error),
             }
         }
         Ok(())
@@ -86,10 +86,8 @@ impl KeyRing {
     }
 
     /// Files that are no keys or have a mistake in them, and keys without a module: each with the reason.
-    #[must_use]
-    pub fn skipped(&self) -> Vec<String> {
-        let unusable = self.unusable.iter().map(ToString::to_string);
-        unusable.chain(self.skipped.iter().cloned()).collect()
+    pub fn skipped(&self) -> impl Iterator<Item = &Error> {
+        self.unusable.iter().chain(&self.skipped)
     }
 
     /// If there is no usable key, the reason of the one key that could have been it; `None` if there are others.

@@ -133,7 +133,7 @@ fn unwrap(
                 Ok(unwrapped) => opened.push(unwrapped),
                 Err(error) => broken = Some(error),
             },
-            Outcome::Refused(reasons) => refused.extend(reasons.iter().map(ToString::to_string)),
+            Outcome::Refused(reasons) => refused.extend(unwrapping::reasons(&reasons)),
         }
     }
     if !opened.is_empty() {

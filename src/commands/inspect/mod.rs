@@ -109,7 +109,7 @@ fn try_keys(
             match outcome {
                 Outcome::Opened(_) => opened_by[layer].push(key.file.name.clone()),
                 Outcome::Refused(why) => {
-                    refusals[layer].extend(why.iter().map(ToString::to_string));
+                    refusals[layer].extend(unwrapping::reasons(&why));
                 }
             }
         }

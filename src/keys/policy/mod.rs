@@ -133,12 +133,19 @@ impl Policy {
     /// also when it allows nothing.
     ///
     /// # Errors
-    /// [`Error::File`] when the file cannot be read, or `OCICRYPT_CONFIG` names one that is not there;
-    /// [`Error::InvalidYaml`], [`Error::PolicyKey`] or [`Error::PolicyEntry`] for a mistake in it.
+    /// [`Error::PolicyMissing`] when `OCICRYPT_CONFIG` names a file that is not there; [`Error::File`] when it cannot be
+    /// read; [`Error::InvalidYaml`], [`Error::PolicyKey`] or [`Error::PolicyEntry`] for a mistake in it.
     pub fn discover(search: &PolicySearch) -> Result<Self> {
         match &search.ocicrypt_config {
             Some(config) if config == "internal" => return Ok(Self::built_in()),
-            Some(config) if !config.is_empty() => return Self::read(Path::new(config)),
+            Some(config) if !config.is_empty() => {
+                return Self::read(Path::new(config)).map_err(|error| match error {
+                    Error::File { path, source, .. } if is_absent(&source) => {
+                        Error::PolicyMissing { path }
+                    }
+                    error => error,
+                });
+            }
             _ => {}
         }
         for candidate in search.candidates() {
@@ -340,7 +347,10 @@ mod tests {
     fn a_policy_that_cannot_be_read_is_not_passed_over() {
         let mut search = nowhere();
         search.ocicrypt_config = Some("/nowhere/policy".into());
-        assert!(matches!(Policy::discover(&search), Err(Error::File { .. })));
+        assert!(matches!(
+            Policy::discover(&search),
+            Err(Error::PolicyMissing { .. })
+        ));
         let dir = tempfile::tempdir().unwrap();
         let mut search = nowhere();
         search.system_file = dir.path().to_owned();
