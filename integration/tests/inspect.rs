@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use integration::layer::{Compression, Layer};
 use integration::layout::Layout;
-use integration::program::Output;
-use integration::token::Token;
+use integration::program::{Output, Program};
+use integration::token::{PIN, Token, WRONG_PIN};
 use integration::vector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -78,6 +80,168 @@ fn a_layer_that_stays_shut_is_a_failure_after_the_report() {
         output.text()
     );
     assert!(output.stderr.contains("no key") || output.stderr.contains("cannot open layer"));
+}
+
+/// Keys of this token whose module, or whose token, is not there.
+fn unusable(token: &Token) -> [String; 3] {
+    let uri = token.uri("rsa3072");
+    [
+        ("gone", format!("{uri}?module-name=nosuchmodule")),
+        ("lost", format!("{uri}?module-name=nosuchmodule2")),
+        (
+            "away",
+            "pkcs11:token=away;object=o?module-name=softhsm2".to_owned(),
+        ),
+    ]
+    .map(|(name, uri)| token.key_file_with(name, &uri).display().to_string())
+}
+
+#[test]
+fn a_key_that_could_not_be_tried_is_told_beside_one_that_opens() {
+    let token = Token::vectors();
+    let [gone, _, away] = unusable(&token);
+    let good = token.key_file("rsa3072");
+    let inspect = |options: &[&str]| {
+        let program = token
+            .ocihsm()
+            .args(["inspect", &reference("sha256-pubkey"), "--key"]);
+        let program = program.arg(&good).args(["--key", &gone, "--key", &away]);
+        program.args(options).ok()
+    };
+    let table = inspect(&[]).text();
+    let untried: Vec<_> = table
+        .lines()
+        .filter(|line| line.starts_with("untried: "))
+        .collect();
+    assert_eq!(untried.len(), 2, "{table}");
+    assert!(untried[0].contains(&gone) && untried[0].contains("nosuchmodule"));
+    assert!(untried[1].contains(&away) && untried[1].contains("no token matches"));
+    let json = json(&inspect(&["--json"]));
+    assert_eq!(json["untried"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        json["images"][0]["layers"][0]["openedBy"],
+        json!([good.display().to_string()])
+    );
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_told_with_the_reason_and_the_right_argument() {
+    let token = Token::vectors();
+    let [gone, lost, _] = unusable(&token);
+    let none = token.keys(&[]).display().to_string();
+    let image = reference("sha256-pubkey");
+    let decrypted = token.path().join("plain").display().to_string();
+    for arguments in [vec!["inspect", &image], vec!["decrypt", &image, &decrypted]] {
+        let run = |keys: &[&str]| {
+            let keys = keys.iter().flat_map(|key| ["--key", key]);
+            let output = token.ocihsm().args(&arguments).args(keys).run();
+            assert!(!output.status.success());
+            assert_eq!(output.text().contains("LAYER"), arguments[0] == "inspect");
+            output.stderr
+        };
+        let stderr = run(&[&gone, &lost]);
+        for part in [&gone, &lost, "\"nosuchmodule\"", "hint: install the module"] {
+            assert!(stderr.contains(part), "{part}: {stderr}");
+        }
+        let stderr = run(&[&none]);
+        assert!(
+            stderr.contains("no usable key file in") && stderr.contains("with --key"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_pin_costs_one_try_and_not_the_report() {
+    let token = Token::vectors();
+    let wrong = |name, pin| {
+        let uri = format!(
+            "{}?pin-value={pin}&module-name=softhsm2",
+            token.uri("rsa3072")
+        );
+        token.key_file_with(name, &uri)
+    };
+    let (first, second) = (wrong("first", WRONG_PIN), wrong("second", PIN));
+    let output = token
+        .ocihsm()
+        .args(["inspect", &reference("sha256-pubkey")])
+        .arg("--key")
+        .arg(&first)
+        .arg("--key")
+        .arg(&second)
+        .run();
+    assert!(!output.status.success());
+    let table = output.text();
+    assert!(table.contains("tar+gzip+encrypted"), "{table}");
+    for (key, why) in [(&first, "the PIN is wrong"), (&second, "a PIN was refused")] {
+        let line = table
+            .lines()
+            .find(|line| line.starts_with("untried: ") && line.contains(why));
+        let line = line.unwrap_or_else(|| panic!("{why}: {table}"));
+        assert!(line.contains(key.to_str().unwrap()), "{line}");
+    }
+    assert!(
+        output.stderr.contains("first.yaml") && output.stderr.contains("CKR_PIN_INCORRECT"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn a_cipher_that_decode_refuses_is_a_failure() {
+    let token = Token::vectors();
+    let place = TempDir::new().unwrap();
+    let files: [&[u8]; 2] = [b"a", b"b"];
+    let layers = files.map(|file| Layer::file("a", file, Compression::None));
+    let layout = Layout::create(place.path().join("layout"), &layers, &["/a"]);
+    let encrypted = token.encrypt(&layout, "rsa3072", &[]);
+    let mut manifest = encrypted.manifest("amd64");
+    let options = "org.opencontainers.image.enc.pubopts";
+    for (layer, cipher) in [(0, "none"), (1, "AES_1024, 2 pkcs11")] {
+        let json = json!({"cipher": cipher, "hmac": null, "cipheroptions": {}}).to_string();
+        manifest["layers"][layer]["annotations"][options] = STANDARD.encode(json).into();
+    }
+    let entry = encrypted.put(
+        "application/vnd.oci.image.manifest.v1+json",
+        manifest.to_string().as_bytes(),
+    );
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    fs::write(encrypted.path().join("index.json"), index.to_string()).unwrap();
+
+    let output = token
+        .ocihsm()
+        .args(["inspect", encrypted.path().to_str().unwrap(), "--key"])
+        .arg(token.key_file("rsa3072"))
+        .run();
+    assert!(!output.status.success(), "{output:?}");
+    for part in [
+        "  \"none\"  ",
+        "  \"AES_1024, 2 pkcs11\"  ",
+        "unknown cipher \"none\"",
+        "unknown cipher \"AES_1024, 2 pkcs11\"",
+    ] {
+        assert!(output.text().contains(part), "{part}: {output:?}");
+    }
+    assert!(!output.text().contains("rsa3072.yaml"), "{output:?}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_reason_to_complain() {
+    let token = Token::vectors();
+    // `true` is gone when the report is printed.
+    let script = r#"{ sleep 0.3; "$@"; echo $? >&2; } | true"#;
+    for arguments in [
+        vec!["inspect".to_owned(), reference("multi-arch")],
+        vec!["config".to_owned(), "containerd".to_owned()],
+    ] {
+        let output = Program::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(integration::ocihsm())
+            .args(arguments)
+            .env("OCIHSM_RUNTIME_DIR", token.runtime())
+            .ok();
+        assert_eq!(output.stderr, "1\n");
+    }
 }
 
 #[test]

@@ -10,9 +10,9 @@ use super::image_args;
 use super::print;
 use super::unwrapping::{self, Locked};
 use crate::cli::HsmArgs;
-use crate::error::{Error, Result};
+use crate::error::{Cure, Error, Reason, Result};
 use crate::hsm::Outcome;
-use crate::image::{Platform, Reference, media_type};
+use crate::image::{Descriptor, Platform, Reference, media_type};
 
 use self::report::{ImageReport, LayerReport, Report};
 
@@ -42,34 +42,37 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Exit status: 0 if the annotations of every encrypted layer can be read and, with --key, some key opens each. \
-Layers themselves are not read.";
+Exit status: 0 if the annotations of every encrypted layer can be read, its cipher is known and, with --key, some key \
+opens each. Layers themselves are not read.";
 
-/// An encrypted layer, and where it stands in the report.
-type Place = (usize, usize);
+/// Encrypted layers, and where each stands in the report.
+#[derive(Default)]
+struct Readable {
+    layers: Vec<Locked>,
+    places: Vec<(usize, usize)>,
+}
 
 /// Inspects the image.
 ///
 /// # Errors
-/// Whatever keeps the image from being read. [`Error::InLayer`] for the first layer whose annotations are broken, and
-/// [`Error::NoKeyOpens`] for the first that no key opens, after the report was printed.
+/// Whatever keeps the image from being read. After the report was printed: what is wrong with the keys, or the PIN that
+/// was refused; [`Error::InLayer`] for the first layer whose annotations are broken or whose cipher is unknown;
+/// [`Error::NoKeyOpens`] for the first that no key opens.
 pub fn run(args: &Args) -> Result<()> {
     let (_, image) = image_args::load(&args.image)?;
     let manifests = image.manifests();
     let mut report = Report::new(&image.entry);
-    let mut locked = Vec::new();
-    let mut places: Vec<Place> = Vec::new();
+    let mut readable = Readable::default();
     let mut trouble = None;
     for number in image_args::for_platform(&manifests, args.platform.as_ref())? {
         let mut images = ImageReport::new(manifests[number]);
         for (index, layer) in manifests[number].layers.iter().enumerate() {
             let mut line = LayerReport::new(index, layer);
             if media_type::decrypted(&layer.media_type).is_some() {
-                match Locked::new(layer) {
+                match read(layer, &mut line) {
                     Ok(layer) => {
-                        line.describe(&layer);
-                        places.push((report.images.len(), index));
-                        locked.push(layer);
+                        readable.layers.push(layer);
+                        readable.places.push((report.images.len(), index));
                     }
                     Err(error) => {
                         line.error = Some(error.to_string());
@@ -81,46 +84,77 @@ pub fn run(args: &Args) -> Result<()> {
         }
         report.images.push(images);
     }
+    // Whatever comes of the keys, the report is not lost.
     let shut = match args.key.is_empty() {
-        true => None,
-        false => try_keys(args, &locked, &places, &mut report)?,
+        true => Ok(None),
+        false => try_keys(args, &readable, &mut report),
     };
     match args.json {
         true => print(&report.to_json())?,
         false => print(&report.to_table())?,
     }
-    trouble.or(shut).map_or(Ok(()), Err)
+    trouble.or(shut?).map_or(Ok(()), Err)
 }
 
-/// Notes which key opens which layer; returns the error of the first layer that stays shut.
-fn try_keys(
-    args: &Args,
-    locked: &[Locked],
-    places: &[Place],
-    report: &mut Report,
-) -> Result<Option<Error>> {
+fn read(layer: &Descriptor, line: &mut LayerReport) -> Result<Locked> {
+    let locked = Locked::new(layer)?;
+    line.describe(&locked);
+    let cipher = locked.envelope.public_options.cipher();
+    cipher.map_err(|error| unwrapping::in_layer(layer, error))?;
+    Ok(locked)
+}
+
+/// Notes which key opens which layer, and which keys could not be tried; returns the error of the first layer that
+/// stays shut.
+fn try_keys(args: &Args, readable: &Readable, report: &mut Report) -> Result<Option<Error>> {
     let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
-    let mut opened_by = vec![Vec::new(); locked.len()];
-    let mut refusals = vec![Vec::new(); locked.len()];
+    let Readable { layers, places } = readable;
+    report.untried = (ring.skipped())
+        .filter(|error| !matches!(error, Error::NotAKeyFile { .. }))
+        .map(ToString::to_string)
+        .collect();
+    let mut opened_by = vec![Vec::new(); layers.len()];
+    let mut refused = vec![Vec::new(); layers.len()];
+    let mut rejected = None;
     // One by one: all at once, the first key that opens a layer would hide the others.
     for key in ring.keys() {
-        let outcomes = unwrapping::ask(&args.hsm, std::slice::from_ref(key), locked)?;
-        for (layer, outcome) in outcomes.into_iter().enumerate() {
-            match outcome {
-                Outcome::Opened(_) => opened_by[layer].push(key.file.name.clone()),
-                Outcome::Refused(why) => {
-                    refusals[layer].extend(unwrapping::reasons(&why));
+        let name = &key.file.name;
+        if rejected.is_some() {
+            let why = "a PIN was refused before, and no other one is risked";
+            report.untried.push(format!("{name}: {why}"));
+            continue;
+        }
+        match unwrapping::ask(&args.hsm, std::slice::from_ref(key), layers) {
+            Ok(outcomes) => {
+                for (layer, outcome) in outcomes.into_iter().enumerate() {
+                    match outcome {
+                        Outcome::Opened(_) => opened_by[layer].push(name.clone()),
+                        Outcome::Refused(why) => refused[layer].extend(unwrapping::reasons(&why)),
+                    }
                 }
             }
+            Err(error) if error.is_about_pin() => {
+                report.untried.push(error.to_string());
+                rejected = Some(error);
+            }
+            Err(error) => {
+                let reason = Reason::from(&unwrapping::in_key_file(name, error));
+                refused.iter_mut().for_each(|why| why.push(reason.clone()));
+            }
+        }
+    }
+    for reason in refused.iter().flatten() {
+        if reason.cure != Cure::AnotherKey && !report.untried.contains(&reason.text) {
+            report.untried.push(reason.text.clone());
         }
     }
     let mut shut = None;
     for (layer, names) in opened_by.into_iter().enumerate() {
         if names.is_empty() && shut.is_none() {
-            shut = Some(locked[layer].refused(std::mem::take(&mut refusals[layer]), &ring));
+            shut = Some(layers[layer].refused(std::mem::take(&mut refused[layer]), &ring));
         }
         let (image, line) = places[layer];
         report.images[image].layers[line].opened_by = Some(names);
     }
-    Ok(shut)
+    rejected.map_or(Ok(shut), Err)
 }

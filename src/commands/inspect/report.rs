@@ -14,6 +14,8 @@ use crate::image::{Descriptor, Manifest};
 
 /// Longest text in a cell of the table, in characters.
 const MAX_CELL: usize = 64;
+/// Most schemes in a cell of the table.
+const MAX_SCHEMES: usize = 4;
 /// What most layers' media types begin with, and the table leaves out.
 const LAYER_TYPES: &str = "application/vnd.oci.image.layer.v1.";
 
@@ -24,6 +26,9 @@ pub(super) struct Report {
     media_type: String,
     digest: String,
     pub(super) images: Vec<ImageReport>,
+    /// Keys that could not be tried, each with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) untried: Vec<String>,
 }
 
 /// The image of one platform.
@@ -48,7 +53,7 @@ pub(super) struct LayerReport {
     /// Names of the keys; `None` where none were tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) opened_by: Option<Vec<String>>,
-    /// Why the annotations cannot be read.
+    /// Why the annotations cannot be read, or that the cipher is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
 }
@@ -70,6 +75,7 @@ impl Report {
             media_type: entry.media_type.clone(),
             digest: entry.digest.to_string(),
             images: Vec::new(),
+            untried: Vec::new(),
         }
     }
 
@@ -89,10 +95,15 @@ impl Report {
         ascii
     }
 
-    /// A table for each platform.
+    /// A table for each platform, and below them the keys that could not be tried.
     pub(super) fn to_table(&self) -> String {
-        let tables: Vec<_> = self.images.iter().map(ImageReport::to_table).collect();
-        tables.join("\n\n")
+        let mut parts: Vec<_> = self.images.iter().map(ImageReport::to_table).collect();
+        if !self.untried.is_empty() {
+            let untried = |text: &String| format!("untried: {}", escaped(text));
+            let lines: Vec<_> = self.untried.iter().map(untried).collect();
+            parts.push(lines.join("\n"));
+        }
+        parts.join("\n\n")
     }
 }
 
@@ -106,8 +117,9 @@ impl ImageReport {
     }
 
     fn to_table(&self) -> String {
-        let platform = self.platform.as_deref().unwrap_or("no platform");
-        let mut text = format!("{} {}", cell(platform), self.digest);
+        let platform = self.platform.as_deref().map(cell);
+        let platform = platform.as_deref().unwrap_or("no platform");
+        let mut text = format!("{platform} {}", self.digest);
         let tried = self.layers.iter().any(|layer| layer.opened_by.is_some());
         let mut rows = vec![LayerReport::heading(tried)];
         rows.extend(self.layers.iter().map(|layer| layer.row(tried)));
@@ -123,6 +135,10 @@ impl ImageReport {
             }
             text.push('\n');
             text.push_str(line.trim_end());
+        }
+        for error in self.layers.iter().filter_map(|layer| layer.error.as_ref()) {
+            text.push('\n');
+            text.push_str(&escaped(error));
         }
         text
     }
@@ -198,9 +214,12 @@ impl LayerReport {
         if tried {
             let names = self.opened_by.as_deref().map(|names| match names {
                 [] => "none".to_owned(),
-                names => names.join(", "),
+                names => {
+                    let names: Vec<_> = names.iter().map(|name| quoted(escaped(name))).collect();
+                    names.join(", ")
+                }
             });
-            row.push(escaped(names.as_deref().unwrap_or("-")));
+            row.push(names.unwrap_or_else(|| "-".to_owned()));
         }
         row
     }
@@ -211,13 +230,17 @@ impl Encryption {
         let recipients: Vec<_> = self
             .recipients
             .iter()
-            .map(|(scheme, count)| format!("{count} {scheme}"))
+            .map(|(scheme, count)| format!("{count} {}", cell(scheme)))
             .collect();
         let hashes = match self.oaep_hashes[..] {
             [] => "-".to_owned(),
             ref hashes => hashes.join(", "),
         };
-        [cell(&self.cipher), cell(&recipients.join(", ")), hashes]
+        let mut shown = recipients[..recipients.len().min(MAX_SCHEMES)].join(", ");
+        if recipients.len() > MAX_SCHEMES {
+            let _ = write!(shown, ", … ({} schemes)", recipients.len());
+        }
+        [cell(&self.cipher), shown, hashes]
     }
 }
 
@@ -231,12 +254,22 @@ fn recipients(envelope: &Envelope, scheme: &Scheme) -> Option<usize> {
     Some(blobs.iter().map(|blob| count(blob).unwrap_or(1)).sum())
 }
 
-/// Text for the table: harmless, and not so long that it fills the screen.
+/// Text for the table: harmless, not so long that it fills the screen, and nothing that looks like several cells or
+/// like a word of ours.
 fn cell(text: &str) -> String {
     let text = escaped(text);
-    match text.char_indices().nth(MAX_CELL) {
+    quoted(match text.char_indices().nth(MAX_CELL) {
         None => text,
         Some((end, _)) => format!("{}…", &text[..end]),
+    })
+}
+
+/// In quotes, if it could be taken for something else.
+fn quoted(text: String) -> String {
+    let ours = ["", "-", "none", "broken"].contains(&text.as_str());
+    match ours || text.contains([' ', ',', '"']) {
+        true => format!("\"{}\"", text.replace('"', "\\\"")),
+        false => text,
     }
 }
 
@@ -261,6 +294,7 @@ mod tests {
                 digest: "sha256:cd".to_owned(),
                 layers: vec![layer],
             }],
+            untried: Vec::new(),
         }
     }
 
@@ -293,6 +327,40 @@ mod tests {
              LAYER  DIGEST               MEDIA TYPE          SIZE      CIPHER                   RECIPIENTS       OAEP HASH     OPENED BY\n\
              0      sha256:abababababab  tar+gzip+encrypted  2.00 KiB  AES_256_CTR_HMAC_SHA256  1 jwe, 2 pkcs11  sha1, sha256  a.yaml"
         );
+    }
+
+    #[test]
+    fn nothing_from_the_image_looks_like_another_cell() {
+        let mut layer = layer("tar+gzip+encrypted  2.00 KiB");
+        layer.encryption = Some(Encryption {
+            cipher: "broken".to_owned(),
+            recipients: BTreeMap::from([("a, 3 pkcs11".to_owned(), 1), ("pkcs11".to_owned(), 1)]),
+            oaep_hashes: Vec::new(),
+        });
+        layer.opened_by = Some(vec!["a, b \"c\".yaml".to_owned()]);
+        let table = report(layer).to_table();
+        for part in [
+            "\"tar+gzip+encrypted  2.00 KiB\"  2.00 KiB",
+            "  \"broken\"  1 \"a, 3 pkcs11\", 1 pkcs11  -",
+            r#""a, b \"c\".yaml""#,
+        ] {
+            assert!(table.contains(part), "{part} is not in {table}");
+        }
+    }
+
+    #[test]
+    fn each_broken_layer_and_each_untried_key_has_a_line() {
+        let broken = |why: &str| LayerReport {
+            error: Some(why.to_owned()),
+            ..layer("tar+gzip+encrypted")
+        };
+        let mut report = report(broken("layer one: \u{1b}"));
+        report.images[0].layers.push(broken("layer two"));
+        report.untried = vec!["a.yaml: absent".to_owned(), "b.yaml\n: absent".to_owned()];
+        let table = report.to_table();
+        let end = "\nlayer one: \\u{1b}\nlayer two\n\nuntried: a.yaml: absent\nuntried: b.yaml\\u{a}: absent";
+        assert!(table.ends_with(end), "{table}");
+        assert!(report.to_json().contains("\"untried\": ["));
     }
 
     #[test]
