@@ -4,7 +4,6 @@
 //! operator who wants to know later. It never holds a secret, and what goes wrong in writing it is never a reason
 //! to fail the layer. Journald and syslog are datagrams to a socket, so no library stands between.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -53,8 +52,8 @@ pub struct LayerRecord {
     pub layer: Option<String>,
     /// Media type of the encrypted layer.
     pub media_type: Option<String>,
-    /// Bytes of the encrypted layer that were read.
-    pub bytes: u64,
+    /// Bytes of the encrypted layer that were read, once its key was known.
+    pub bytes: Option<u64>,
     /// How the layer's descriptor was learned: `payload`, `content store`, …
     pub learned_from: Option<&'static str>,
     /// URI of the key that opened the layer, as it displays itself: without its query, where a PIN may stand.
@@ -74,15 +73,17 @@ pub struct LayerRecord {
 }
 
 impl FromStr for LogTarget {
-    type Err = Infallible;
+    type Err = &'static str;
 
-    /// `off` or nothing, `journald`, `syslog`, or else the path of a file.
-    fn from_str(text: &str) -> Result<Self, Infallible> {
+    /// `off` or nothing, `journald`, `syslog`, or the absolute path of a file: containerd's current directory is no
+    /// place for one, and a name that we do not know is more likely a mistake.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(match text {
             "" | "off" => Self::Off,
             "journald" => Self::Journald,
             "syslog" => Self::Syslog,
-            path => Self::File(path.into()),
+            path if path.starts_with('/') => Self::File(path.into()),
+            _ => return Err("expected journald, syslog, off or an absolute path"),
         })
     }
 }
@@ -112,7 +113,7 @@ impl LayerRecord {
             ("result", text(Some(result))),
             ("layer", text(self.layer.as_deref())),
             ("media_type", text(self.media_type.as_deref())),
-            ("bytes", Some(self.bytes.into())),
+            ("bytes", self.bytes.map(Value::from)),
             ("learned_from", text(self.learned_from)),
             ("key", text(self.key.as_deref())),
             ("scheme", text(self.scheme.as_deref())),
@@ -239,7 +240,7 @@ mod tests {
     fn record() -> LayerRecord {
         LayerRecord {
             layer: Some(format!("sha256:{}", "ab".repeat(32))),
-            bytes: 7,
+            bytes: Some(7),
             key: Some("pkcs11:token=t;object=o".to_owned()),
             unwrap: Some(Duration::from_micros(5250)),
             ..LayerRecord::default()
@@ -349,6 +350,9 @@ mod tests {
             ("/var/log/x", LogTarget::File("/var/log/x".into())),
         ] {
             assert_eq!(text.parse(), Ok(expected));
+        }
+        for text in ["journal", "log", "./log", "Syslog"] {
+            assert!(text.parse::<LogTarget>().is_err(), "{text}");
         }
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! `config/` of the repository holds what it prints by default.
 
+use std::io::{self, Write as _};
+
 use clap::Subcommand;
 
 use super::print;
 use crate::error::Result;
+use crate::log::LogTarget;
 use crate::node::stanza::{ConfigVersion, Stanza};
 use crate::node::{KEYS, POLICY, PROGRAM, modules};
 
@@ -35,14 +38,14 @@ pub struct ContainerdArgs {
     /// Directory of PKCS#11 key files
     #[arg(long, value_name = "DIR", default_value = KEYS, value_parser = absolute)]
     pub keys: String,
-    /// Where this program is installed
-    #[arg(long, value_name = "BIN", default_value = PROGRAM)]
+    /// Where this program is installed: an absolute path, or a name that is on containerd's search path
+    #[arg(long, value_name = "BIN", default_value = PROGRAM, value_parser = program)]
     pub path: String,
     /// Module policy: a file, or `internal` for the distributions' module directories
     #[arg(long, value_name = "FILE", default_value = POLICY, value_parser = policy)]
     pub policy: String,
-    /// Log each layer: journald, syslog, or a file
-    #[arg(long, value_name = "journald|syslog|FILE")]
+    /// Log each layer: journald, syslog, or a file (its absolute path)
+    #[arg(long, value_name = "journald|syslog|FILE", value_parser = log)]
     pub log: Option<String>,
 }
 
@@ -53,9 +56,22 @@ pub struct ContainerdArgs {
 pub fn run(args: &Args) -> Result<()> {
     let text = match &args.what {
         What::Containerd(args) => args.stanza().to_toml(),
-        What::Policy => modules::policy(&modules::installed()),
+        What::Policy => policy_of_this_machine(),
     };
     print(&text.trim_end())
+}
+
+fn policy_of_this_machine() -> String {
+    let installed = modules::installed();
+    if installed.iter().all(|module| module.unwanted.is_some()) {
+        // Standard output is a file by now, which nobody looks at.
+        let _ = writeln!(
+            io::stderr(),
+            "ocihsm: warning: no PKCS#11 module was found on this machine, so this policy allows none\n\
+             ocihsm: hint: install the module first, or add it to module-directories and allowed-module-paths"
+        );
+    }
+    modules::policy(&installed)
 }
 
 impl ContainerdArgs {
@@ -85,6 +101,18 @@ fn absolute(text: &str) -> Result<String, String> {
     } else {
         Err("expected an absolute path".to_owned())
     }
+}
+
+fn program(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty() && !text.contains('/');
+    match is_name || text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err("expected an absolute path, or a name without a `/`".to_owned()),
+    }
+}
+
+fn log(text: &str) -> Result<String, &'static str> {
+    text.parse::<LogTarget>().map(|_| text.to_owned())
 }
 
 fn policy(text: &str) -> Result<String, String> {
@@ -127,9 +155,23 @@ mod tests {
     }
 
     #[test]
-    fn relative_directories_are_refused() {
-        for argument in ["--keys", "--policy"] {
-            assert!(Line::try_parse_from(["config", "containerd", argument, "keys"]).is_err());
+    fn what_containerd_would_not_find_is_refused() {
+        let parses = |argument, value| {
+            Line::try_parse_from(["config", "containerd", argument, value]).is_ok()
+        };
+        for (argument, value, expected) in [
+            ("--keys", "keys", false),
+            ("--policy", "keys", false),
+            ("--path", "bin/ocihsm", false),
+            ("--path", "./ocihsm", false),
+            ("--path", "", false),
+            ("--path", "ocihsm", true),
+            ("--path", "/opt/ocihsm", true),
+            ("--log", "journal", false),
+            ("--log", "journald", true),
+            ("--log", "/var/log/ocihsm.log", true),
+        ] {
+            assert_eq!(parses(argument, value), expected, "{argument} {value}");
         }
     }
 }

@@ -9,13 +9,12 @@ mod source;
 use std::fs::File;
 use std::io::{self, Cursor, IsTerminal, Read};
 use std::os::fd::AsFd;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::cipher;
 use crate::cli::{HsmArgs, KeyArgs, LogArgs};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, catch};
 use crate::log::LayerRecord;
 use crate::spoil;
 
@@ -72,17 +71,17 @@ struct Progress {
 /// was written to it, and stays open for a moment after this process ends.
 pub fn run(args: &Args, inherited: Option<File>) -> Result<()> {
     let mut progress = Progress::default();
-    let attempt = AssertUnwindSafe(|| decode(args, inherited, &mut progress));
-    let result = panic::catch_unwind(attempt);
-    if let Ok(Err(error)) = &result {
+    // A panic is a failure like any other: the log has to tell it, and the stream to be spoiled.
+    let result = catch(|| decode(args, inherited, &mut progress));
+    if let Err(error) = &result {
         progress.record.error = Some(error.to_string());
     }
     // The layer is what counts; a log that cannot be written stops nothing.
     let _ = progress.record.write(&args.log.log);
-    if !matches!(result, Ok(Ok(()))) {
+    if result.is_err() {
         fail(&progress);
     }
-    result.unwrap_or_else(|panic| panic::resume_unwind(panic))
+    result
 }
 
 /// Makes a failure one that containerd sees. If this fails too, stdout is closed, and what was read from it is short.
@@ -115,20 +114,22 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
     };
     let start = Instant::now();
     if !args.single_pass {
-        verify_first(&args.source, &opened).map_err(in_layer)?;
+        let bytes = &mut progress.record.bytes;
+        verify_first(&args.source, &opened, bytes).map_err(in_layer)?;
     }
     cipher::enlarge_pipe(input.as_fd());
     cipher::enlarge_pipe(output.as_fd());
     // A panic from here on may come at any byte.
     progress.written = true;
-    let input = Cursor::new(opened.peeked).chain(input);
+    let bytes = progress.record.bytes.insert(0);
+    let input = Counted {
+        input: Cursor::new(opened.peeked).chain(input),
+        bytes,
+    };
     let result = cipher::decrypt(&opened.parameters, input, output, opened.size);
     progress.record.stream = Some(start.elapsed());
     match result {
-        Ok(whole) => {
-            progress.record.bytes = whole.blob_len;
-            Ok(())
-        }
+        Ok(_) => Ok(()),
         Err(failed) => {
             progress.written = failed.written > 0;
             Err(in_layer(failed.error))
@@ -139,7 +140,9 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
 /// Verifies a layer in containerd's store, so that one that is damaged fails before its first byte: containerd would
 /// otherwise stumble over what was written of it, and report that in the place of our error. What is on stdin is
 /// verified all the same.
-fn verify_first(args: &SourceArgs, opened: &Opened) -> Result<()> {
+///
+/// `bytes` becomes the number of bytes that were read.
+fn verify_first(args: &SourceArgs, opened: &Opened, bytes: &mut Option<u64>) -> Result<()> {
     if opened
         .size
         .is_some_and(|size| size <= cipher::VERIFIED_WHOLE)
@@ -156,8 +159,25 @@ fn verify_first(args: &SourceArgs, opened: &Opened) -> Result<()> {
     };
     // A file that we may not read is no reason to fail: its bytes come on stdin.
     match File::open(path) {
-        Ok(file) => cipher::verify(&opened.parameters, file, opened.size),
+        Ok(input) => {
+            let bytes = bytes.insert(0);
+            cipher::verify(&opened.parameters, Counted { input, bytes }, opened.size)
+        }
         Err(_) => Ok(()),
+    }
+}
+
+/// A reader that counts the bytes, also of a layer that fails.
+struct Counted<'a, R> {
+    input: R,
+    bytes: &'a mut u64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        *self.bytes += count as u64;
+        Ok(count)
     }
 }
 
