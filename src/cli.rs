@@ -7,10 +7,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
+use crate::error::Error;
 use crate::hsm::HsmSettings;
 use crate::log::LogTarget;
 
@@ -64,7 +66,7 @@ pub struct HsmArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
-    /// Write one record a layer to journald, to syslog, or to a file (one line of JSON each)
+    /// Write one record a layer to journald, to syslog, or to a file (its absolute path; one line of JSON each)
     #[arg(
         long,
         value_name = "journald|syslog|FILE",
@@ -168,6 +170,71 @@ fn without_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_variables)
 }
 
+/// What the parser found wrong, as an error of ours: one sentence. Without a word of what it quotes if that may be a
+/// PIN.
+#[must_use]
+pub fn complaint(error: &clap::Error, argv: &[OsString]) -> Error {
+    let text = error.to_string();
+    if text.contains("pin-value=") {
+        return Error::UriAsArgument { argument: "ocihsm" };
+    }
+    let complaint = match error.kind() {
+        // It prints the help in the place of an error.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "there is no subcommand".to_owned(),
+        _ => {
+            // What comes after the first paragraph is usage.
+            let lines = text.lines().take_while(|line| !line.is_empty());
+            let words: Vec<_> = lines.flat_map(str::split_whitespace).collect();
+            let words = words.join(" ");
+            words.strip_prefix("error: ").unwrap_or(&words).to_owned()
+        }
+    };
+    Error::CommandLine {
+        variable: variable_of(error, argv),
+        complaint,
+    }
+}
+
+/// The environment variable that a value came from which the parser does not take.
+#[must_use]
+pub fn variable_of(error: &clap::Error, argv: &[OsString]) -> Option<String> {
+    let Some(ContextValue::String(invalid)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let flag = invalid.split(' ').next()?;
+    let command = Cli::command();
+    let arguments = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments);
+    let variable = arguments
+        .filter(|argument| argument.get_long() == flag.strip_prefix("--"))
+        .find_map(clap::Arg::get_env)?;
+    let given = argv.iter().any(|given| {
+        let rest = given.to_str().and_then(|given| given.strip_prefix(flag));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    });
+    (!given).then(|| variable.to_string_lossy().into_owned())
+}
+
+/// Where the record of a layer goes whose decoder was started with arguments that the parser does not take: it gives up
+/// at the first mistake, so they are looked through.
+#[must_use]
+pub fn log_in_spite_of_mistakes(argv: &[OsString]) -> LogTarget {
+    let mut words = argv.iter().map(|word| word.to_string_lossy());
+    let argument = words.find_map(|word| match word.strip_prefix("--log") {
+        Some("") => Some(None),
+        Some(rest) => rest.strip_prefix('=').map(|value| Some(value.to_owned())),
+        None => None,
+    });
+    let target = match argument {
+        Some(value) => value.or_else(|| words.next().map(|next| next.into_owned())),
+        None => std::env::var("OCIHSM_LOG").ok(),
+    };
+    target
+        .and_then(|target| target.parse().ok())
+        .unwrap_or_default()
+}
+
 fn is_reference_name(argv: &[OsString]) -> bool {
     argv.first()
         .and_then(|name| Path::new(name).file_name())
@@ -185,8 +252,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
+    fn words(argv: &[&str]) -> Vec<OsString> {
+        argv.iter().map(OsString::from).collect()
+    }
+
     fn parse(argv: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::parse_from(argv.iter().map(OsString::from).collect())
+        Cli::parse_from(words(argv))
     }
 
     #[test]
@@ -233,5 +304,62 @@ mod tests {
     #[test]
     fn a_timeout_of_zero_is_refused() {
         assert!(parse(&["ocihsm", "decode", "--hsm-timeout", "0"]).is_err());
+    }
+
+    #[test]
+    fn what_the_parser_says_becomes_one_sentence() {
+        for (argv, expected) in [
+            (
+                &["ocihsm", "decode", "--keyz", "x"][..],
+                "unexpected argument '--keyz' found",
+            ),
+            (&["ctd-decoder", "a\n\nb"], "unexpected argument 'a"),
+            (
+                &["ocihsm", "decode", "--hsm-timeout", "0"],
+                "invalid value '0' for '--hsm-timeout <SECONDS>': expected whole seconds, 1 to 86400",
+            ),
+            (&["ocihsm"], "there is no subcommand"),
+            (&["ocihsm", "unlock"], "unrecognized subcommand 'unlock'"),
+            (
+                &["ocihsm", "decrypt"],
+                "the following required arguments were not provided: --key <FILE> <SRC> <DST>",
+            ),
+        ] {
+            let error = complaint(&parse(argv).unwrap_err(), &words(argv)).to_string();
+            let expected = format!("the command line cannot be used: {expected}");
+            assert_eq!(error, expected, "{argv:?}");
+        }
+    }
+
+    #[test]
+    fn a_pin_on_the_command_line_is_not_repeated() {
+        let argv = ["ocihsm", "decode", "pkcs11:token=t?pin-value=1234"];
+        let error = complaint(&parse(&argv).unwrap_err(), &words(&argv));
+        assert!(!format!("{error} {error:?}").contains("1234"));
+    }
+
+    #[test]
+    fn a_log_that_was_named_is_found_beside_what_is_wrong() {
+        let file = LogTarget::File("/var/log/x".into());
+        for (argv, expected) in [
+            (
+                &["ocihsm", "decode", "--log", "/var/log/x", "--keyz"][..],
+                &file,
+            ),
+            (&["ocihsm", "decode", "--keyz", "--log=/var/log/x"], &file),
+            (
+                &["ctd-decoder", "--log", "/var/log/x", "--hsm-timeout", "0"],
+                &file,
+            ),
+            (&["ocihsm", "decode", "--log", "journal"], &LogTarget::Off),
+            (&["ocihsm"], &LogTarget::Off),
+            (&["ocihsm", "inspect"], &LogTarget::Off),
+        ] {
+            assert_eq!(
+                &log_in_spite_of_mistakes(&words(argv)),
+                expected,
+                "{argv:?}"
+            );
+        }
     }
 }

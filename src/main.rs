@@ -1,5 +1,6 @@
 //! The only place that knows argv, file descriptors and the exit status; prints one error.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
@@ -8,9 +9,10 @@ use std::process::ExitCode;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use ocihsm::cli::Cli;
+use ocihsm::cli::{self, Cli};
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
+use ocihsm::log::LayerRecord;
 use ocihsm::{Error, commands, payload, spoil};
 
 /// Where a payload comes, if one comes.
@@ -21,19 +23,11 @@ fn main() -> ExitCode {
     let inherited = inherited_payload();
     forbid_core_dumps();
     watch_panics();
-    let cli = match Cli::parse_from(std::env::args_os().collect()) {
+    let argv: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::parse_from(argv.clone()) {
         Ok(cli) => cli,
         Err(error) => {
-            if error.use_stderr() && is_stream_processor() {
-                spoil::hold();
-            }
-            // The parser quotes what it does not understand.
-            if error.to_string().contains("pin-value=") {
-                let argument = "ocihsm";
-                report(&Error::UriAsArgument { argument });
-            } else {
-                let _ = error.print();
-            }
+            refuse(&error, &argv);
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -43,6 +37,28 @@ fn main() -> ExitCode {
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what is wrong with the arguments, or prints the help that they ask for.
+fn refuse(error: &clap::Error, argv: &[OsString]) {
+    let complaint = cli::complaint(error, argv);
+    if error.use_stderr() && is_stream_processor() {
+        let record = LayerRecord {
+            error: Some(complaint.to_string()),
+            ..LayerRecord::default()
+        };
+        let _ = record.write(&cli::log_in_spite_of_mistakes(argv));
+        spoil::hold();
+        report(&complaint);
+    } else if matches!(complaint, Error::UriAsArgument { .. }) {
+        report(&complaint);
+    } else {
+        let _ = error.print();
+        if let Some(name) = cli::variable_of(error, argv) {
+            let hint = "the value stands in the environment variable";
+            let _ = writeln!(io::stderr(), "ocihsm: hint: {hint} {name}");
         }
     }
 }

@@ -54,6 +54,118 @@ fn the_log_tells_what_happened_to_a_layer() {
 }
 
 #[test]
+fn a_layer_that_fails_late_is_logged_with_the_bytes_that_came() {
+    let (token, vector) = (Token::vectors(), Vector::first("sha256-pubkey"));
+    let log = token.path().join("log");
+    let digest = vector.layer["digest"].as_str().unwrap();
+    let blob = fs::read(vector.layout.blob(digest)).unwrap();
+    let mut changed = blob.clone();
+    changed[20] ^= 1;
+    let longer = [&blob[..], b"more"].concat();
+    for bytes in [&blob[..100], &changed, &longer] {
+        let keys = token.keys(&["rsa3072"]);
+        let outcome = Processor::decode(&token, &vector.layout, &vector.layer, &keys)
+            .payload(&vector.layer, &Value::Null)
+            .bytes(bytes)
+            .env("OCIHSM_LOG", &log)
+            .run();
+        assert!(!outcome.output.status.success());
+        let text = fs::read_to_string(&log).unwrap();
+        let record: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(record["result"], "failed");
+        assert_eq!(record["bytes"], bytes.len());
+    }
+    // Before its key is known, none of a layer is read but what tells which it is.
+    let keys = token.keys(&["other3072"]);
+    let processor = Processor::decode(&token, &vector.layout, &vector.layer, &keys);
+    let outcome = processor.payload(&vector.layer, &Value::Null);
+    assert!(
+        !outcome
+            .env("OCIHSM_LOG", &log)
+            .run()
+            .output
+            .status
+            .success()
+    );
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(!text.lines().last().unwrap().contains("\"bytes\""));
+}
+
+#[test]
+fn a_relative_log_is_refused_and_made_nowhere() {
+    let (token, place) = (Token::vectors(), tempfile::tempdir().unwrap());
+    for log in ["journal", "log/layers"] {
+        for variable in [true, false] {
+            let program = token
+                .ocihsm()
+                .args(["decode", "--descriptor", "/nowhere"])
+                .current_dir(place.path());
+            let output = match variable {
+                true => program.env("OCIHSM_LOG", log).run(),
+                false => program.args(["--log", log]).run(),
+            };
+            assert!(output.stderr.contains("absolute path"), "{output:?}");
+            assert_eq!(output.stderr.contains("OCIHSM_LOG"), variable, "{output:?}");
+        }
+    }
+    assert!(fs::read_dir(place.path()).unwrap().next().is_none());
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line_and_one_record() {
+    let token = Token::vectors();
+    let log = token.path().join("log");
+    let decode = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut processor = Processor::new(ocihsm());
+        for argument in arguments {
+            processor = processor.arg(argument);
+        }
+        for (name, value) in variables {
+            processor = processor.env(name, value);
+        }
+        let output = processor
+            .env("STREAM_PROCESSOR_MEDIATYPE", "x")
+            .env("OCIHSM_LOG", &log)
+            .run()
+            .output;
+        assert!(!output.status.success() && output.stdout.is_empty());
+        assert!(!output.stderr.contains('\n'), "{output:?}");
+        output.stderr
+    };
+    for (arguments, variables, expected) in [
+        (
+            &["decode", "--keys", "x"][..],
+            &[][..],
+            "the command line cannot be used: unexpected argument '--keys' found",
+        ),
+        (
+            &["decode", "--hsm-timeout", "0"],
+            &[],
+            "the command line cannot be used: invalid value '0' for '--hsm-timeout <SECONDS>': expected whole seconds",
+        ),
+        (
+            &["decode"],
+            &[("OCIHSM_HSM_TIMEOUT", "soon")],
+            "the environment variable OCIHSM_HSM_TIMEOUT cannot be used: invalid value 'soon'",
+        ),
+        (&[], &[], "there is no subcommand"),
+    ] {
+        let _ = fs::remove_file(&log);
+        let stderr = decode(arguments, variables);
+        assert!(stderr.starts_with("ocihsm: error: "), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+        assert!(
+            stderr.ends_with("what `ocihsm config containerd` prints"),
+            "{stderr}"
+        );
+        let text = fs::read_to_string(&log).unwrap();
+        let record: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(record["result"], "failed");
+        assert!(record["error"].as_str().unwrap().contains(expected));
+    }
+}
+
+#[test]
 fn a_syslog_daemon_takes_the_records() {
     if !skip::root() || !skip::programs(&["busybox", "unshare"]) {
         return;
