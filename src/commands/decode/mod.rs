@@ -99,6 +99,9 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
     }
     let mut input = standard(io::stdin())?;
     let output = standard(io::stdout())?;
+    // Now, so that the beginning of the layer comes while the HSM is at work.
+    cipher::enlarge_pipe(input.as_fd());
+    cipher::enlarge_pipe(output.as_fd());
     let layer = source::find(&args.source, inherited, &mut input)?;
     progress.record.learned_from = Some(layer.learned_from);
     progress.record.media_type = layer.media_type.clone();
@@ -117,8 +120,6 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
         let bytes = &mut progress.record.bytes;
         verify_first(&args.source, &opened, bytes).map_err(in_layer)?;
     }
-    cipher::enlarge_pipe(input.as_fd());
-    cipher::enlarge_pipe(output.as_fd());
     // A panic from here on may come at any byte.
     progress.written = true;
     let bytes = progress.record.bytes.insert(0);
