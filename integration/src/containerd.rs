@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::program::{Output, Program};
 use crate::root::Root;
+use crate::skip;
 
 /// What a containerd is to be like.
 #[derive(Clone, Debug)]
@@ -47,6 +48,28 @@ pub struct Containerd {
     namespace: String,
 }
 
+/// Runs a test on every containerd there is, beside one another.
+///
+/// # Panics
+/// If it fails on one of them; with how often.
+pub fn on_each(test: impl Fn(&Root) + Sync) {
+    if !skip::root() || !skip::programs(&["containerd", "runc", "docker-registry"]) {
+        return;
+    }
+    let roots = Root::all();
+    thread::scope(|scope| {
+        let handles: Vec<_> = roots
+            .iter()
+            .map(|root| scope.spawn(|| test(root)))
+            .collect();
+        let failed = handles
+            .into_iter()
+            .filter_map(|handle| handle.join().err())
+            .count();
+        assert_eq!(failed, 0, "it failed on some of them, see above");
+    });
+}
+
 impl Settings {
     /// One that opens layers with `ocihsm decode`, as `ocihsm config` sets it up, and the keys in this directory.
     #[must_use]
@@ -58,6 +81,19 @@ impl Settings {
     #[must_use]
     pub fn with_log(root: Root, keys: &Path, log: &Path) -> Self {
         Self::configured(root, keys, Some(log))
+    }
+
+    /// The same, with a decoder that writes a large layer while it verifies it.
+    ///
+    /// # Panics
+    /// If the processors are not those of `ocihsm config`.
+    #[must_use]
+    pub fn single_pass(mut self) -> Self {
+        let args = "args = [\"decode\", ";
+        assert!(self.processors.contains(args), "{}", self.processors);
+        let single = format!("{args}\"--single-pass\", ");
+        self.processors = self.processors.replace(args, &single);
+        self
     }
 
     fn configured(root: Root, keys: &Path, log: Option<&Path>) -> Self {
@@ -212,6 +248,15 @@ impl Containerd {
     pub fn pull(&self, reference: &str) -> Output {
         self.ctr(&["images", "pull", "--plain-http", reference])
             .run()
+    }
+
+    /// How many layers are unpacked.
+    #[must_use]
+    pub fn snapshots(&self) -> usize {
+        let list = self.ctr(&["snapshots", "list"]).ok().text();
+        list.lines()
+            .filter(|line| line.contains("Committed"))
+            .count()
     }
 
     /// Runs a container of an image that is there, and returns what it printed.
