@@ -11,9 +11,10 @@ source=${2-}
 ocicrypt=$host/etc/containerd/ocicrypt
 keys=$ocicrypt/keys/kubernetes
 
-# put MODE FROM TO: replaces TO whole, and only if it differs. The decoder passes over names that begin with "..".
+# put MODE FROM TO: replaces TO whole, and only if its content, owner or mode differ; a file of another owner could not be
+# given the right mode, for the container has no capabilities. The decoder passes over names that begin with "..".
 put() {
-    if ! cmp -s "$2" "$3"; then
+    if ! cmp -s "$2" "$3" || [ "$(stat -c %u:%a "$3")" != "$(id -u):$1" ]; then
         new=$(dirname "$3")/..$(basename "$3").new
         install -m "$1" "$2" "$new"
         mv -f "$new" "$3"
@@ -25,14 +26,17 @@ bring() {
     mkdir -p "$host/etc/containerd/conf.d"
     for directory in "$ocicrypt" "$ocicrypt/keys" "$keys"; do
         [ -d "$directory" ] || mkdir -m 700 "$directory"
+        chmod go-w "$directory"
     done
+    chmod 700 "$keys"
+    rm -f "$keys"/..*.new
     put 755 "$source/usr/local/bin/ocihsm" "$host/usr/local/bin/ocihsm"
     put 644 "$source/config/ocicrypt.conf" "$ocicrypt/ocicrypt.conf"
-    for key in "$source"/keys/*; do
+    for key in "$source"/keys/* "$source"/keys/.[!.]*; do
         [ ! -f "$key" ] || put 600 "$key" "$keys/$(basename "$key")"
     done
     # A key that was taken out of the Secret does not stay on the node.
-    for key in "$keys"/*; do
+    for key in "$keys"/* "$keys"/.[!.]*; do
         if [ -f "$key" ] && [ ! -f "$source/keys/$(basename "$key")" ]; then
             rm -f "$key"
             echo "removed ${key#"$host"}"
@@ -42,6 +46,8 @@ bring() {
     put 644 "$source/config/ocihsm.toml" "$host/etc/containerd/conf.d/ocihsm.toml"
 }
 
+# It outlives a restart of the container, and says that the pod is ready.
+rm -f "$source/tmp/installed"
 pause=
 trap '[ -z "$pause" ] || kill "$pause"; exit 0' TERM INT
 while :; do

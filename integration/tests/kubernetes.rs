@@ -1,7 +1,7 @@
 //! The Kubernetes example: that its manifests are what Kubernetes takes, and that it puts on a node what it says.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
@@ -24,7 +24,9 @@ struct Installer {
 impl Installer {
     fn start(directory: TempDir) -> Self {
         let at = |name: &str| directory.path().join(name);
-        let _ = fs::remove_file(at("container/tmp/installed"));
+        let installed = at("container/tmp/installed");
+        // Left by the container before it: the volume outlives a restart.
+        fs::write(&installed, "stale").unwrap();
         let process = Program::new(example("install.sh"))
             .arg(at("node"))
             .arg(at("container"))
@@ -33,7 +35,7 @@ impl Installer {
             .spawn()
             .unwrap();
         let patience = Instant::now() + Duration::from_secs(20);
-        while !at("container/tmp/installed").exists() {
+        while fs::read_to_string(&installed).ok().as_deref() != Some("") {
             assert!(Instant::now() < patience, "install.sh does not finish");
             thread::sleep(Duration::from_millis(20));
         }
@@ -117,8 +119,8 @@ fn the_drop_in_is_what_is_printed() {
     }
 }
 
-#[test]
-fn a_node_gets_the_files_and_loses_a_key_that_is_withdrawn() {
+/// Directories of a node and of the DaemonSet's container, with what the kubelet and the image put into the latter.
+fn directories() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     for name in [
@@ -133,8 +135,8 @@ fn a_node_gets_the_files_and_loses_a_key_that_is_withdrawn() {
     fs::write(at("container/usr/local/bin/ocihsm"), "program").unwrap();
     fs::write(at("container/config/ocicrypt.conf"), "policy").unwrap();
     fs::write(at("container/config/ocihsm.toml"), "stanza").unwrap();
-    // As the kubelet mounts a Secret.
-    for name in ["one.yaml", "two.yaml"] {
+    // As the kubelet mounts a Secret. A name may begin with one dot.
+    for name in ["one.yaml", "two.yaml", ".three.yaml"] {
         fs::write(at("container/keys/..data").join(name), name).unwrap();
         symlink(
             Path::new("..data").join(name),
@@ -142,34 +144,102 @@ fn a_node_gets_the_files_and_loses_a_key_that_is_withdrawn() {
         )
         .unwrap();
     }
-    let node = at("node");
-    let directory = Installer::start(directory).stop();
-    let keys = node.join("etc/containerd/ocicrypt/keys");
-    assert_eq!(
-        fs::read(node.join("usr/local/bin/ocihsm")).unwrap(),
-        b"program"
-    );
-    assert_eq!(mode(&node.join("usr/local/bin/ocihsm")), 0o755);
-    assert_eq!(
-        fs::read(node.join("etc/containerd/conf.d/ocihsm.toml")).unwrap(),
-        b"stanza"
-    );
-    assert_eq!(
-        fs::read(node.join("etc/containerd/ocicrypt/ocicrypt.conf")).unwrap(),
-        b"policy"
-    );
-    assert_eq!(mode(&keys), 0o700);
-    assert_eq!(mode(&keys.join("kubernetes/one.yaml")), 0o600);
+    directory
+}
 
+/// Each file that a node gets: its content and mode.
+const FILES: [(&str, &str, u32); 6] = [
+    ("usr/local/bin/ocihsm", "program", 0o755),
+    ("etc/containerd/conf.d/ocihsm.toml", "stanza", 0o644),
+    ("etc/containerd/ocicrypt/ocicrypt.conf", "policy", 0o644),
+    (
+        "etc/containerd/ocicrypt/keys/kubernetes/one.yaml",
+        "one.yaml",
+        0o600,
+    ),
+    (
+        "etc/containerd/ocicrypt/keys/kubernetes/two.yaml",
+        "two.yaml",
+        0o600,
+    ),
+    (
+        "etc/containerd/ocicrypt/keys/kubernetes/.three.yaml",
+        ".three.yaml",
+        0o600,
+    ),
+];
+
+fn assert_installed(node: &Path) {
+    for (name, content, expected) in FILES {
+        let file = node.join(name);
+        assert_eq!(fs::read_to_string(&file).unwrap(), content, "{name}");
+        assert_eq!(mode(&file), expected, "{name}");
+        assert!(fs::symlink_metadata(&file).unwrap().is_file(), "{name}");
+    }
+    assert_eq!(mode(&node.join("etc/containerd/ocicrypt/keys")), 0o700);
+}
+
+#[test]
+fn a_node_gets_the_files_and_loses_a_key_that_is_withdrawn() {
+    let directory = directories();
+    let node = directory.path().join("node");
+    let directory = Installer::start(directory).stop();
+    assert_installed(&node);
+
+    let keys = node.join("etc/containerd/ocicrypt/keys");
     fs::write(keys.join("by-hand.yaml"), "stays").unwrap();
-    fs::remove_file(directory.path().join("container/keys/one.yaml")).unwrap();
-    fs::write(
-        directory.path().join("container/keys/..data/two.yaml"),
-        "new",
-    )
-    .unwrap();
+    let mounted = directory.path().join("container/keys");
+    for withdrawn in ["one.yaml", ".three.yaml"] {
+        fs::remove_file(mounted.join(withdrawn)).unwrap();
+    }
+    fs::write(mounted.join("..data/two.yaml"), "new").unwrap();
     let _directory = Installer::start(directory).stop();
-    assert!(!keys.join("kubernetes/one.yaml").exists());
+    for withdrawn in ["one.yaml", ".three.yaml"] {
+        assert!(!keys.join("kubernetes").join(withdrawn).exists());
+    }
     assert_eq!(fs::read(keys.join("kubernetes/two.yaml")).unwrap(), b"new");
     assert!(keys.join("by-hand.yaml").exists());
+}
+
+#[test]
+fn what_was_changed_on_a_node_is_put_right() {
+    let directory = directories();
+    let node = directory.path().join("node");
+    let directory = Installer::start(directory).stop();
+    let keys = node.join("etc/containerd/ocicrypt/keys");
+    for (path, mode) in [
+        (node.join("usr/local/bin/ocihsm"), 0o777),
+        (keys.join("kubernetes/one.yaml"), 0o644),
+        (keys.join("kubernetes"), 0o755),
+        (keys.clone(), 0o722),
+    ] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let policy = node.join("etc/containerd/ocicrypt/ocicrypt.conf");
+    fs::rename(&policy, node.join("elsewhere")).unwrap();
+    symlink(node.join("elsewhere"), &policy).unwrap();
+    let two = keys.join("kubernetes/two.yaml");
+    if nix::unistd::geteuid().is_root() {
+        chown(&two, Some(65_534), None).unwrap();
+    }
+    let _directory = Installer::start(directory).stop();
+    assert_installed(&node);
+    assert_eq!(mode(&keys.join("kubernetes")), 0o700);
+    let owner = fs::metadata(&two).unwrap().uid();
+    assert_eq!(owner, nix::unistd::geteuid().as_raw());
+}
+
+#[test]
+fn a_node_that_lacks_a_file_is_not_called_ready() {
+    let directory = directories();
+    let container = directory.path().join("container");
+    fs::remove_file(container.join("usr/local/bin/ocihsm")).unwrap();
+    let installed = container.join("tmp/installed");
+    fs::write(&installed, "stale").unwrap();
+    let output = Program::new(example("install.sh"))
+        .arg(directory.path().join("node"))
+        .arg(&container)
+        .run();
+    assert!(!output.status.success(), "{output:?}");
+    assert!(!installed.exists());
 }
