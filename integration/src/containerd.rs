@@ -15,7 +15,6 @@ use tempfile::TempDir;
 
 use crate::program::{Output, Program};
 use crate::root::Root;
-use crate::skip;
 
 /// What a containerd is to be like.
 #[derive(Clone, Debug)]
@@ -46,28 +45,6 @@ pub struct Containerd {
     init: Pid,
     version: String,
     namespace: String,
-}
-
-/// Runs a test on every containerd there is, beside one another.
-///
-/// # Panics
-/// If it fails on one of them; with how often.
-pub fn on_each(test: impl Fn(&Root) + Sync) {
-    if !skip::root() || !skip::programs(&["containerd", "runc", "docker-registry"]) {
-        return;
-    }
-    let roots = Root::all();
-    thread::scope(|scope| {
-        let handles: Vec<_> = roots
-            .iter()
-            .map(|root| scope.spawn(|| test(root)))
-            .collect();
-        let failed = handles
-            .into_iter()
-            .filter_map(|handle| handle.join().err())
-            .count();
-        assert_eq!(failed, 0, "it failed on some of them, see above");
-    });
 }
 
 impl Settings {
@@ -124,7 +101,7 @@ impl Containerd {
             TempDir::with_prefix("ocihsm-ctd-").expect("a temporary directory can be made");
         let at = |name: &str| directory.path().join(name);
         fs::create_dir(at("scratch")).expect("the directory is ours");
-        let version = version(&settings.root, &directory);
+        let version = settings.root.containerd_version();
         let configuration = configuration(settings, &version, directory.path());
         fs::write(at("config.toml"), configuration).expect("the directory is ours");
         fs::write(at("processors.toml"), &settings.processors).expect("the directory is ours");
@@ -289,25 +266,6 @@ impl Drop for Containerd {
             );
         }
     }
-}
-
-fn version(root: &Root, directory: &TempDir) -> String {
-    // containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u1
-    let text = root
-        .program(directory, "containerd")
-        .arg("--version")
-        .ok()
-        .text();
-    let version = text
-        .split_whitespace()
-        .nth(2)
-        .expect("containerd tells its version");
-    version
-        .trim_start_matches('v')
-        .split(['~', '+', '-'])
-        .next()
-        .unwrap_or(version)
-        .to_owned()
 }
 
 fn configuration(settings: &Settings, version: &str, directory: &Path) -> String {

@@ -5,10 +5,13 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::thread;
+
+use tempfile::TempDir;
 
 use crate::program::Program;
 use crate::repository;
-use crate::skip::skipped;
+use crate::skip::{self, skipped};
 
 /// A place that programs come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,55 @@ impl Root {
                 root
             });
         [Self::host()].into_iter().chain(peers).collect()
+    }
+
+    /// Runs a test on every containerd there is, beside one another, and prints their versions.
+    ///
+    /// # Panics
+    /// If it fails on one of them.
+    pub fn on_each_containerd(test: impl Fn(&Self) + Sync) {
+        if !skip::root() || !skip::programs(&["containerd", "runc", "docker-registry"]) {
+            return;
+        }
+        let roots = Self::all();
+        let passed: Vec<_> = thread::scope(|scope| {
+            let tests: Vec<_> = roots
+                .iter()
+                .map(|root| scope.spawn(|| test(root)))
+                .collect();
+            tests.into_iter().map(|test| test.join().is_ok()).collect()
+        });
+        assert!(
+            passed.into_iter().all(|passed| passed),
+            "one of them failed"
+        );
+        let versions: Vec<_> = roots.iter().map(Self::containerd_version).collect();
+        ran_on(&versions);
+    }
+
+    /// The version of its containerd, as in `1.7.24`.
+    ///
+    /// # Panics
+    /// If it does not tell.
+    #[must_use]
+    pub fn containerd_version(&self) -> String {
+        let scratch = TempDir::new().expect("a temporary directory can be made");
+        // containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u1
+        let told = self
+            .program(&scratch, "containerd")
+            .arg("--version")
+            .ok()
+            .text();
+        let version = told
+            .split_whitespace()
+            .nth(2)
+            .expect("containerd tells its version");
+        version
+            .trim_start_matches('v')
+            .split(['~', '+', '-'])
+            .next()
+            .unwrap_or(version)
+            .to_owned()
     }
 
     fn peer(name: &'static str) -> Option<Self> {
@@ -106,7 +158,7 @@ impl Root {
 
     /// Runs a program of this root to its end.
     #[must_use]
-    pub fn program(&self, scratch: &tempfile::TempDir, program: &str) -> Program {
+    pub fn program(&self, scratch: &TempDir, program: &str) -> Program {
         if self.path.is_none() {
             return Program::new(program);
         }
@@ -115,4 +167,10 @@ impl Root {
             .keep();
         self.isolated(&directory, program)
     }
+}
+
+/// Prints which versions of containerd a test ran on; `integration/run` shows the line.
+pub fn ran_on(versions: &[impl AsRef<str>]) {
+    let versions: Vec<_> = versions.iter().map(AsRef::as_ref).collect();
+    println!("\nran on containerd {}", versions.join(", "));
 }

@@ -1,16 +1,17 @@
 //! Plain containerds, of this machine and of the peers, with plain `ctr`: images that must run, and images that must
 //! not unpack for want of a key. Images that were changed are in `tampered.rs`, clients with a payload in `matrix.rs`.
 
-use integration::containerd::{self, Containerd, Settings};
+use integration::containerd::{Containerd, Settings};
 use integration::layer::{Compression, Layer, digest, noise};
 use integration::layout::Layout;
 use integration::registry::Registry;
+use integration::root::Root;
 use integration::token::Token;
 use tempfile::TempDir;
 
 #[test]
 fn an_image_of_three_media_types_is_imported_pulled_and_run() {
-    containerd::on_each(|root| {
+    Root::on_each_containerd(|root| {
         let token = Token::vectors();
         let place = TempDir::new().unwrap();
         let layers = [
@@ -62,7 +63,9 @@ fn a_layer_of_300_mib_is_whole() {
     let archive = token
         .encrypt(&plain, "rsa3072", &["--encrypt-layer", "1"])
         .archive();
-    containerd::on_each(|root| {
+    Root::on_each_containerd(|root| {
+        // A copy, for SoftHSM's tokens are not to be shared.
+        let token = Token::vectors();
         let containerd = Containerd::start(&Settings::new(root.clone(), &token.keys(&["rsa3072"])));
         let output = containerd.import(&archive, "big");
         assert!(output.status.success(), "{output:?}");
@@ -75,7 +78,7 @@ fn a_layer_of_300_mib_is_whole() {
 
 #[test]
 fn without_its_key_an_image_is_not_unpacked_and_ctr_says_why() {
-    containerd::on_each(|root| {
+    Root::on_each_containerd(|root| {
         let token = Token::vectors();
         let place = TempDir::new().unwrap();
         let plain = Layout::create(

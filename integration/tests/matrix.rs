@@ -87,7 +87,6 @@ impl Flow {
 
 /// What the flows share: an encrypted image in a registry, and the programs.
 struct Stage {
-    token: Token,
     _registry: Registry,
     image: String,
     pause: String,
@@ -121,7 +120,6 @@ impl Stage {
             image: registry.push(&encrypted, "image"),
             pause: registry.push(&pause, "pause"),
             client: client(place.path()),
-            token,
             _registry: registry,
             encrypted,
             place,
@@ -143,9 +141,10 @@ impl Stage {
     fn fetch_and_run(
         &self,
         containerd: &Containerd,
+        token: &Token,
         flow: Flow,
-        image: &str,
     ) -> Result<String, String> {
+        let image = &self.image;
         let succeeded = |output: Output| {
             if output.status.success() {
                 Ok(())
@@ -153,7 +152,7 @@ impl Stage {
                 Err(output.stderr)
             }
         };
-        let mut reference = image.to_owned();
+        let mut reference = image.clone();
         match flow {
             Flow::Import => {
                 succeeded(containerd.import(&self.encrypted.archive(), "image"))?;
@@ -181,7 +180,7 @@ impl Stage {
                 ];
                 let pull = containerd
                     .client(client.to_str().unwrap(), &args)
-                    .arg(self.token.key_file("rsa3072"))
+                    .arg(token.key_file("rsa3072"))
                     .arg(image)
                     .env("OCICRYPT_CONFIG", "internal");
                 succeeded(pull.run())?;
@@ -263,6 +262,8 @@ fn table(columns: &[(String, Vec<String>)]) -> String {
 
 /// One containerd's cells.
 fn column(stage: &Stage, root: &Root) -> (String, Vec<String>) {
+    // A copy, for SoftHSM's tokens are not to be shared.
+    let token = Token::vectors();
     let mut version = String::new();
     let mut cells = Vec::new();
     for flow in Flow::ALL {
@@ -275,9 +276,9 @@ fn column(stage: &Stage, root: &Root) -> (String, Vec<String>) {
             cells.push("-".to_owned());
             continue;
         }
-        let containerd = stage.start(root, flow, &stage.token.keys(&["rsa3072"]), &log);
+        let containerd = stage.start(root, flow, &token.keys(&["rsa3072"]), &log);
         containerd.version().clone_into(&mut version);
-        let printed = stage.fetch_and_run(&containerd, flow, &stage.image);
+        let printed = stage.fetch_and_run(&containerd, &token, flow);
         assert_eq!(
             printed.as_deref(),
             Ok(GREETING),

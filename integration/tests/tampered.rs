@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use flate2::GzBuilder;
-use integration::containerd::{self, Containerd, Settings};
+use integration::containerd::{Containerd, Settings};
 use integration::layer::{Archive, Compression, Layer, digest, noise};
 use integration::layout::Layout;
 use integration::processor::Processor;
@@ -226,7 +226,9 @@ fn a_changed_layer_that_is_verified_first_is_not_unpacked_and_ctr_says_why() {
     }
     let (token, registry) = (Token::vectors(), Registry::start());
     let all = [SMALL, LARGE].map(|shape| Forged::all(&token, &registry, shape, &Change::ALL));
-    containerd::on_each(|root| {
+    Root::on_each_containerd(|root| {
+        // A copy, for SoftHSM's tokens are not to be shared.
+        let token = Token::vectors();
         let containerd = start(&Settings::new(root.clone(), &token.keys(&["rsa3072"])));
         let believer = Believer::start(root);
         for forged in all.iter().flatten() {
@@ -252,8 +254,9 @@ fn a_changed_layer_that_fails_when_it_was_written_is_never_unpacked() {
     for forged in &all {
         forged.assert_written_before_it_fails(&token);
     }
-    containerd::on_each(|root| {
-        let log = token.path().join(root.name());
+    Root::on_each_containerd(|root| {
+        let token = Token::vectors();
+        let log = token.path().join("log");
         let settings = Settings::with_log(root.clone(), &token.keys(&["rsa3072"]), &log);
         let containerd = start(&settings.single_pass());
         for forged in &all {
