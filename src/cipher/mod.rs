@@ -16,7 +16,7 @@ use std::io::{self, Read, Write};
 pub use self::pipe::enlarge_pipe;
 
 use self::measure::{DigestLane, Length};
-use self::pipeline::Lanes;
+use self::pipeline::{Lane, Lanes};
 use crate::descriptor::Digest;
 use crate::error::{Error, Result};
 use crate::options::{CipherName, NONCE, PrivateOptions, PublicOptions};
@@ -112,22 +112,26 @@ pub fn decrypt<R: Read + Send, W: Write + Send>(
 ) -> Result<Opened, Failed> {
     let mut length = Length::new(expected_len);
     let plain_len = match &parameters.0 {
-        Kind::CtrHmac(ctr) => {
-            let lanes = Lanes {
+        Kind::CtrHmac(ctr) => pipeline::run(
+            input,
+            output,
+            ctr_hmac::SHAPE,
+            Lanes {
                 before: &mut length,
-                beside: [&mut ctr.verifier()],
-                after: &mut ctr.keystream(),
-            };
-            pipeline::run(input, output, ctr_hmac::SHAPE, lanes)
-        }
-        Kind::GcmStream(gcm) => {
-            let lanes = Lanes {
-                before: &mut (&mut length, gcm.opener().helper()),
-                beside: [&mut gcm.opener()],
-                after: &mut (),
-            };
-            pipeline::run(input, output, gcm_stream::OPEN, lanes)
-        }
+                beside: ctr.verifier(),
+                after: ctr.keystream(),
+            },
+        ),
+        Kind::GcmStream(gcm) => pipeline::run(
+            input,
+            output,
+            gcm_stream::OPEN,
+            Lanes {
+                before: (&mut length, gcm.opener().helper()),
+                beside: gcm.opener(),
+                after: (),
+            },
+        ),
     }?;
     Ok(Opened {
         blob_len: length.taken(),
@@ -148,22 +152,26 @@ pub fn decrypt_and_digest<R: Read + Send, W: Write + Send>(
     let mut length = Length::new(expected_len);
     let mut digest = DigestLane::default();
     let plain_len = match &parameters.0 {
-        Kind::CtrHmac(ctr) => {
-            let lanes = Lanes {
+        Kind::CtrHmac(ctr) => pipeline::run(
+            input,
+            output,
+            ctr_hmac::SHAPE,
+            Lanes {
                 before: &mut length,
-                beside: [&mut ctr.verifier(), &mut (ctr.keystream(), &mut digest)],
-                after: &mut (),
-            };
-            pipeline::run(input, output, ctr_hmac::SHAPE, lanes)
-        }
-        Kind::GcmStream(gcm) => {
-            let lanes = Lanes {
-                before: &mut length,
-                beside: [&mut gcm.opener(), &mut digest],
-                after: &mut (),
-            };
-            pipeline::run(input, output, gcm_stream::OPEN, lanes)
-        }
+                beside: (ctr.verifier(), ctr.keystream()),
+                after: &mut digest,
+            },
+        ),
+        Kind::GcmStream(gcm) => pipeline::run(
+            input,
+            output,
+            gcm_stream::OPEN,
+            Lanes {
+                before: (&mut length, gcm.opener().helper()),
+                beside: (gcm.opener(), &mut digest),
+                after: (),
+            },
+        ),
     }?;
     let opened = Opened {
         blob_len: length.taken(),
@@ -181,25 +189,28 @@ pub fn verify<R: Read + Send>(
     input: R,
     expected_len: Option<u64>,
 ) -> Result<()> {
-    let mut length = Length::new(expected_len);
-    let after = &mut ();
+    fn through<R: Read>(
+        input: R,
+        shape: buffer::Shape,
+        before: impl Lane,
+        beside: impl Lane + Send,
+    ) -> Result<u64, Failed> {
+        let lanes = Lanes {
+            before,
+            beside,
+            after: (),
+        };
+        pipeline::run(input, io::sink(), shape, lanes)
+    }
+    let length = Length::new(expected_len);
     match &parameters.0 {
-        Kind::CtrHmac(ctr) => {
-            let lanes = Lanes {
-                before: &mut length,
-                beside: [&mut ctr.verifier()],
-                after,
-            };
-            pipeline::run(input, io::sink(), ctr_hmac::SHAPE, lanes)
-        }
-        Kind::GcmStream(gcm) => {
-            let lanes = Lanes {
-                before: &mut (&mut length, gcm.opener().helper()),
-                beside: [&mut gcm.opener()],
-                after,
-            };
-            pipeline::run(input, io::sink(), gcm_stream::OPEN, lanes)
-        }
+        Kind::CtrHmac(ctr) => through(input, ctr_hmac::SHAPE, length, ctr.verifier()),
+        Kind::GcmStream(gcm) => through(
+            input,
+            gcm_stream::OPEN,
+            (length, gcm.opener().helper()),
+            gcm.opener(),
+        ),
     }?;
     Ok(())
 }
@@ -211,9 +222,9 @@ pub fn verify<R: Read + Send>(
 pub fn copy<R: Read + Send, W: Write + Send>(input: R, output: W) -> Result<Digest> {
     let mut digest = DigestLane::default();
     let lanes = Lanes {
-        before: &mut (),
-        beside: [&mut digest],
-        after: &mut (),
+        before: (),
+        beside: &mut digest,
+        after: (),
     };
     pipeline::run(input, output, ctr_hmac::SHAPE, lanes)?;
     Ok(digest.finish())
@@ -266,11 +277,10 @@ fn encrypt_with<R: Read + Send, W: Write + Send>(
     let (cipher, hmac, nonce, blob_len, blob_digest) = match nonce {
         Nonce::CtrHmac(nonce) => {
             let mut mac = ctr_hmac::Authenticator::new(&key);
-            let mut keystream = ctr_hmac::Keystream::new(&key, &nonce);
             let lanes = Lanes {
-                before: &mut (),
-                beside: [&mut (&mut plain, &mut keystream), &mut mac],
-                after: &mut (),
+                before: (&mut plain, ctr_hmac::Keystream::new(&key, &nonce)),
+                beside: &mut mac,
+                after: (),
             };
             let blob_len = pipeline::run(input, output, ctr_hmac::SHAPE, lanes)?;
             let (mac, blob_digest) = mac.finish();
@@ -285,11 +295,10 @@ fn encrypt_with<R: Read + Send, W: Write + Send>(
         }
         Nonce::GcmStream(prefix) => {
             let mut blob = DigestLane::default();
-            let mut sealer = gcm_stream::Sealer::new(&key, prefix);
             let lanes = Lanes {
-                before: &mut (),
-                beside: [&mut plain, &mut (&mut sealer, &mut blob)],
-                after: &mut (),
+                before: &mut plain,
+                beside: (gcm_stream::Sealer::new(&key, prefix), &mut blob),
+                after: (),
             };
             let blob_len = pipeline::run(input, output, gcm_stream::SEAL, lanes)?;
             let cipher = CipherName::Aes256GcmStream;

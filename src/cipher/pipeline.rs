@@ -1,27 +1,27 @@
 //! The one way of a layer's bytes, in either direction: read, work on them in place, write.
 //!
-//! A cipher is a row of [`Lane`]s through which every buffer passes in order. `before` and `after` run on the calling
-//! thread (the mover, which also reads and writes), each lane of `beside` on a thread of its own. Reading, `before`,
-//! `after` and writing of some buffers thus happen while `beside`, the slowest, works on others and never waits for
-//! them. Decoding has one lane beside, the MAC or the tags; where a digest of each side is wanted as well there are two,
-//! and the system shares the cores out among three threads better than a fixed division could.
+//! A cipher is three [`Lane`]s through which every buffer passes in order. `before` and `after` run on the calling
+//! thread (the mover, which also reads and writes), `beside` on a thread of its own. Reading, `before`, `after` and
+//! writing of some buffers thus happen while `beside`, the slowest, works on others and never waits for them.
 //!
 //! ```text
-//!            mover (calling thread)                   one thread for each lane
-//!   ┌────────────────────────────────────────┐      ┌──────────────────────────┐
-//!   │ free ──read──► filled ──before─────────┼─────►│ queue ──► beside[0] ──┐  │
-//!   │  ▲                                     │      │ ┌─────────────────────┘  │
-//!   │  │                                     │      │ └► queue ──► beside[1]   │
-//!   │  └──write── held ◄──after── returned ◄─┼──────┼────────────────┘         │
-//!   └────────────────────────────────────────┘      └──────────────────────────┘
+//!            mover (calling thread)                      second thread
+//!   ┌────────────────────────────────────────┐      ┌────────────────────┐
+//!   │ free ──read──► filled ──before─────────┼─────►│ queue ──► beside   │
+//!   │  ▲                                     │      │             │      │
+//!   │  └──write── held ◄──after── returned ◄─┼──────┼─────────────┘      │
+//!   └────────────────────────────────────────┘      └────────────────────┘
 //! ```
 //!
 //! Where the pieces of a buffer do not depend on one another (GCM segments), the mover does some of `beside`'s work on
-//! a buffer before it passes it on, as long as the other thread has enough in its queue: both cores are busy then,
+//! a buffer before it passes it on, as long as the second thread has enough in its queue: both cores are busy then,
 //! and the mover stops as soon as streams keep it busy. A layer of one buffer or two starts no thread at all.
 //!
-//! A buffer is a value and has one owner at a time: the mover while it reads, holds or writes, a channel on the way,
-//! a thread during its lane. As many go round as [`buffers`] says, whatever the layer's length.
+//! There is one thread beside the mover, not one for each hash: on two cores a third one has to wait for the slices of
+//! the other two, which are longer than all buffers together last. So work is divided here, about evenly.
+//!
+//! A buffer is a value and has one owner at a time: the mover while it reads, holds or writes, the channel on the way,
+//! the second thread during `beside`. [`BUFFERS`] of them go round, whatever the layer's length.
 //!
 //! Two of them stand still on the mover's side. *Ahead*: a buffer is passed on only when one more byte (or the end of
 //! input) was seen behind it, so that every lane knows which bytes are the last. *Held*: a buffer leaves only when a
@@ -36,13 +36,10 @@ use super::Failed;
 use super::buffer::{Buffer, Shape};
 use crate::error::{Error, Result};
 
-/// Buffers of a layer that is too long for one: two that stand still, one on each side of the mover, and for each
-/// thread one in work and one that waits.
-pub(super) const fn buffers(threads: usize) -> usize {
-    4 + ENOUGH * threads
-}
+/// Buffers of a layer that is too long for one.
+pub(super) const BUFFERS: usize = 6;
 
-/// Buffers that a thread has, at which it does not run dry for a while: one in work, one that waits.
+/// Buffers that the second thread has, at which it does not run dry for a while: one in work, one that waits.
 const ENOUGH: usize = 2;
 
 /// A part of a cipher: works on one buffer after another, in the order of the layer.
@@ -53,7 +50,7 @@ pub(super) trait Lane {
     fn pass(&mut self, buffer: &mut Buffer) -> Result<()>;
 
     /// Does a small part of what `beside` would have to do to this buffer later. Returns false when there is none.
-    /// Called on `before`, after `pass`, while the other threads have enough to do.
+    /// Called on `before`, after `pass`, while the second thread has enough to do.
     fn help(&mut self, _: &mut Buffer) -> Result<bool> {
         Ok(false)
     }
@@ -89,24 +86,24 @@ impl<L: Lane + ?Sized> Lane for &mut L {
 }
 
 /// What is done to each buffer, and where.
-pub(super) struct Lanes<'a, const THREADS: usize> {
+pub(super) struct Lanes<A, B, C> {
     /// On the mover, after reading.
-    pub(super) before: &'a mut dyn Lane,
-    /// On a thread each, one after the other.
-    pub(super) beside: [&'a mut (dyn Lane + Send); THREADS],
+    pub(super) before: A,
+    /// On the second thread.
+    pub(super) beside: B,
     /// On the mover, before writing.
-    pub(super) after: &'a mut dyn Lane,
+    pub(super) after: C,
 }
 
 /// Moves a layer from `input` through the lanes to `output`. Returns the number of bytes written.
 ///
 /// # Errors
 /// The first error of a lane or a stream, with the number of bytes that left before it.
-pub(super) fn run<const THREADS: usize>(
+pub(super) fn run(
     input: impl Read,
     output: impl Write,
     shape: Shape,
-    lanes: Lanes<'_, THREADS>,
+    mut lanes: Lanes<impl Lane, impl Lane + Send, impl Lane>,
 ) -> Result<u64, Failed> {
     let mut source = Source {
         input,
@@ -117,7 +114,7 @@ pub(super) fn run<const THREADS: usize>(
         held: None,
         written: 0,
     };
-    match flow(&mut source, &mut sink, shape, lanes) {
+    match flow(&mut source, &mut sink, shape, &mut lanes) {
         Ok(()) => Ok(sink.written),
         Err(error) => Err(Failed {
             error,
@@ -126,50 +123,43 @@ pub(super) fn run<const THREADS: usize>(
     }
 }
 
-fn flow<const THREADS: usize>(
+fn flow<A: Lane, B: Lane + Send, C: Lane>(
     source: &mut Source<impl Read>,
     sink: &mut Sink<impl Write>,
     shape: Shape,
-    lanes: Lanes<'_, THREADS>,
+    lanes: &mut Lanes<A, B, C>,
 ) -> Result<()> {
-    let Lanes {
-        before,
-        mut beside,
-        after,
-    } = lanes;
     let mut begin = Vec::with_capacity(2);
     let is_whole = |begin: &[Buffer]| begin.last().is_some_and(Buffer::is_last);
     while begin.len() < 2 && !is_whole(&begin) {
         let mut buffer = source.next(Buffer::new(shape))?;
-        before.pass(&mut buffer)?;
+        lanes.before.pass(&mut buffer)?;
         begin.push(buffer);
     }
     if is_whole(&begin) {
         // A small layer does not pay for a thread.
         for mut buffer in begin {
-            for lane in &mut beside {
-                lane.pass(&mut buffer)?;
-            }
-            after.pass(&mut buffer)?;
+            lanes.beside.pass(&mut buffer)?;
+            lanes.after.pass(&mut buffer)?;
             sink.accept(buffer)?;
         }
         return Ok(());
     }
+    let Lanes {
+        before,
+        beside,
+        after,
+    } = lanes;
     thread::scope(|scope| {
-        let (to_beside, mut returned) = channel();
-        let mut workers = Vec::with_capacity(THREADS);
-        for lane in beside {
-            let (pass_on, next) = channel();
-            let queue = std::mem::replace(&mut returned, next);
-            let worker = thread::Builder::new()
-                .name("cipher".to_owned())
-                .spawn_scoped(scope, move || work(lane, &queue, &pass_on))
-                .map_err(|source| Error::Stream {
-                    action: "start a thread",
-                    source,
-                })?;
-            workers.push(worker);
-        }
+        let (to_beside, queue) = channel();
+        let (to_mover, returned) = channel();
+        let worker = thread::Builder::new()
+            .name("cipher".to_owned())
+            .spawn_scoped(scope, move || work(beside, &queue, &to_mover))
+            .map_err(|source| Error::Stream {
+                action: "start a thread",
+                source,
+            })?;
         let moved = Mover {
             source,
             sink,
@@ -178,46 +168,41 @@ fn flow<const THREADS: usize>(
             to_beside: Some(to_beside),
             returned,
             in_flight: 0,
-            free: (3..buffers(THREADS)).map(|_| Buffer::new(shape)).collect(),
+            free: (3..BUFFERS).map(|_| Buffer::new(shape)).collect(),
         }
         .run(begin);
-        // Dropping the mover closed the first channel and the last, so the threads end. If one panicked, the mover has
-        // seen a closed channel and `moved` is an error.
-        for worker in workers {
-            let _ = worker.join();
-        }
+        // Dropping the mover closed both channels, so the thread ends. If it panicked, the mover has seen a closed
+        // channel and `moved` is an error.
+        let _ = worker.join();
         moved
     })
 }
 
-/// A thread beside: each buffer through its lane and on. An error goes the same way, and ends it.
-fn work(lane: &mut dyn Lane, queue: &Receiver<Result<Buffer>>, pass_on: &Sender<Result<Buffer>>) {
-    for buffer in queue {
-        let result = buffer.and_then(|mut buffer| {
-            lane.pass(&mut buffer)?;
-            Ok(buffer)
-        });
+/// The second thread: each buffer through `beside` and back.
+fn work(beside: &mut impl Lane, queue: &Receiver<Buffer>, back: &Sender<Result<Buffer>>) {
+    for mut buffer in queue {
+        let result = beside.pass(&mut buffer).map(|()| buffer);
         let failed = result.is_err();
-        if pass_on.send(result).is_err() || failed {
+        if back.send(result).is_err() || failed {
             return;
         }
     }
 }
 
 /// The calling thread's part.
-struct Mover<'a, R, W> {
+struct Mover<'a, R, W, A, C> {
     source: &'a mut Source<R>,
     sink: &'a mut Sink<W>,
-    before: &'a mut dyn Lane,
-    after: &'a mut dyn Lane,
+    before: &'a mut A,
+    after: &'a mut C,
     /// Gone when the last buffer was sent.
-    to_beside: Option<Sender<Result<Buffer>>>,
+    to_beside: Option<Sender<Buffer>>,
     returned: Receiver<Result<Buffer>>,
     in_flight: usize,
     free: Vec<Buffer>,
 }
 
-impl<R: Read, W: Write> Mover<'_, R, W> {
+impl<R: Read, W: Write, A: Lane, C: Lane> Mover<'_, R, W, A, C> {
     fn run(mut self, begin: Vec<Buffer>) -> Result<()> {
         for buffer in begin {
             self.send(buffer)?;
@@ -243,8 +228,8 @@ impl<R: Read, W: Write> Mover<'_, R, W> {
     fn send(&mut self, buffer: Buffer) -> Result<()> {
         let last = buffer.is_last();
         if let Some(channel) = &self.to_beside {
-            if channel.send(Ok(buffer)).is_err() {
-                // A thread ends early only after it passed on an error.
+            if channel.send(buffer).is_err() {
+                // The thread ends early only after it returned an error.
                 while let Ok(result) = self.returned.recv() {
                     result?;
                 }
@@ -258,7 +243,7 @@ impl<R: Read, W: Write> Mover<'_, R, W> {
         Ok(())
     }
 
-    /// Takes back what the threads are done with, without waiting.
+    /// Takes back what the second thread is done with, without waiting.
     fn collect(&mut self) -> Result<()> {
         match self.returned.try_recv() {
             Ok(result) => self.release(result?),

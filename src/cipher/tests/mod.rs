@@ -67,8 +67,7 @@ fn lengths() -> impl Iterator<Item = usize> {
     [0, 1, 15, 16, 17, 63, 64, 10_240]
         .into_iter()
         .chain(around.into_iter().flat_map(|n| [n - 1, n, n + 1]))
-        .chain([1, 2].map(|threads| pipeline::buffers(threads) * BUFFER + 1))
-        .chain([BUFFER + 128])
+        .chain([BUFFER + 128, pipeline::BUFFERS * BUFFER + 1])
 }
 
 #[test]
