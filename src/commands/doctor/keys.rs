@@ -56,8 +56,16 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
     }
     let found = match KeyDir::read(directory) {
         Ok(found) => found,
+        Err(error) if directory.exists() => {
+            findings.error(
+                KEYS,
+                &error,
+                "name a PKCS#11 key file, or a directory of them, with --decryption-keys-path",
+            );
+            return Vec::new();
+        }
         Err(error) => {
-            findings.error(KEYS, &error, &mend_path(directory));
+            findings.fail(KEYS, error.to_string(), mend_absent(directory));
             return Vec::new();
         }
     };
@@ -83,16 +91,14 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
     found.keys
 }
 
-/// What to do about a path that gave no keys.
-fn mend_path(path: &Path) -> String {
+/// What to do about a path where nothing is.
+fn mend_absent(path: &Path) -> String {
     let is_named_like_a_file = (path.extension())
         .and_then(|ending| ending.to_str())
         .is_some_and(|ending| {
             ["yaml", "yml", "json", "conf", "pem", "key", "der"].contains(&ending)
         });
-    if path.exists() {
-        "name a PKCS#11 key file, or a directory of them, with --decryption-keys-path".to_owned()
-    } else if is_named_like_a_file {
+    if is_named_like_a_file {
         "put the key file there, or correct --decryption-keys-path".to_owned()
     } else {
         format!(

@@ -12,7 +12,6 @@ use nix::unistd::{AccessFlags, access};
 use super::findings::Findings;
 use crate::error::Error;
 use crate::log::{JOURNALD, LogTarget, SYSLOG};
-use crate::node::section::Section;
 
 const LOG: &str = "log";
 
@@ -24,20 +23,8 @@ pub(super) fn check(findings: &mut Findings, target: &LogTarget) {
         LogTarget::Journald => ("journald".to_owned(), JOURNALD.into(), connect(JOURNALD)),
         LogTarget::Syslog => ("syslog".to_owned(), SYSLOG.into(), connect(SYSLOG)),
         LogTarget::File(path) => {
-            let file = Section::absolute(path);
-            if path.is_relative() {
-                findings.warn(
-                    LOG,
-                    format!(
-                        "{:?} is neither journald nor syslog, so it is the file {}",
-                        path.display().to_string(),
-                        file.display()
-                    ),
-                    MEND,
-                );
-            }
-            let result = can_append(&file);
-            (file.display().to_string(), file, result)
+            let result = can_append(path);
+            (path.display().to_string(), path.clone(), result)
         }
     };
     match result {
