@@ -82,7 +82,7 @@ impl<'a> Trial<'a> {
                 }
             }
             Err(error) => {
-                if is_about_pin(&error) {
+                if error.is_about_pin() {
                     self.refused.push(whole);
                 }
                 let mend = mend_failed(key, &error);
@@ -282,17 +282,6 @@ fn in_file(key: &TokenKey, source: Error) -> Error {
     Error::InKeyFile {
         name: key.file.name.clone(),
         source: Box::new(source),
-    }
-}
-
-/// Whether the error tells of a PIN that was, or would be, refused.
-fn is_about_pin(error: &Error) -> bool {
-    match error {
-        Error::PinRejectedBefore { .. } | Error::PinFinalTry { .. } | Error::PinLocked { .. } => {
-            true
-        }
-        Error::Pkcs11 { function, .. } => *function == "C_Login",
-        _ => false,
     }
 }
 
