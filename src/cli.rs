@@ -11,6 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::commands::image_args::is_uri;
 use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
 use crate::error::Error;
 use crate::hsm::HsmSettings;
@@ -175,9 +176,6 @@ fn without_variables(command: clap::Command) -> clap::Command {
 #[must_use]
 pub fn complaint(error: &clap::Error, argv: &[OsString]) -> Error {
     let text = error.to_string();
-    if text.contains("pin-value=") {
-        return Error::UriAsArgument { argument: "ocihsm" };
-    }
     let complaint = match error.kind() {
         // It prints the help in the place of an error.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "there is no subcommand".to_owned(),
@@ -189,6 +187,10 @@ pub fn complaint(error: &clap::Error, argv: &[OsString]) -> Error {
             words.strip_prefix("error: ").unwrap_or(&words).to_owned()
         }
     };
+    // Whatever is written like a URI may hold a PIN, however its attributes are spelt.
+    if is_uri(&complaint) {
+        return Error::UriAsArgument { argument: "ocihsm" };
+    }
     Error::CommandLine {
         variable: variable_of(error, argv),
         complaint,
@@ -333,9 +335,16 @@ mod tests {
 
     #[test]
     fn a_pin_on_the_command_line_is_not_repeated() {
-        let argv = ["ocihsm", "decode", "pkcs11:token=t?pin-value=1234"];
-        let error = complaint(&parse(&argv).unwrap_err(), &words(&argv));
-        assert!(!format!("{error} {error:?}").contains("1234"));
+        for argument in [
+            "pkcs11:token=t?pin-value=1234",
+            "pkcs11:token=t?pin%2Dvalue=1234",
+            "--log=PKCS11:token=t?PIN-VALUE=1234",
+            "--keyz=pkcs11:token=t?pin-valeu=1234",
+        ] {
+            let argv = ["ocihsm", "decode", argument];
+            let error = complaint(&parse(&argv).unwrap_err(), &words(&argv));
+            assert!(!format!("{error} {error:?}").contains("1234"), "{argument}");
+        }
     }
 
     #[test]

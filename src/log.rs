@@ -64,7 +64,7 @@ pub struct LayerRecord {
     pub hash: Option<&'static str>,
     /// Time that the HSM took.
     pub unwrap: Option<Duration>,
-    /// Time from the first byte read to the last one written.
+    /// Time from the first byte read, be it to verify the layer before it is written, to the last one written.
     pub stream: Option<Duration>,
     /// Message of the error that the layer failed with.
     pub error: Option<String>,

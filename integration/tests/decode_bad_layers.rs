@@ -284,6 +284,29 @@ fn a_large_layer_in_the_store_yields_nothing_when_it_is_bad() {
     assert!(!outcome.output.stdout.is_empty());
 }
 
+/// Only what the parent holds open is what it feeds us.
+#[test]
+fn a_bad_copy_in_some_store_is_no_reason_to_fail() {
+    let stage = Stage::large();
+    let root = tempfile::tempdir().unwrap();
+    stage.layout.store(root.path());
+    let hash = stage.layer["digest"].as_str().unwrap();
+    let file = root
+        .path()
+        .join("io.containerd.content.v1.content/blobs/sha256")
+        .join(hash.strip_prefix("sha256:").unwrap());
+    let mut blob = stage.blob.clone();
+    let middle = blob.len() / 2;
+    blob[middle] ^= 1;
+    fs::write(&file, blob).unwrap();
+    // A parent of its own, that holds nothing.
+    let processor = stage.decode().store(root.path());
+    let outcome = processor
+        .through(&["sh", "-c", r#""$@"; exit $?"#, "sh"])
+        .run();
+    assert_eq!(outcome.output.stdout, stage.plain, "{:?}", outcome.output);
+}
+
 #[test]
 fn a_payload_for_another_layer_yields_nothing_whole() {
     let stage = Stage::small();

@@ -36,7 +36,7 @@ use super::Failed;
 use super::buffer::{Buffer, Shape};
 use crate::error::{Error, Result};
 
-/// Buffers of a layer that is too long for one.
+/// Buffers of a layer that is too long for two.
 pub(super) const BUFFERS: usize = 6;
 
 /// Buffers that the second thread has, at which it does not run dry for a while: one in work, one that waits.

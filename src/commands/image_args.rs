@@ -50,9 +50,10 @@ pub(super) fn no_uris<'a>(argument: &'static str, given: &'a [PathBuf]) -> Resul
 }
 
 /// Whether somebody wrote the URI itself where a file belongs.
-pub(super) fn is_uri(text: &str) -> bool {
-    let rest = text.strip_prefix("pkcs11:");
-    text.contains("pin-value=") || rest.is_some_and(|rest| rest.contains('='))
+pub(crate) fn is_uri(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let uri = text.find("pkcs11:").map(|start| &text[start..]);
+    text.contains("pin-value=") || uri.is_some_and(|uri| uri.contains('='))
 }
 
 /// Where a layer stands in an image: manifest and layer, both counted from 0.

@@ -104,18 +104,14 @@ pub fn find(roots: &[PathBuf], parent: u32, first: &FirstBytes) -> Result<Found>
     Err(search.failed(roots))
 }
 
-/// The file of a blob that the parent holds open, or that one of the stores has.
+/// The file of a blob that a process holds open: what it feeds us from, if it is our parent.
 #[must_use]
-pub fn blob_file(roots: &[PathBuf], parent: u32, digest: &Digest) -> Option<PathBuf> {
-    let opened = open_blobs(parent)
+pub fn held_blob(pid: u32, digest: &Digest) -> Option<PathBuf> {
+    let held = open_blobs(pid)
         .into_iter()
-        .filter(|(_, open)| open == digest)
-        .map(|(store, _)| store);
-    let stored = roots.iter().filter_map(|root| Store::at(root).ok()?);
-    opened
-        .chain(stored)
-        .map(|store| store.blob(digest))
-        .find(|path| path.is_file())
+        .find(|(_, open)| open == digest)
+        .map(|(store, _)| store.blob(digest));
+    held.filter(|path| path.is_file())
 }
 
 /// What a search through the stores has seen so far, so that its failure can say where it looked.

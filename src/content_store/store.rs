@@ -140,7 +140,8 @@ impl Store {
     /// # Errors
     /// What the operating system says.
     pub(super) fn start_of(&self, digest: &Digest) -> io::Result<Start> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        // What is no file but called like a blob shall not keep us waiting.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let file = openat(&self.directory, digest.hex(), flags, Mode::empty())?;
         let mut file = File::from(file);
         let mut bytes = [0; START];

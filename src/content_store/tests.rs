@@ -157,9 +157,12 @@ fn a_manifest_over_the_bound_is_not_read() {
 }
 
 #[test]
-fn the_file_of_a_known_digest() {
+fn the_file_that_is_held_open() {
     let containerd = Containerd::new();
     let digest = containerd.put(&blob(1));
-    let path = blob_file(&containerd.roots(), std::process::id(), &digest).unwrap();
-    assert_eq!(fs::read(path).unwrap(), blob(1));
+    let held = || held_blob(std::process::id(), &digest);
+    assert_eq!(held(), None);
+    let store = Store::at(containerd.roots()[0].as_path()).unwrap().unwrap();
+    let _open = fs::File::open(store.blob(&digest)).unwrap();
+    assert_eq!(fs::read(held().unwrap()).unwrap(), blob(1));
 }

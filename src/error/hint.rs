@@ -93,10 +93,10 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::UnknownCipher { .. } => "a newer ocihsm may know this cipher",
         Error::InLayer { source, .. } => return hint(source),
         Error::Verification => {
-            "the layer was damaged or changed after it was encrypted: push the image again, and pull it anew"
+            "the layer was damaged or changed: remove the image from this node and pull it anew; if that fails as well, push it again"
         }
         Error::WrongLength { .. } => {
-            "the layer did not come whole, or the descriptor is that of another one: pull the image again"
+            "the layer did not come whole, or the descriptor is that of another one: remove the image from this node and pull it anew"
         }
         Error::NoKeyOpens { refusals, .. } => return Some(refusals.hint()),
         Error::StdinIsTerminal => "containerd runs this; to decrypt an image use `ocihsm decrypt`",

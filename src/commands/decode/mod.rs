@@ -9,16 +9,18 @@ mod source;
 use std::fs::File;
 use std::io::{self, Cursor, IsTerminal, Read};
 use std::os::fd::AsFd;
+use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::cipher;
 use crate::cli::{HsmArgs, KeyArgs, LogArgs};
+use crate::content_store;
 use crate::error::{Error, Result, catch};
 use crate::log::LayerRecord;
 use crate::spoil;
 
-use self::open::{Blob, Opened};
+use self::open::Opened;
 pub use self::source::SourceArgs;
 
 /// Arguments of `decode`.
@@ -31,7 +33,7 @@ pub struct Args {
     /// What tells us which layer it is.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Write a large layer while it is being verified, where its file in containerd's store could be verified first:
+    /// Write a large layer while it is being verified, where the file that containerd holds open could be verified first:
     /// for disks that are slower than the rest of the pull
     #[arg(long)]
     pub single_pass: bool,
@@ -51,7 +53,7 @@ containerd's content store.
 The module policy is OCICRYPT_CONFIG, else $XDG_CONFIG_HOME/ocicrypt.conf, $HOME/.config/ocicrypt.conf or \
 /etc/ocicrypt.conf, else the module directories of the distributions.
 
-A layer whose file in containerd's store can be found is verified there before its first byte is written; of any \
+A layer is verified in the file that containerd feeds it from, where that can be seen, before its first byte is written; of any \
 other one that is larger than 1 MiB, at least the last 512 KiB are held back until all of it was verified.
 
 Exit status: 0 only if every byte was verified and written.";
@@ -117,8 +119,9 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
     };
     let start = Instant::now();
     if !args.single_pass {
-        let bytes = &mut progress.record.bytes;
-        verify_first(&args.source, &opened, bytes).map_err(in_layer)?;
+        let verified = verify_first(&opened, &mut progress.record.bytes);
+        progress.record.stream = Some(start.elapsed());
+        verified.map_err(in_layer)?;
     }
     // A panic from here on may come at any byte.
     progress.written = true;
@@ -142,29 +145,27 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
 /// otherwise stumble over what was written of it, and report that in the place of our error. What is on stdin is
 /// verified all the same.
 ///
+/// That is the file that our parent holds open, and no other one of its name: only this one's bytes are on stdin.
+///
 /// `bytes` becomes the number of bytes that were read.
-fn verify_first(args: &SourceArgs, opened: &Opened, bytes: &mut Option<u64>) -> Result<()> {
+fn verify_first(opened: &Opened, bytes: &mut Option<u64>) -> Result<()> {
     if opened
         .size
         .is_some_and(|size| size <= cipher::VERIFIED_WHOLE)
     {
         return Ok(());
     }
-    let path = match (&opened.blob, &opened.digest) {
-        (Blob::At(path), _) => path.clone(),
-        (Blob::Unknown, Some(digest)) => match source::blob_file(args, digest) {
-            Some(path) => path,
-            None => return Ok(()),
-        },
-        (Blob::Unknown, None) | (Blob::Verified, _) => return Ok(()),
-    };
-    // A file that we may not read is no reason to fail: its bytes come on stdin.
-    match File::open(path) {
-        Ok(input) => {
+    let held = opened
+        .digest
+        .as_ref()
+        .and_then(|digest| content_store::held_blob(parent_id(), digest));
+    // A file that we may not open is no reason to fail: its bytes come on stdin.
+    match held.map(File::open) {
+        Some(Ok(input)) => {
             let bytes = bytes.insert(0);
             cipher::verify(&opened.parameters, Counted { input, bytes }, opened.size)
         }
-        Err(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From descriptors to the cipher's parameters: which keys there are, and which of them opens the layer.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use super::source::Layer;
@@ -26,20 +26,8 @@ pub(super) struct Opened {
     pub(super) digest: Option<Digest>,
     /// What was read of stdin already.
     pub(super) peeked: Vec<u8>,
-    /// What is known of the blob's file in containerd's store.
-    pub(super) blob: Blob,
     /// Length of the blob, where the descriptor has one.
     pub(super) size: Option<u64>,
-}
-
-/// The file that containerd feeds us from.
-pub(super) enum Blob {
-    /// Whoever brought the descriptor did not say where it is.
-    Unknown,
-    /// It is this one.
-    At(PathBuf),
-    /// It had to be verified to choose among descriptors.
-    Verified,
 }
 
 /// One way in which the layer's key was wrapped.
@@ -76,12 +64,12 @@ pub(super) fn open(args: &Args, layer: Layer, record: &mut LayerRecord) -> Resul
         digest.as_ref(),
         record,
     )?;
-    let (unwrapped, blob) = match opened.as_slice() {
-        [only] => (only, layer.blob.map_or(Blob::Unknown, Blob::At)),
+    let unwrapped = match opened.as_slice() {
+        [only] => only,
         several => {
             // More than one descriptor comes from the store alone, where the file is known.
             let path = layer.blob.ok_or(Error::Verification)?;
-            (the_one_that_verifies(several, &path)?, Blob::Verified)
+            the_one_that_verifies(several, &path)?
         }
     };
     record.key = Some(unwrapped.uri.clone());
@@ -91,7 +79,6 @@ pub(super) fn open(args: &Args, layer: Layer, record: &mut LayerRecord) -> Resul
         parameters: unwrapped.parameters.clone(),
         digest,
         peeked: layer.peeked,
-        blob,
         size: unwrapped.size,
     })
 }

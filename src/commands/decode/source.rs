@@ -96,11 +96,6 @@ pub(super) fn expected_media_type(args: &SourceArgs) -> String {
         .unwrap_or_default()
 }
 
-/// The file of a layer in the stores, if it is there.
-pub(super) fn blob_file(args: &SourceArgs, digest: &Digest) -> Option<PathBuf> {
-    content_store::blob_file(&stores(args), parent_id(), digest)
-}
-
 /// The roots to search, as arguments, environment or custom name them.
 pub(super) fn stores(args: &SourceArgs) -> Vec<PathBuf> {
     match paths(&args.content_store, CONTENT_STORE) {
