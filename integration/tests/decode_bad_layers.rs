@@ -272,11 +272,16 @@ fn a_large_layer_in_the_store_yields_nothing_when_it_is_bad() {
     let middle = blob.len() / 2;
     blob[middle] ^= 1;
     fs::write(&file, blob).unwrap();
+    let log = stage.token.path().join("log");
     for bad in [decode(), descriptor(decode())] {
-        let outcome = bad.run();
+        let outcome = bad.env("OCIHSM_LOG", &log).run();
         assert_failed_silently(&outcome);
         let stderr = &outcome.output.stderr;
         assert!(stderr.contains("verification failed"), "{stderr}");
+        let text = fs::read_to_string(&log).unwrap();
+        let record: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(record["bytes"], stage.layer["size"], "{text}");
+        assert!(record["stream_ms"].as_f64().unwrap() > 0.0, "{text}");
     }
     // As it is written while it is verified, some of it has left by then.
     let outcome = decode().arg("--single-pass").run();
