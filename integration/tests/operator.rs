@@ -112,6 +112,33 @@ fn a_wrong_pin_is_told_once_and_tried_once() {
 }
 
 #[test]
+fn a_token_that_refused_one_decoder_is_not_tried_by_another() {
+    let mut node = Node::new();
+    let [one, other] = [WRONG_PIN, "another-wrong-pin"].map(|pin| {
+        let uri = format!(
+            "{}?pin-value={pin}&module-name=softhsm2",
+            node.token.uri("rsa3072")
+        );
+        let keys = node.token.keys_with(&[uri]);
+        set_mode(&keys, 0o700);
+        keys
+    });
+    node.keys = one.clone();
+    let stanza = node
+        .stanza(&[])
+        .replace("env = [", "env = [\"FOO=a\", ")
+        .replacen("FOO=a", "FOO=b", 1)
+        .replacen(one.to_str().unwrap(), other.to_str().unwrap(), 1);
+    node.write("conf.d/ocihsm.toml", &stanza);
+    let text = node.complaint();
+    assert_eq!(text.matches("C_Login").count(), 1, "{text}");
+    assert!(
+        line(&text, "not tried, since").starts_with("warn"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_pin_that_others_may_read_is_a_failure() {
     let node = Node::new();
     let key = fs::read_dir(&node.keys)

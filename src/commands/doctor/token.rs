@@ -21,7 +21,6 @@ const LIBRARIES: &str = "LD_LIBRARY_PATH";
 /// What tries keys one after another, and leaves a token alone that refused a login.
 pub(super) struct Trial<'a> {
     settings: &'a HsmSettings,
-    /// With the whole environment of their modules.
     refused: Vec<TokenKey>,
 }
 
@@ -43,13 +42,10 @@ impl<'a> Trial<'a> {
     /// Tries a key as the decoder with this setup would.
     pub(super) fn check(&mut self, findings: &mut Findings, setup: &Setup, key: &TokenKey) {
         let name = &key.file.name;
-        let mut whole = key.clone();
-        whole.file.env = setup.environment.clone();
-        whole.file.env.extend(key.file.env.clone());
         let refused = self
             .refused
             .iter()
-            .find(|other| may_share_token(other, &whole));
+            .find(|other| may_share_token(other, key));
         if let Some(other) = refused {
             findings.warn(
                 KEY,
@@ -83,7 +79,7 @@ impl<'a> Trial<'a> {
             }
             Err(error) => {
                 if error.is_about_pin() {
-                    self.refused.push(whole);
+                    self.refused.push(key.clone());
                 }
                 let mend = mend_failed(key, &error);
                 findings.error(KEY, &in_file(key, error), &mend);
@@ -285,14 +281,14 @@ fn in_file(key: &TokenKey, source: Error) -> Error {
     }
 }
 
-/// Whether two URIs may mean one token: the same module, and nothing that tells the tokens apart.
+/// Whether two URIs may mean one token: the same module, and nothing that tells the tokens apart. What else differs in
+/// the environment need not lead to another token, and a login too many would lock it.
 fn may_share_token(one: &TokenKey, other: &TokenKey) -> bool {
     fn differ<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
         one.is_some() && other.is_some() && one != other
     }
     let (a, b) = (&one.file.uri, &other.file.uri);
     one.module == other.module
-        && one.file.env == other.file.env
         && !differ(&a.token, &b.token)
         && !differ(&a.serial, &b.serial)
         && !differ(&a.slot_id, &b.slot_id)
@@ -321,6 +317,9 @@ mod tests {
         assert!(shared("token=a;serial=1", "token=a"));
         assert!(!shared("token=a", "token=b"));
         assert!(!shared("token=a;serial=1", "token=a;serial=2"));
+        let mut elsewhere = key("token=a");
+        elsewhere.file.env.insert("A".to_owned(), "b".to_owned());
+        assert!(may_share_token(&key("token=a"), &elsewhere));
         let elsewhere = TokenKey {
             module: "/n.so".into(),
             ..key("token=a")
