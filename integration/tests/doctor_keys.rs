@@ -68,29 +68,24 @@ fn the_stanzas_environment_counts() {
 #[test]
 fn libraries_that_this_shell_alone_finds_are_told() {
     let node = Node::new();
-    let text = node
-        .doctor_program()
-        .env("LD_LIBRARY_PATH", "/opt/hsm")
-        .run()
-        .text();
-    assert!(
-        line(
-            &text,
-            "LD_LIBRARY_PATH is \"/opt/hsm\" in this shell and not set"
-        )
-        .starts_with("warn  module"),
-        "{text}"
-    );
+    let doctor = |libraries| {
+        let program = node.doctor_program();
+        program.env("LD_LIBRARY_PATH", libraries).run().text()
+    };
+    // containerd always sets this one.
+    let usual = "/opt/containerd/lib:";
+    assert!(!doctor(usual).contains("LD_LIBRARY_PATH"));
+    let text = doctor("/opt/hsm");
+    let differ = format!("LD_LIBRARY_PATH is \"/opt/hsm\" in this shell and {usual:?} for");
+    assert!(line(&text, &differ).starts_with("warn  module"), "{text}");
+    let mend = format!("-> run `LD_LIBRARY_PATH={usual} ocihsm doctor`");
+    assert!(text.contains(&mend), "{text}");
     add_variable(&node, "LD_LIBRARY_PATH=/opt/hsm");
-    let output = node
-        .doctor_program()
-        .env("LD_LIBRARY_PATH", "/opt/hsm")
-        .run();
-    assert!(
-        !output.text().contains("LD_LIBRARY_PATH"),
-        "{}",
-        output.text()
-    );
+    let text = doctor("/opt/hsm");
+    assert!(!text.contains("LD_LIBRARY_PATH"), "{text}");
+    let text = doctor(usual);
+    let mend = "-> run `LD_LIBRARY_PATH=/opt/hsm ocihsm doctor`";
+    assert!(text.contains(mend), "{text}");
 }
 
 #[test]

@@ -17,6 +17,9 @@ const SEARCH_PATH: [&str; 7] = [
     "/bin",
 ];
 
+/// Where containerd lets its stream processors find libraries first, whatever its own environment says.
+pub const ADDED_LIBRARIES: &str = "/opt/containerd/lib";
+
 /// The program of containerd's built-in sections, and its arguments.
 pub(super) const DECODER: &str = "ctd-decoder";
 pub(super) const BUILT_IN_ARGS: [&str; 2] = ["--decryption-keys-path", super::KEYS];
@@ -92,7 +95,14 @@ impl Section {
 /// The environment of a program that containerd under systemd starts, without what a section adds.
 #[must_use]
 pub fn usual_environment() -> BTreeMap<String, String> {
-    [("PATH".to_owned(), SEARCH_PATH.join(":"))].into()
+    // The element after the colon is empty, and containerd's.
+    let variables = [
+        ("PATH", SEARCH_PATH.join(":")),
+        ("LD_LIBRARY_PATH", format!("{ADDED_LIBRARIES}:")),
+    ];
+    variables
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
 }
 
 /// Whether anybody may run a file; root may then.

@@ -1,5 +1,6 @@
 //! One key, tried for real: its module loaded, its token found, a login, and two wrapped keys opened.
 
+use std::fs;
 use std::path::PathBuf;
 
 use super::findings::Findings;
@@ -10,6 +11,7 @@ use crate::hsm::{self, How, HsmSettings, Outcome, Probe};
 use crate::keys::TokenKey;
 use crate::keys::packet::{OaepHash, Recipient};
 use crate::node::environment;
+use crate::node::section::ADDED_LIBRARIES;
 use crate::options::PrivateOptions;
 use crate::secret::LayerKey;
 
@@ -179,7 +181,9 @@ fn compare_loader(findings: &mut Findings, setup: &Setup) {
         .get(LIBRARIES)
         .cloned()
         .unwrap_or_default();
-    if ours == theirs {
+    let added_has_any =
+        fs::read_dir(ADDED_LIBRARIES).is_ok_and(|mut entries| entries.next().is_some());
+    if searched(&ours, added_has_any) == searched(&theirs, added_has_any) {
         return;
     }
     let value = |value: &str| match value {
@@ -193,8 +197,18 @@ fn compare_loader(findings: &mut Findings, setup: &Setup) {
             value(&ours),
             value(&theirs)
         ),
-        format!("run it as: {LIBRARIES}={theirs} ocihsm doctor"),
+        format!("run `{LIBRARIES}={theirs} ocihsm doctor`, after sudo with `env` before it"),
     );
+}
+
+/// The directories that matter: not the current one, which is the root for the decoder, and not containerd's own while
+/// nothing is in it.
+fn searched(value: &str, added_has_any: bool) -> Vec<&str> {
+    let directories = value.split(':');
+    directories
+        .filter(|directory| !directory.is_empty())
+        .filter(|directory| added_has_any || *directory != ADDED_LIBRARIES)
+        .collect()
 }
 
 /// What to do about a token that could not be asked, where the error does not say.
@@ -325,5 +339,13 @@ mod tests {
             ..key("token=a")
         };
         assert!(!may_share_token(&key("token=a"), &elsewhere));
+    }
+
+    #[test]
+    fn containerds_own_libraries_count_where_there_are_any() {
+        let usual = "/opt/containerd/lib:";
+        assert_eq!(searched(usual, false), searched("", false));
+        assert_ne!(searched(usual, true), searched("", true));
+        assert_ne!(searched(usual, false), searched("/opt/hsm", false));
     }
 }
