@@ -82,14 +82,6 @@ impl Section {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect()
     }
-
-    /// What the program finds in its environment, as far as can be known: containerd under systemd has little more.
-    #[must_use]
-    pub fn environment(&self) -> BTreeMap<String, String> {
-        let mut environment = usual_environment();
-        environment.extend(self.variables());
-        environment
-    }
 }
 
 /// The environment of a program that containerd under systemd starts, without what a section adds.
@@ -127,6 +119,5 @@ mod tests {
         let variables = section.variables();
         assert_eq!(variables["A"], "3=4");
         assert_eq!(variables.len(), 2);
-        assert!(section.environment()["PATH"].contains("/usr/bin:"));
     }
 }
