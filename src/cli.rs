@@ -121,9 +121,10 @@ impl Cli {
             .try_get_matches_from_mut(&argv)
             .map_err(|error| (error, None))?;
         let mut cli = Self::from_matches(&argv, &matches).map_err(|error| (error, None))?;
-        let (defined, given) = match matches.subcommand() {
-            Some((name, given)) => (with_variables.find_subcommand(name), given),
-            None => (Some(&with_variables), &matches),
+        // Right after the subcommand, since `--` may end the options further on.
+        let (defined, given, at) = match matches.subcommand() {
+            Some((name, given)) => (with_variables.find_subcommand(name), given, 2),
+            None => (Some(&with_variables), &matches, 1),
         };
         for argument in defined.into_iter().flat_map(clap::Command::get_arguments) {
             let (Some(name), Some(long)) = (argument.get_env(), argument.get_long()) else {
@@ -134,7 +135,7 @@ impl Cli {
             if let (false, Some(value)) = (is_given, variable(name)) {
                 let mut option = OsString::from(format!("--{long}="));
                 option.push(value);
-                argv.push(option);
+                argv.insert(at, option);
                 cli = command
                     .try_get_matches_from_mut(&argv)
                     .and_then(|matches| Self::from_matches(&argv, &matches))
@@ -289,7 +290,12 @@ mod tests {
             }
         };
         let timeout = ("OCIHSM_HSM_TIMEOUT", "5");
-        for argv in [&["ocihsm", "decode"][..], &["/x/ctd-decoder"]] {
+        for argv in [
+            &["ocihsm", "decode"][..],
+            &["/x/ctd-decoder"],
+            &["ocihsm", "decode", "--"],
+            &["ctd-decoder", "--"],
+        ] {
             let args = parse_in(argv, timeout).unwrap();
             assert_eq!(args.hsm.hsm_timeout, Duration::from_secs(5));
             let args = parse_in(argv, ("OCIHSM_LOG", "/x")).unwrap();
