@@ -301,16 +301,15 @@ fn of_several_containerds_each_finding_names_its_own() {
     }
 }
 
-fn two_containerds(unused: &str) {
-    let node = Node::new();
+/// What doctor finds where k3s is set up as the node is, and this script was run.
+fn beside_k3s(node: &Node, script: &str) -> (bool, Value) {
     let scratch = tempfile::tempdir().unwrap();
     let script = format!(
         "set -e; mount -t tmpfs tmpfs /etc/containerd; mount -t tmpfs tmpfs /var/lib
-         {} > /etc/containerd/config.toml
          d=/var/lib/rancher/k3s/agent/etc/containerd; mkdir -p $d
          cp {} $d/config.toml
+         {script}
          exec {} doctor --json",
-        unused,
         node.path("config.toml").display(),
         ocihsm().display()
     );
@@ -318,9 +317,37 @@ fn two_containerds(unused: &str) {
         .isolated(scratch.path(), "sh")
         .args(["-c", &script])
         .run();
-    let report: Value = serde_json::from_slice(&output.stdout)
+    let report = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}{}", output.text(), output.stderr));
-    assert!(output.status.success(), "{report:#}");
+    (output.status.success(), report)
+}
+
+#[test]
+fn what_is_built_in_counts_beside_another_containerd_if_its_program_is_there() {
+    if !skip::programs(&["containerd"]) {
+        return;
+    }
+    let script = format!(
+        "mount -t tmpfs tmpfs /opt; mkdir -p /opt/containerd/bin
+         cp {} /opt/containerd/bin/ctd-decoder
+         echo 'version = 2' > /etc/containerd/config.toml",
+        ocihsm().display()
+    );
+    let (_, report) = beside_k3s(&Node::new(), &script);
+    let text = report.to_string();
+    assert!(!text.contains("sets up no decoder"), "{report:#}");
+    assert!(text.contains("ctd-decoder for 2 media types"), "{report:#}");
+    // Nobody has put keys there, which matters now.
+    assert!(
+        text.contains("mkdir -m 700 -p /etc/containerd/ocicrypt/keys"),
+        "{report:#}"
+    );
+}
+
+fn two_containerds(unused: &str) {
+    let script = format!("{unused} > /etc/containerd/config.toml");
+    let (is_sound, report) = beside_k3s(&Node::new(), &script);
+    assert!(is_sound, "{report:#}");
     let findings = report["findings"].as_array().unwrap();
     let unused = findings
         .iter()

@@ -34,7 +34,7 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
     if files.is_empty() {
         let [(main, root), ..] = LOCATIONS.map(|(file, root)| (Path::new(file), Path::new(root)));
         let config = ContainerdConfig::built_in();
-        let install = check_unimported(findings, main, &config, true);
+        let install = check_unimported(findings, main, &config, !opens_layers(&config));
         findings.warn(
             CONTAINERD,
             "no configuration file was found, so what is built into containerd counts".to_owned(),
@@ -47,19 +47,16 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
         .iter()
         .map(|(path, root)| (path.as_path(), root.as_path(), ContainerdConfig::read(path)))
         .collect();
-    let opens_layers = |config: &Result<ContainerdConfig>| {
-        config.as_ref().is_ok_and(|config| config.has_sections())
-    };
     let any_opens_layers = configurations
         .iter()
-        .any(|(_, _, config)| opens_layers(config));
+        .any(|(_, _, config)| config.as_ref().is_ok_and(opens_layers));
     let mut decoders: Vec<Decoder> = Vec::new();
     for (path, usual_root, config) in &configurations {
         let about = (files.len() > 1).then_some(*path);
         findings.about(about);
         match config {
             // Such as Docker's, or one that nobody uses, beside that of k3s.
-            Ok(config) if any_opens_layers && !config.has_sections() => {
+            Ok(config) if any_opens_layers && !opens_layers(config) => {
                 check_unimported(findings, path, config, false);
                 findings.warn(
                     CONTAINERD,
@@ -70,7 +67,7 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
             }
             Ok(config) => {
                 check_files(findings, path, config);
-                let install = check_unimported(findings, path, config, !config.has_sections());
+                let install = check_unimported(findings, path, config, !opens_layers(config));
                 let root = config.root.as_deref().unwrap_or(usual_root);
                 for setup in processors::check(findings, config, root, install) {
                     match decoders.iter_mut().find(|known| known.setup == setup) {
@@ -87,6 +84,11 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
     }
     findings.about(None);
     decoders
+}
+
+/// Whether a decoder is set up: by a file, or by the program that containerd has built in and somebody put there.
+fn opens_layers(config: &ContainerdConfig) -> bool {
+    config.has_sections() || (config.processors.values()).any(|section| section.program().is_some())
 }
 
 fn mend(error: &Error) -> &'static str {
