@@ -8,7 +8,7 @@ use integration::ocihsm;
 use integration::program::Program;
 use integration::root::Root;
 use integration::skip;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Whether each containerd that is here starts with the node's configuration, by the beginning of its version.
 fn containerds_that_start(node: &Node) -> Vec<(String, bool)> {
@@ -297,7 +297,7 @@ fn of_several_containerds_each_finding_names_its_own() {
         "echo 'disabled_plugins = [\"cri\"]'",
         "containerd config default",
     ] {
-        two_containerds(unused);
+        three_containerds(unused);
     }
 }
 
@@ -344,14 +344,17 @@ fn what_is_built_in_counts_beside_another_containerd_if_its_program_is_there() {
     );
 }
 
-fn two_containerds(unused: &str) {
-    let script = format!("{unused} > /etc/containerd/config.toml");
+fn three_containerds(unused: &str) {
+    let script = format!(
+        "{unused} > /etc/containerd/config.toml
+         mkdir /var/lib/rancher/rke2; cp -r /var/lib/rancher/k3s/agent /var/lib/rancher/rke2"
+    );
     let (is_sound, report) = beside_k3s(&Node::new(), &script);
     assert!(is_sound, "{report:#}");
     let findings = report["findings"].as_array().unwrap();
     let unused = findings
         .iter()
-        .find(|finding| finding["containerd"] == "/etc/containerd/config.toml")
+        .find(|finding| finding["containerds"] == json!(["/etc/containerd/config.toml"]))
         .unwrap();
     assert_eq!(unused["level"], "warn");
     assert!(
@@ -360,8 +363,19 @@ fn two_containerds(unused: &str) {
             .unwrap()
             .contains("sets up no decoder")
     );
-    let k3s = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
-    assert!(findings.iter().any(|finding| finding["containerd"] == k3s && finding["subject"] == "stream processor"));
+    let [k3s, rke2] = ["k3s", "rke2"]
+        .map(|name| format!("/var/lib/rancher/{name}/agent/etc/containerd/config.toml"));
+    for (subject, containerds) in [
+        ("stream processor", json!([k3s])),
+        ("key", json!([k3s, rke2])),
+    ] {
+        assert!(
+            (findings.iter())
+                .any(|finding| finding["subject"] == subject
+                    && finding["containerds"] == containerds),
+            "{report:#}"
+        );
+    }
 }
 
 #[test]

@@ -10,18 +10,32 @@ use crate::node::containerd::{ConfigFile, ContainerdConfig, Import, LOCATIONS};
 
 const IMPORT: &str = "import the file that is named above, and restart containerd";
 
-/// What decodes, and for which containerd if there are several.
+/// What decodes, and for which containerds if there are several.
 #[derive(Debug)]
 pub(super) struct Decoder {
     pub(super) setup: Setup,
-    pub(super) containerd: Option<PathBuf>,
+    pub(super) containerds: Vec<PathBuf>,
 }
 
 impl Decoder {
     /// Of the one containerd, or of none.
     pub(super) fn of_the_only(setup: Setup) -> Self {
-        let containerd = None;
-        Self { setup, containerd }
+        let containerds = Vec::new();
+        Self { setup, containerds }
+    }
+
+    /// Adds this one, or its containerds to those of one that decodes with the same.
+    pub(super) fn add_to(self, decoders: &mut Vec<Self>) {
+        match decoders.iter_mut().find(|known| known.setup == self.setup) {
+            Some(known) => {
+                for path in self.containerds {
+                    if !known.containerds.contains(&path) {
+                        known.containerds.push(path);
+                    }
+                }
+            }
+            None => decoders.push(self),
+        }
     }
 }
 
@@ -52,7 +66,7 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
         .any(|(_, _, config)| config.as_ref().is_ok_and(opens_layers));
     let mut decoders: Vec<Decoder> = Vec::new();
     for (path, usual_root, config) in &configurations {
-        let about = (files.len() > 1).then_some(*path);
+        let about: &[&Path] = if files.len() > 1 { &[path] } else { &[] };
         findings.about(about);
         match config {
             // Such as Docker's, or one that nobody uses, beside that of k3s.
@@ -70,19 +84,14 @@ pub(super) fn check(findings: &mut Findings, files: &[(PathBuf, PathBuf)]) -> Ve
                 let install = check_unimported(findings, path, config, !opens_layers(config));
                 let root = config.root.as_deref().unwrap_or(usual_root);
                 for setup in processors::check(findings, config, root, install) {
-                    match decoders.iter_mut().find(|known| known.setup == setup) {
-                        Some(known) => known.containerd = None,
-                        None => decoders.push(Decoder {
-                            setup,
-                            containerd: about.map(Path::to_owned),
-                        }),
-                    }
+                    let containerds = about.iter().map(|path| path.to_path_buf()).collect();
+                    Decoder { setup, containerds }.add_to(&mut decoders);
                 }
             }
             Err(error) => findings.error(CONTAINERD, error, mend(error)),
         }
     }
-    findings.about(None);
+    findings.about(&[]);
     decoders
 }
 

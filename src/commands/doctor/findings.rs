@@ -14,9 +14,9 @@ use crate::escape::escaped;
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Findings {
     findings: Vec<Finding>,
-    /// Which containerd is looked at, if there are several.
+    /// Which containerds are looked at, if there are several.
     #[serde(skip)]
-    containerd: Option<String>,
+    containerds: Vec<String>,
 }
 
 /// How bad it is.
@@ -31,9 +31,9 @@ enum Level {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     level: Level,
-    /// The configuration of the containerd that it is about, if there are several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    containerd: Option<String>,
+    /// The configurations of the containerds that it is about, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    containerds: Vec<String>,
     subject: &'static str,
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,9 +41,12 @@ struct Finding {
 }
 
 impl Findings {
-    /// What follows is about the containerd with this configuration, or about none of several.
-    pub(super) fn about(&mut self, containerd: Option<&Path>) {
-        self.containerd = containerd.map(|path| escaped(&path.display().to_string()));
+    /// What follows is about the containerds with these configurations, or about none of several.
+    pub(super) fn about(&mut self, containerds: &[&Path]) {
+        let names = containerds.iter();
+        self.containerds = names
+            .map(|path| escaped(&path.display().to_string()))
+            .collect();
     }
 
     /// As it should be.
@@ -80,7 +83,7 @@ impl Findings {
     fn push(&mut self, level: Level, subject: &'static str, text: String, mend: Option<String>) {
         let finding = Finding {
             level,
-            containerd: self.containerd.clone(),
+            containerds: self.containerds.clone(),
             subject,
             text: escaped(&text),
             mend: mend.map(|mend| escaped(&mend)),
@@ -94,18 +97,19 @@ impl Findings {
     /// One line for each, and below it how to mend it; above those of each containerd which it is, if there are several.
     pub(super) fn to_text(&self) -> String {
         let mut text = String::new();
-        let mut about = &None;
+        let mut about: &[String] = &[];
         for finding in &self.findings {
             let level = match finding.level {
                 Level::Ok => "ok  ",
                 Level::Warn => "warn",
                 Level::Fail => "fail",
             };
-            if finding.containerd != *about {
-                about = &finding.containerd;
+            if finding.containerds != about {
+                about = &finding.containerds;
                 let _ = match about {
-                    Some(file) => writeln!(text, "The containerd with {file}:"),
-                    None => writeln!(text, "Each of them:"),
+                    [] => writeln!(text, "Each of them:"),
+                    [file] => writeln!(text, "The containerd with {file}:"),
+                    files => writeln!(text, "The containerds with {}:", files.join(" and ")),
                 };
             }
             let _ = writeln!(text, "{level}  {}: {}", finding.subject, finding.text);
@@ -179,14 +183,17 @@ mod tests {
     #[test]
     fn what_is_found_twice_is_said_once_for_each_containerd() {
         let mut findings = Findings::default();
-        for path in ["/a.toml", "/a.toml", "/b.toml"] {
-            findings.about(Some(Path::new(path)));
+        let [a, b] = ["/a.toml", "/b.toml"].map(Path::new);
+        for paths in [&[a][..], &[a], &[b], &[a, b]] {
+            findings.about(paths);
             findings.ok("log", "x".to_owned());
         }
         assert_eq!(
             findings.to_text(),
-            "The containerd with /a.toml:\nok    log: x\nThe containerd with /b.toml:\nok    log: x\n"
+            "The containerd with /a.toml:\nok    log: x\nThe containerd with /b.toml:\nok    log: x\n\
+             The containerds with /a.toml and /b.toml:\nok    log: x\n"
         );
-        assert!(findings.to_json().contains("\"containerd\": \"/b.toml\""));
+        let json: serde_json::Value = serde_json::from_str(&findings.to_json()).unwrap();
+        assert_eq!(json["findings"][2]["containerds"][1], "/b.toml");
     }
 }

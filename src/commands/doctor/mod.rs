@@ -79,8 +79,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let settings = args.hsm.settings();
     let mut trial = Trial::new(&settings);
-    for Decoder { setup, containerd } in &decoders {
-        findings.about(containerd.as_deref());
+    for Decoder { setup, containerds } in &decoders {
+        let containerds: Vec<_> = containerds.iter().map(PathBuf::as_path).collect();
+        findings.about(&containerds);
         for key in keys::check(&mut findings, setup) {
             trial.check(&mut findings, setup, &key);
         }
@@ -99,17 +100,15 @@ fn with_keys(decoders: Vec<Decoder>, named: &[PathBuf]) -> Vec<Decoder> {
     if named.is_empty() {
         return decoders;
     }
-    let mut setups: Vec<Setup> = Vec::new();
-    for decoder in decoders {
-        let setup = decoder.setup.but_with_keys(named.to_vec());
-        if !setups.contains(&setup) {
-            setups.push(setup);
-        }
+    let mut changed: Vec<Decoder> = Vec::new();
+    for Decoder { setup, containerds } in decoders {
+        let setup = setup.but_with_keys(named.to_vec());
+        Decoder { setup, containerds }.add_to(&mut changed);
     }
-    if setups.is_empty() {
-        setups.push(Setup::with_keys(named.to_vec()));
+    if changed.is_empty() {
+        changed.push(Decoder::of_the_only(Setup::with_keys(named.to_vec())));
     }
-    setups.into_iter().map(Decoder::of_the_only).collect()
+    changed
 }
 
 /// Files to look at, each with the root directory that goes without saying there.
