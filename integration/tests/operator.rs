@@ -109,6 +109,11 @@ fn a_wrong_pin_is_told_once_and_tried_once() {
         line(&text, "fail  key").contains("was rejected before"),
         "{text}"
     );
+    let forget = format!(
+        "`OCIHSM_RUNTIME_DIR={} ocihsm keys forget-rejected-pins`",
+        node.token.runtime().display()
+    );
+    assert!(text.contains(&forget), "{text}");
 }
 
 #[test]

@@ -74,6 +74,12 @@ impl Setup {
         }
     }
 
+    /// Where the decoder remembers rejected PINs, if its section says so.
+    pub(super) fn named_runtime_dir(&self) -> Option<&str> {
+        let named = self.runtime_dir.as_deref();
+        named.filter(|directory| !directory.is_empty())
+    }
+
     /// How the decoder treats tokens, no more boldly and no longer than doctor is told to.
     pub(super) fn settings(&self, ours: &HsmSettings) -> HsmSettings {
         HsmSettings {

@@ -84,7 +84,12 @@ impl<'a> Trial<'a> {
                     self.refused.push(key.clone());
                 }
                 let mend = mend_failed(key, &error);
-                findings.error(KEY, &in_file(key, error), &mend);
+                match (in_file(key, error), setup.named_runtime_dir()) {
+                    (error @ Error::PinRejectedBefore { .. }, Some(directory)) => {
+                        findings.fail(KEY, error.to_string(), mend_rejected(directory));
+                    }
+                    (error, _) => findings.error(KEY, &error, &mend),
+                }
                 attempt.compare_environment(findings);
             }
         }
@@ -225,6 +230,14 @@ fn mend_failed(key: &TokenKey, error: &Error) -> String {
         }
         _ => "compare the URI and module.env of the key file with the token".to_owned(),
     }
+}
+
+/// As the error's own hint, which does not know where the decoder remembers what was rejected.
+fn mend_rejected(directory: &str) -> String {
+    format!(
+        "correct the PIN in the key file, or run `OCIHSM_RUNTIME_DIR={directory} ocihsm keys forget-rejected-pins` if \
+         the token was given it since"
+    )
 }
 
 fn mend_refused(probe: &Probe) -> &'static str {
