@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -81,6 +82,14 @@ impl Stage {
             plain,
             _place: place,
         }
+    }
+
+    /// The layer's file in a content store that is made here.
+    fn stored_in(&self, root: &Path) -> PathBuf {
+        self.layout.store(root);
+        let digest = self.layer["digest"].as_str().unwrap();
+        root.join("io.containerd.content.v1.content/blobs")
+            .join(digest.replace(':', "/"))
     }
 
     fn decode(&self) -> Processor {
@@ -253,12 +262,7 @@ fn an_unknown_cipher_is_named() {
 fn a_large_layer_in_the_store_yields_nothing_when_it_is_bad() {
     let stage = Stage::large();
     let root = tempfile::tempdir().unwrap();
-    stage.layout.store(root.path());
-    let hash = stage.layer["digest"].as_str().unwrap();
-    let file = root
-        .path()
-        .join("io.containerd.content.v1.content/blobs/sha256")
-        .join(hash.strip_prefix("sha256:").unwrap());
+    let file = stage.stored_in(root.path());
     let decode = || {
         let processor = stage.decode().store(root.path());
         processor.blob(file.clone())
@@ -294,12 +298,7 @@ fn a_large_layer_in_the_store_yields_nothing_when_it_is_bad() {
 fn a_bad_copy_in_some_store_is_no_reason_to_fail() {
     let stage = Stage::large();
     let root = tempfile::tempdir().unwrap();
-    stage.layout.store(root.path());
-    let hash = stage.layer["digest"].as_str().unwrap();
-    let file = root
-        .path()
-        .join("io.containerd.content.v1.content/blobs/sha256")
-        .join(hash.strip_prefix("sha256:").unwrap());
+    let file = stage.stored_in(root.path());
     let mut blob = stage.blob.clone();
     let middle = blob.len() / 2;
     blob[middle] ^= 1;
