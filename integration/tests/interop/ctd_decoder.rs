@@ -25,7 +25,13 @@ pub(crate) fn row(stage: &Stage) -> Row {
             let options = ["--encrypt-layer", "2"];
             let encrypted = stage.encrypt(&stage.plain, "zstd", "sha1", &options);
             let (_, output) = decoder.pull(&encrypted, "zstd");
-            assert_gives_up(&output, "could not proto.Unmarshal() decrypt data");
+            // Without a payload its file descriptor 3 is closed, or by then one of its own.
+            let reasons = [
+                "could not proto.Unmarshal() decrypt data",
+                "read payload: read configFd: bad file descriptor",
+                "type with url",
+            ];
+            assert_gives_up(&output, &reasons);
         })
         .it_cannot("decrypt with SoftHSM and SHA-256", || {
             // Not unpacked before, or the decoder would not be asked.
@@ -33,7 +39,7 @@ pub(crate) fn row(stage: &Stage) -> Row {
             let plain = Layout::create(stage.path().join("new"), &[layer], &["/bin/true"]);
             let encrypted = stage.encrypt(&plain, "closed", "sha256", &[]);
             let (_, output) = decoder.pull(&encrypted, "closed");
-            assert_gives_up(&output, "CKR_ARGUMENTS_BAD");
+            assert_gives_up(&output, &["CKR_ARGUMENTS_BAD"]);
         })
 }
 
@@ -117,11 +123,11 @@ impl<'a> Decoder<'a> {
 }
 
 /// The peer fails, and says why; or containerd overlooks that it failed, and stumbles over what it has not written.
-fn assert_gives_up(output: &Output, reason: &str) {
+fn assert_gives_up(output: &Output, reasons: &[&str]) {
     assert!(!output.status.success(), "it has learned to: {output:?}");
-    let told = |reason| output.stderr.contains(reason);
+    let told = |reason: &str| output.stderr.contains(reason);
     assert!(
-        told(reason) || told("wrong diff id calculated"),
+        reasons.iter().any(|reason| told(reason)) || told("wrong diff id calculated"),
         "{output:?}"
     );
 }
