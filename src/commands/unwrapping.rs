@@ -166,14 +166,3 @@ pub(super) fn in_layer(layer: &Descriptor, error: Error) -> Error {
         source: Box::new(error),
     }
 }
-
-/// Says to which key it happened, unless it does so already.
-pub(super) fn in_key_file(name: &str, error: Error) -> Error {
-    match error {
-        Error::InKeyFile { .. } | Error::PinRejectedBefore { .. } => error,
-        source => Error::InKeyFile {
-            name: name.to_owned(),
-            source: Box::new(source),
-        },
-    }
-}

@@ -725,6 +725,20 @@ impl Error {
         hint::hint(self)
     }
 
+    /// Says to which key it happened, unless it names the key file already.
+    #[must_use]
+    pub fn in_key_file(self, name: &str) -> Self {
+        match self {
+            Self::InKeyFile { .. } | Self::PinRejectedBefore { .. } | Self::PinMissing { .. } => {
+                self
+            }
+            source => Self::InKeyFile {
+                name: name.to_owned(),
+                source: Box::new(source),
+            },
+        }
+    }
+
     /// Whether it tells of a PIN that was refused, or would be: nothing else is to be tried on that token then.
     #[must_use]
     pub fn is_about_pin(&self) -> bool {

@@ -84,7 +84,7 @@ impl<'a> Trial<'a> {
                     self.refused.push(key.clone());
                 }
                 let mend = mend_failed(key, &error);
-                match (in_file(key, error), setup.named_runtime_dir()) {
+                match (error.in_key_file(&key.file.name), setup.named_runtime_dir()) {
                     (error @ Error::PinRejectedBefore { .. }, Some(directory)) => {
                         findings.fail(KEY, error.to_string(), mend_rejected(directory));
                     }
@@ -136,7 +136,7 @@ impl Attempt<'_> {
             Err(error) => {
                 findings.error(
                     KEY,
-                    &in_file(key, error),
+                    &error.in_key_file(&key.file.name),
                     "use an RSA key of 2048 bits or more",
                 );
                 return;
@@ -291,20 +291,6 @@ fn describe(findings: &mut Findings, key: &TokenKey, probe: &Probe) {
             ),
             "look for another key file, on this node or another, whose PIN is wrong",
         );
-    }
-}
-
-/// The error, with the key file that it happened to.
-fn in_file(key: &TokenKey, source: Error) -> Error {
-    if matches!(
-        source,
-        Error::PinRejectedBefore { .. } | Error::PinMissing { .. } | Error::InKeyFile { .. }
-    ) {
-        return source;
-    }
-    Error::InKeyFile {
-        name: key.file.name.clone(),
-        source: Box::new(source),
     }
 }
 

@@ -138,7 +138,7 @@ fn try_keys(args: &Args, readable: &Readable, report: &mut Report) -> Result<Opt
                 rejected = Some(error);
             }
             Err(error) => {
-                let reason = Reason::from(&unwrapping::in_key_file(name, error));
+                let reason = Reason::from(&error.in_key_file(name));
                 refused.iter_mut().for_each(|why| why.push(reason.clone()));
             }
         }
