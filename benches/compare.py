@@ -120,7 +120,7 @@ class Comparison:
         return self.decoder([self.peer], layer, pipes, payload=layer["payload"])
 
     def decoder(self, command, layer, pipes, payload=None):
-        settings = {"env": {"OCICRYPT_CONFIG": str(self.policy)}, "payload": payload}
+        settings = {"env": self.decoding, "payload": payload}
         if pipes:
             return Run([["cat", str(layer["blob"])], command, ["cat"]], middle=1, **settings)
         return Run([command], layer["blob"], **settings)
@@ -130,8 +130,8 @@ class Comparison:
         return Run([self.encrypt_command(layers["image"], out, name)], remove=out)
 
     def decrypt(self, layers, name):
-        out, settings = self.work / "decrypted", {"OCICRYPT_CONFIG": str(self.policy)}
-        return Run([[self.ocihsm, "decrypt", str(layers[name]["image"]), str(out), "--key", str(self.keys)]], env=settings, remove=out)
+        out = self.work / "decrypted"
+        return Run([[self.ocihsm, "decrypt", str(layers[name]["image"]), str(out), "--key", str(self.keys)]], env=self.decoding, remove=out)
 
     def encrypt_command(self, image, out, name):
         # SHA-1, since the peer cannot open what is under SHA-256 with SoftHSM.
@@ -155,6 +155,10 @@ class Comparison:
         (self.keys / "key.yaml").write_text(f'pkcs11:\n  uri: "{uri}"\nmodule:\n  env:\n    SOFTHSM2_CONF: {configuration}\n')
         self.policy = self.work / "ocicrypt.conf"
         self.policy.write_text(f"pkcs11: {POLICY}\n")
+        # Locks are kept here and not where those of the machine's own decoder are.
+        runtime = self.work / "run"
+        runtime.mkdir(mode=0o700)
+        self.decoding = {"OCICRYPT_CONFIG": str(self.policy), "OCIHSM_RUNTIME_DIR": str(runtime)}
         self.client_policy = self.work / "client-policy.yaml"
         self.client_policy.write_text(POLICY)
 
