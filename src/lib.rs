@@ -30,6 +30,7 @@ pub mod image;
 pub mod keys;
 pub mod log;
 pub mod node;
+pub mod operation;
 pub mod options;
 pub mod payload;
 pub mod secret;

@@ -3,64 +3,13 @@
 //! Reads and writes the packet alone; who made a blob is `public`, who opens it is `hsm`. A recipient carries no
 //! key identifier, so a reader has to try.
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::MAX_RECIPIENTS;
 use crate::error::{Error, Result};
-
-/// The hash of an OAEP padding, and of its mask generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OaepHash {
-    /// SHA-1, also where a packet names none.
-    Sha1,
-    /// SHA-256.
-    Sha256,
-}
-
-impl OaepHash {
-    /// The hash of that name, in any case: `sha1` or `sha256`.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Sha1, Self::Sha256]
-            .into_iter()
-            .find(|known| known.as_str().eq_ignore_ascii_case(name))
-    }
-
-    /// The name as it stands in a packet.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sha1 => "sha1",
-            Self::Sha256 => "sha256",
-        }
-    }
-
-    /// Length of a hash value in bytes.
-    #[must_use]
-    pub fn output_len(self) -> usize {
-        match self {
-            Self::Sha1 => 20,
-            Self::Sha256 => 32,
-        }
-    }
-
-    /// The longest message for a modulus of that many bytes (RFC 8017, section 7.1.1, step 1b); `None` when the
-    /// modulus is too short for the padding itself.
-    #[must_use]
-    pub fn max_message_len(self, modulus_len: usize) -> Option<usize> {
-        modulus_len.checked_sub(2 * self.output_len() + 2)
-    }
-}
-
-impl fmt::Display for OaepHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+pub use crate::operation::OaepHash;
 
 /// The private options under one recipient's public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
