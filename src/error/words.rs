@@ -29,7 +29,7 @@ pub(super) fn quoted(texts: &[String]) -> String {
 }
 
 /// The operating system's words in our style: lower case, without the code that Rust adds.
-pub(super) fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
@@ -50,7 +50,7 @@ pub(super) fn listed(paths: &[PathBuf]) -> String {
 }
 
 /// The first of them, and how many more there are.
-pub(super) fn told(texts: &[String]) -> String {
+pub(crate) fn told(texts: &[String]) -> String {
     match texts.len().saturating_sub(LISTED) {
         0 => texts.join(", "),
         more => format!("{}, and {more} more", texts[..LISTED].join(", ")),

@@ -30,6 +30,8 @@ pub struct KeyFile {
     pub uri: Pkcs11Uri,
     /// `module.env`.
     pub env: BTreeMap<String, String>,
+    /// `module.init`, an extension: what the module is initialized with, where it wants a string (NSS).
+    pub init: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +51,7 @@ struct Pkcs11Yaml {
 #[derive(Deserialize)]
 struct ModuleYaml {
     env: Option<BTreeMap<String, Option<String>>>,
+    init: Option<String>,
 }
 
 impl KeyFile {
@@ -92,10 +95,14 @@ impl KeyFile {
             source: Box::new(source),
         })?;
         names_one_key(&name, &uri)?;
-        let env = yaml
+        let (env, init) = yaml
             .module
-            .and_then(|module| module.env)
+            .map(|module| (module.env, module.init))
             .unwrap_or_default();
+        let env = env.unwrap_or_default();
+        if init.as_ref().is_some_and(|init| init.contains('\0')) {
+            return Err(mistake(&name, "`module.init` has a NUL"));
+        }
         if env
             .iter()
             .any(|(variable, value)| !can_be_set(variable, value))
@@ -109,7 +116,14 @@ impl KeyFile {
                 .into_iter()
                 .map(|(variable, value)| (variable, value.unwrap_or_default()))
                 .collect(),
+            init: init.filter(|init| !init.is_empty()),
         })
+    }
+
+    /// Whether a client sent it, who is not to decide what this node loads.
+    #[must_use]
+    pub fn comes_from_payload(&self) -> bool {
+        self.name.starts_with("key ") && self.name.ends_with(" of the payload")
     }
 
     /// Reads a key file from disk.
@@ -159,14 +173,18 @@ impl KeyFile {
         }
         #[derive(Serialize)]
         struct WrittenModule {
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             env: BTreeMap<String, String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            init: Option<String>,
         }
         let written = Written {
             pkcs11: WrittenUri {
                 uri: self.uri.with_query(),
             },
-            module: (!self.env.is_empty()).then(|| WrittenModule {
+            module: (!self.env.is_empty() || self.init.is_some()).then(|| WrittenModule {
                 env: self.env.clone(),
+                init: self.init.clone(),
             }),
         };
         // On one line, however long, since people edit it.
@@ -311,6 +329,21 @@ mod tests {
         .unwrap();
         let env: Vec<_> = key.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(env, ["A=1", "B=true", "C=", "D=/x y", "E=0x10"]);
+    }
+
+    #[test]
+    fn a_string_for_the_module_is_read_and_written() {
+        let init = "configdir='sql:/db' flags=readOnly";
+        let key = parse(&format!(
+            "pkcs11:\n  uri: {URI}\nmodule:\n  init: \"{init}\"\n"
+        ))
+        .unwrap();
+        assert_eq!(key.init.as_deref(), Some(init));
+        assert_eq!(parse(&key.to_yaml()).unwrap().init, key.init);
+        let none = parse(&format!("pkcs11:\n  uri: {URI}\nmodule:\n  init: ''\n")).unwrap();
+        assert_eq!(none.init, None);
+        let nul = format!("pkcs11:\n  uri: {URI}\nmodule:\n  init: \"a\\0b\"\n");
+        assert!(mistake_in(&nul).contains("module.init"));
     }
 
     #[test]

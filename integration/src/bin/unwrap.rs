@@ -1,4 +1,4 @@
-//! `ocihsm::hsm` as a program, since it forks and so wants a process without threads, which a test is not.
+//! `ocihsm::hsm` as a program, since it executes itself as a worker, which a test cannot be.
 //!
 //! Reads a request as JSON from stdin; prints the outcomes as JSON, secrets as their SHA-256. An error is printed as
 //! the product prints it.
@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ocihsm::Error;
-use ocihsm::hsm::{self, HsmSettings, Outcome};
+use ocihsm::hsm::unwrap::Outcome;
+use ocihsm::hsm::{self, HsmSettings};
 use ocihsm::keys::TokenKey;
 use ocihsm::keys::key_file::KeyFile;
 use ocihsm::keys::packet::{OaepHash, Recipient};
@@ -17,6 +18,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 fn main() -> ExitCode {
+    if let Some(status) = hsm::worker_main() {
+        return status;
+    }
     let mut text = String::new();
     std::io::stdin()
         .read_to_string(&mut text)
@@ -55,7 +59,7 @@ fn unwrap(settings: &HsmSettings, request: &Value) -> Result<Value, Error> {
     let envelopes: Vec<Vec<Recipient>> = list(&request["envelopes"])
         .map(|recipients| list(recipients).map(recipient).collect())
         .collect();
-    let outcomes = hsm::unwrap(settings, &keys, &envelopes)?;
+    let outcomes = hsm::unwrap::unwrap(settings, &keys, &envelopes)?;
     Ok(json!({
         "warning": settings.warning(),
         "outcomes": outcomes.iter().map(outcome).collect::<Vec<_>>(),

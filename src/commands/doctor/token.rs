@@ -7,7 +7,8 @@ use super::findings::Findings;
 use super::keys::{KEY, MODULE};
 use super::setup::Setup;
 use crate::error::{Error, Result};
-use crate::hsm::{self, How, HsmSettings, Outcome, Probe};
+use crate::hsm::unwrap::{Outcome, unwrap};
+use crate::hsm::{self, How, HsmSettings, Probe};
 use crate::keys::TokenKey;
 use crate::keys::packet::{OaepHash, Recipient};
 use crate::node::environment;
@@ -85,7 +86,7 @@ impl<'a> Trial<'a> {
                 }
                 let mend = mend_failed(key, &error);
                 match (error.in_key_file(&key.file.name), setup.named_runtime_dir()) {
-                    (error @ Error::PinRejectedBefore { .. }, Some(directory)) => {
+                    (error @ Error::Hsm(hsm::Error::PinRejectedBefore { .. }), Some(directory)) => {
                         findings.fail(KEY, error.to_string(), mend_rejected(directory));
                     }
                     (error, _) => findings.error(KEY, &error, &mend),
@@ -129,8 +130,8 @@ impl Attempt<'_> {
             .iter()
             .map(|&hash| Ok(vec![probe.public_key.wrap(hash, &options)?]))
             .collect();
-        let outcomes = wrapped
-            .and_then(|envelopes| hsm::unwrap(settings, std::slice::from_ref(key), &envelopes));
+        let outcomes =
+            wrapped.and_then(|envelopes| unwrap(settings, std::slice::from_ref(key), &envelopes));
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
             Err(error) => {
@@ -221,6 +222,7 @@ fn mend_failed(key: &TokenKey, error: &Error) -> String {
     let pin_file = |path: &PathBuf| key.file.uri.pin_source.as_ref() == Some(path);
     match error {
         Error::InKeyFile { source, .. } => mend_failed(key, source),
+        Error::Hsm(hsm::Error::PinFile { source }) => mend_failed(key, source),
         Error::File { path, .. } if pin_file(path) => format!(
             "write the PIN alone, on one line, into {} (mode 600), or correct pin-source in the key file",
             path.display()
