@@ -275,8 +275,7 @@ impl<'a> Module<'a> {
         let _ = call!(self, C_CloseSession, session.0);
     }
 
-    /// Logs a user in; without a PIN the token asks for it by itself. A user who is logged in is success; so is a token
-    /// that stores `CKA_ALWAYS_AUTHENTICATE` and ignores it, and knows no such user.
+    /// Logs a user in; without a PIN the token asks for it by itself. A user who is logged in is success.
     pub(in crate::hsm) fn login(
         &self,
         session: Session,
@@ -297,8 +296,13 @@ impl<'a> Module<'a> {
         };
         match call!(self, C_Login, session.0, kind, pointer, length) {
             Err(fault) if fault.code == Ckr::CKR_USER_ALREADY_LOGGED_IN => Ok(()),
+            // The operation asks for no login, or the token knows none of this kind: it takes the operation as it is.
             Err(fault)
-                if user == User::ContextSpecific && fault.code == Ckr::CKR_USER_TYPE_INVALID =>
+                if user == User::ContextSpecific
+                    && matches!(
+                        fault.code,
+                        Ckr::CKR_USER_TYPE_INVALID | Ckr::CKR_OPERATION_NOT_INITIALIZED
+                    ) =>
             {
                 Ok(())
             }
