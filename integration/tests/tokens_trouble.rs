@@ -438,14 +438,16 @@ fn a_loader_variable_of_a_key_file_takes_effect() {
     let library = Path::new(SOFTHSM);
     let directory = library.parent().unwrap().display().to_string();
     let run = |more: &[(&str, &str)]| {
+        let mut env = stage.env(more);
         // By its name alone, so that the loader has to look for it.
         let name = library.file_name().unwrap().to_str().unwrap();
-        let more: Vec<_> = more
-            .iter()
-            .copied()
-            .chain([("UNRULY_MODULE", name)])
-            .collect();
-        stage.with(&more).envelope(&[mine(OaepHash::Sha1)]).run()
+        env.retain(|(variable, _)| variable != "UNRULY_MODULE");
+        env.push(("UNRULY_MODULE".to_owned(), name.to_owned()));
+        Unwrapping::new()
+            .env(env)
+            .key(&stage.uri("rsa3072", PIN), &stage.unruly.module())
+            .envelope(&[mine(OaepHash::Sha1)])
+            .run()
     };
     assert!(run(&[]).error().contains("C_GetFunctionList"));
     let answer = run(&[("LD_LIBRARY_PATH", &directory)]);

@@ -315,3 +315,52 @@ fn loader_variable(key: &TokenKey) -> Result<(), Error> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::key_file::KeyFile;
+
+    fn key(name: &str, variable: &str) -> TokenKey {
+        TokenKey {
+            file: KeyFile {
+                name: name.to_owned(),
+                uri: "pkcs11:token=t;object=o".parse().unwrap(),
+                env: BTreeMap::from([(variable.to_owned(), "/x.so".to_owned())]),
+                init: None,
+            },
+            module: "/none.so".into(),
+        }
+    }
+
+    #[test]
+    fn a_payload_does_not_tell_the_loader_what_to_load() {
+        let mut client = Client::new(HsmSettings::default());
+        for variable in [
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "LD_AUDIT",
+            "GLIBC_TUNABLES",
+        ] {
+            let key = key("key 1 of the payload", variable);
+            client.start(&[&key]);
+            let error = client.kind(&key).unwrap_err();
+            assert!(matches!(error, Error::LoaderVariable { .. }), "{error}");
+            assert!(error.to_string().contains(variable), "{error}");
+        }
+        assert!(client.workers.is_empty());
+        for (name, variable) in [
+            ("/keys/a.yaml", "LD_LIBRARY_PATH"),
+            ("key 1 of the payload", "SOFTHSM2_CONF"),
+        ] {
+            assert!(loader_variable(&key(name, variable)).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_no_environment_holds_is_said() {
+        let mut client = Client::new(HsmSettings::default());
+        let error = client.kind(&key("/keys/a.yaml", "A=B")).unwrap_err();
+        assert!(matches!(error, Error::Variable { .. }), "{error}");
+    }
+}

@@ -113,6 +113,9 @@ impl Work<'_, '_> {
                         answered => Ok(answered),
                     };
                 }
+                // Whatever it means, the other way may be open.
+                Err(Stop::Fault(fault))
+                    if fault.function == Function::C_DecryptInit && !fault.is_transient() => {}
                 Err(stop) => return self.refused(stop),
             }
         }
