@@ -181,7 +181,7 @@ impl Client {
             manufacturer: info.manufacturer,
             model: info.model,
             serial: info.serial,
-            keys: keys.map_err(|failure| Error::new(failure, &key.module, &key.file.name, None)),
+            keys: keys.map_err(|failure| failure.into_error(&key.module, &key.file.name, None)),
         });
         Ok(tokens.collect())
     }
@@ -234,7 +234,7 @@ impl Client {
         match child.ask(&request) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => {
-                let error = Error::new(failure, &key.module, &key.file.name, pin_error);
+                let error = failure.into_error(&key.module, &key.file.name, pin_error);
                 if error.is_about_pin() {
                     tracing::warn!(key = %key.file.name, "{error}");
                 }

@@ -4,11 +4,10 @@
 //! by whoever tells it, since a list of reasons does that for each.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::Failure;
 use super::function::Function;
 use crate::error::{reason, told};
 
@@ -300,109 +299,7 @@ impl Error {
             Self::TokenNotFound { .. } | Self::Call { passing: true, .. }
         )
     }
-
-    /// What a worker told, of this module and this key; `pin_error` is why the key's PIN could not be read.
-    pub(super) fn new(
-        failure: Failure,
-        module: &Path,
-        key: &str,
-        pin_error: Option<crate::Error>,
-    ) -> Self {
-        let passing = failure.is_transient();
-        let module = module.to_owned();
-        let key = key.to_owned();
-        let (subject, fault, remembered) = match failure {
-            Failure::Call { token, fault } => {
-                let subject = match token {
-                    Some(label) => format!("token {label:?}"),
-                    None => format!("module {}", module.display()),
-                };
-                (subject, fault, None)
-            }
-            Failure::Login {
-                token,
-                fault,
-                remembered,
-            } => (format!("token {token:?}"), fault, remembered),
-            Failure::Load { reason } => return Self::Load { module, reason },
-            Failure::NoRandomness => return Self::NoRandomness,
-            Failure::Request => {
-                return Self::Crashed {
-                    module,
-                    function: "its process",
-                    ending: "it does not know the request".to_owned(),
-                };
-            }
-            Failure::PinUnreadable => {
-                return match pin_error {
-                    Some(source) => Self::PinFile {
-                        source: Arc::new(source),
-                    },
-                    None => Self::PinMissing {
-                        token: String::new(),
-                        key,
-                    },
-                };
-            }
-            Failure::PinMissing { token } => return Self::PinMissing { token, key },
-            Failure::PinRejectedBefore { token } => return Self::PinRejectedBefore { token, key },
-            Failure::FinalTry { token } => return Self::PinFinalTry { token },
-            Failure::Locked { token } => return Self::PinLocked { token },
-            Failure::SeveralTokens { uri, tokens } => return Self::SeveralTokens { uri, tokens },
-            Failure::SeveralKeys { uri, token, keys } => {
-                return Self::SeveralKeys { uri, token, keys };
-            }
-            Failure::NoToken { uri, any_slot } => {
-                return Self::TokenNotFound {
-                    uri,
-                    module,
-                    any_slot,
-                };
-            }
-            Failure::NoKey { uri, token } => return Self::KeyNotFound { uri, token },
-            Failure::KeyType { uri, token } => return Self::KeyType { uri, token },
-            Failure::Unreadable { token } => return Self::SecretUnreadable { token },
-            Failure::KeyExists { token, key } => return Self::KeyExists { token, key },
-            Failure::TooManyKeys { limit } => {
-                return Self::TooLarge {
-                    what: "the number of RSA keys on a token",
-                    limit,
-                };
-            }
-            Failure::KeySizes {
-                token,
-                bits,
-                min,
-                max,
-            } => {
-                return Self::NewKeySize {
-                    token,
-                    bits,
-                    min,
-                    max,
-                };
-            }
-        };
-        Self::Call {
-            subject,
-            failed: fault.function.failed(),
-            phrase: fault.code.phrase(),
-            function: fault.function.name(),
-            code: fault.code.to_string(),
-            hint: match remembered {
-                Some(true) => Some(REMEMBERED),
-                Some(false) => Some(NOT_REMEMBERED),
-                None => fault.code.hint(fault.function),
-            },
-            passing,
-        }
-    }
 }
-
-const REMEMBERED: &str =
-    "correct the PIN in the key file; the rejected one is not tried again on this node";
-const NOT_REMEMBERED: &str = "correct the PIN in the key file, and see to a runtime directory (`ocihsm doctor`): \
-     without one each decode costs a try";
 
 fn pin_file_hint(error: &crate::Error) -> Option<String> {
     match error {
@@ -418,59 +315,5 @@ fn pin_file_hint(error: &crate::Error) -> Option<String> {
             ))
         }
         other => other.hint(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::ckr::Ckr;
-    use super::super::failure::Fault;
-    use super::*;
-
-    fn error(failure: Failure) -> Error {
-        Error::new(failure, Path::new("/m.so"), "/keys/a.yaml", None)
-    }
-
-    fn login(remembered: Option<bool>) -> Error {
-        error(Failure::Login {
-            token: "prod".to_owned(),
-            fault: Fault {
-                function: Function::C_Login,
-                code: Ckr::CKR_PIN_INCORRECT,
-            },
-            remembered,
-        })
-    }
-
-    #[test]
-    fn the_message_shows_function_and_code() {
-        let error = login(Some(true));
-        assert_eq!(
-            error.to_string(),
-            "token \"prod\": login failed: the PIN is wrong (C_Login: CKR_PIN_INCORRECT)"
-        );
-        assert!(error.is_about_pin() && !error.may_pass());
-    }
-
-    #[test]
-    fn that_a_pin_is_not_tried_again_is_said_only_where_it_is_on_record() {
-        let hint = |remembered| login(remembered).hint().unwrap();
-        assert!(hint(Some(true)).contains("is not tried again"));
-        assert!(!hint(Some(false)).contains("is not tried again"));
-        assert!(!hint(None).contains("is not tried again"));
-    }
-
-    #[test]
-    fn what_may_pass_says_so() {
-        let fault = Fault {
-            function: Function::C_OpenSession,
-            code: Ckr::CKR_SESSION_COUNT,
-        };
-        assert!(error(fault.on("prod")).may_pass());
-        let gone = Failure::NoKey {
-            uri: "pkcs11:".to_owned(),
-            token: "prod".to_owned(),
-        };
-        assert!(!error(gone).may_pass());
     }
 }
