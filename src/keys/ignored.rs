@@ -66,7 +66,7 @@ fn in_text(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
         ignored.extend(others(pkcs11, &["uri"], " under `pkcs11:`"));
     }
     if let Some(module) = &sections.module {
-        ignored.extend(others(module, &["env"], " under `module:`"));
+        ignored.extend(others(module, &["env", "init"], " under `module:`"));
     }
     if let Some(uri) = file.pkcs11.and_then(|pkcs11| pkcs11.uri) {
         ignored.extend(in_query(&uri));
@@ -116,8 +116,7 @@ mod tests {
 
     #[test]
     fn what_counts_is_not_named() {
-        let text =
-            "pkcs11:\n  uri: pkcs11:token=t?pin-value=1&module-name=m\nmodule:\n  env:\n    A: b\n";
+        let text = "pkcs11:\n  uri: pkcs11:token=t?pin-value=1&module-name=m\nmodule:\n  init: x\n  env:\n    A: b\n";
         assert!(ignored(text).is_empty());
         assert!(ignored("pkcs11:\n  uri: pkcs11:token=t\nmodule:\n").is_empty());
     }
