@@ -10,10 +10,11 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::bounded;
 use super::uri::Pkcs11Uri;
+use super::yaml;
 use crate::error::{Error, Result};
-use crate::secret::Pin;
+use crate::file;
+use crate::secret::{Pin, SecretBytes};
 
 /// Most bytes that a key file may have.
 pub const MAX_KEY_FILE: usize = 64 << 10;
@@ -77,7 +78,7 @@ impl KeyFile {
             ));
         }
 
-        let yaml: KeyYaml = bounded::yaml(&name, text)?;
+        let yaml: KeyYaml = yaml::read(&name, text)?;
         let Some(pkcs11) = yaml.pkcs11 else {
             return Err(mistake(&name, "it has no section `pkcs11:`"));
         };
@@ -115,17 +116,17 @@ impl KeyFile {
     /// Reads a key file from disk.
     ///
     /// # Errors
-    /// As [`KeyFile::parse`]; [`Error::File`] or [`Error::FileTooLarge`] when it cannot be read.
+    /// As [`KeyFile::parse`]; [`Error::InFile`] when it cannot be read, or is no regular file.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = bounded::read(path, MAX_KEY_FILE)?;
-        Self::parse(path.display().to_string(), &bytes)
+        let bytes = file::read_secret(path, MAX_KEY_FILE)?;
+        Self::parse(path.display().to_string(), bytes.expose())
     }
 
     /// The PIN, from the URI or from the file that it names, less one line end. `None` where it has neither: the
     /// token may need none, or have a keypad of its own.
     ///
     /// # Errors
-    /// [`Error::File`] or [`Error::FileTooLarge`] when the PIN file cannot be read; [`Error::InvalidPinFile`],
+    /// [`Error::InFile`] when the PIN file cannot be read, or is no regular file; [`Error::InvalidPinFile`],
     /// within [`Error::InKeyFile`], when it cannot be a PIN. Such a one is never tried, since each try may lock the token.
     pub fn pin(&self) -> Result<Option<Pin>> {
         if let Some(pin) = &self.uri.pin_value {
@@ -134,7 +135,8 @@ impl KeyFile {
         let Some(path) = &self.uri.pin_source else {
             return Ok(None);
         };
-        match read_pin(path) {
+        let text = file::read_secret(path, MAX_PIN_FILE).map_err(Error::from);
+        match text.and_then(|text| pin_in(path, &text)) {
             Ok(pin) => Ok(Some(pin)),
             Err(error @ Error::InvalidPinFile { .. }) => Err(Error::InKeyFile {
                 name: self.name.clone(),
@@ -176,13 +178,18 @@ impl KeyFile {
     }
 }
 
-/// Reads a PIN file: one line, of which the end does not count.
+/// Reads a PIN file that somebody named on a command line: one line, of which the end does not count. It may be a
+/// pipe, which is waited for a while; in a key file it may not.
 ///
 /// # Errors
 /// As [`KeyFile::pin`].
 pub fn read_pin(path: &Path) -> Result<Pin> {
-    let bytes = bounded::read(path, MAX_PIN_FILE)?;
-    let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    pin_in(path, &file::read_secret_or_pipe(path, MAX_PIN_FILE)?)
+}
+
+fn pin_in(path: &Path, bytes: &SecretBytes) -> Result<Pin> {
+    let bytes = bytes.expose();
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let invalid = |what| Error::InvalidPinFile {
         path: path.to_owned(),
@@ -239,6 +246,9 @@ fn mistake(name: &str, what: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
 
     use super::*;
 
@@ -398,7 +408,7 @@ mod tests {
             path.display()
         ))
         .unwrap();
-        assert!(matches!(key.pin(), Err(Error::File { .. })));
+        assert!(matches!(key.pin(), Err(Error::InFile(_))));
         for content in ["12 34", "12 34\n", "12 34\r\n"] {
             fs::write(&path, content).unwrap();
             assert_eq!(key.pin().unwrap().unwrap().expose(), "12 34");
@@ -415,6 +425,19 @@ mod tests {
             let shown = key.pin().unwrap_err().to_string();
             assert!(shown.contains(part) && !shown.contains("1234"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_pipe_is_neither_a_key_file_nor_its_pin() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let shown = KeyFile::read(&path).unwrap_err().to_string();
+        assert!(shown.contains("it is a pipe"), "{shown}");
+        let uri = format!("pkcs11:token=t;object=o?pin-source={}", path.display());
+        let key = parse(&format!("pkcs11:\n  uri: {uri}\n")).unwrap();
+        let shown = key.pin().unwrap_err().to_string();
+        assert!(shown.contains("it is a pipe"), "{shown}");
     }
 
     #[test]

@@ -15,9 +15,9 @@ use rsa::traits::PublicKeyParts as _;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use super::bounded;
 use super::packet::{OaepHash, Recipient};
 use crate::error::{Error, Result};
+use crate::file;
 use crate::options::PrivateOptions;
 
 /// Sizes that we can work with, in bits.
@@ -67,10 +67,10 @@ impl PublicKey {
     /// Reads such a file from disk.
     ///
     /// # Errors
-    /// As [`PublicKey::parse`]; [`Error::File`] or [`Error::FileTooLarge`] when it cannot be read.
+    /// As [`PublicKey::parse`]; [`Error::InFile`] when it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = bounded::read(path, MAX_PUBLIC_KEY_FILE)?;
-        Self::parse(&path.display().to_string(), &bytes)
+        let bytes = file::read_secret(path, MAX_PUBLIC_KEY_FILE)?;
+        Self::parse(&path.display().to_string(), bytes.expose())
     }
 
     /// The key of that modulus and public exponent (`CKA_MODULUS`, `CKA_PUBLIC_EXPONENT`), both big-endian.
