@@ -86,6 +86,12 @@ impl Error {
             if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
     }
 
+    /// Whether we may not.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Failed { source, .. } if source.kind() == ErrorKind::PermissionDenied)
+    }
+
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
