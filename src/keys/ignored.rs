@@ -67,7 +67,7 @@ fn in_text(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
         ignored.extend(others(pkcs11, &["uri"], " under `pkcs11:`"));
     }
     if let Some(module) = &sections.module {
-        ignored.extend(others(module, &["env"], " under `module:`"));
+        ignored.extend(others(module, &["env", "init"], " under `module:`"));
     }
     if let Some(uri) = file.pkcs11.and_then(|pkcs11| pkcs11.uri) {
         ignored.extend(in_query(&uri));

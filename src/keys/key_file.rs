@@ -31,6 +31,9 @@ pub struct KeyFile {
     pub uri: Pkcs11Uri,
     /// `module.env`.
     pub env: BTreeMap<String, String>,
+    /// `module.init`: the initialization string that the module wants in `C_Initialize` (its `pReserved`). NSS is told so
+    /// where its database is. An extension: other readers of key files pass over it.
+    pub init: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +53,7 @@ struct Pkcs11Yaml {
 #[derive(Deserialize)]
 struct ModuleYaml {
     env: Option<BTreeMap<String, Option<String>>>,
+    init: Option<String>,
 }
 
 impl KeyFile {
@@ -93,15 +97,18 @@ impl KeyFile {
             source: Box::new(source),
         })?;
         names_one_key(&name, &uri)?;
-        let env = yaml
+        let (env, init) = yaml
             .module
-            .and_then(|module| module.env)
+            .map(|module| (module.env.unwrap_or_default(), module.init))
             .unwrap_or_default();
         if env
             .iter()
             .any(|(variable, value)| !can_be_set(variable, value))
         {
             return Err(mistake(&name, "`module.env` holds what no environment can"));
+        }
+        if init.as_ref().is_some_and(|init| init.contains('\0')) {
+            return Err(mistake(&name, "`module.init` has a NUL"));
         }
         Ok(Self {
             name,
@@ -110,6 +117,7 @@ impl KeyFile {
                 .into_iter()
                 .map(|(variable, value)| (variable, value.unwrap_or_default()))
                 .collect(),
+            init: init.filter(|init| !init.is_empty()),
         })
     }
 
@@ -161,14 +169,18 @@ impl KeyFile {
         }
         #[derive(Serialize)]
         struct WrittenModule {
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             env: BTreeMap<String, String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            init: Option<String>,
         }
         let written = Written {
             pkcs11: WrittenUri {
                 uri: self.uri.with_query(),
             },
-            module: (!self.env.is_empty()).then(|| WrittenModule {
+            module: (!self.env.is_empty() || self.init.is_some()).then(|| WrittenModule {
                 env: self.env.clone(),
+                init: self.init.clone(),
             }),
         };
         // On one line, however long, since people edit it.
@@ -321,6 +333,24 @@ mod tests {
         .unwrap();
         let env: Vec<_> = key.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(env, ["A=1", "B=true", "C=", "D=/x y", "E=0x10"]);
+    }
+
+    #[test]
+    fn an_initialization_string_is_kept_as_it_is() {
+        let init = |line: &str| parse(&format!("pkcs11:\n  uri: {URI}\nmodule:\n  {line}\n"));
+        let nss = "configdir='sql:/etc/nss' flags=readOnly";
+        let key = init(&format!("init: \"{nss}\"")).unwrap();
+        assert_eq!(key.init.as_deref(), Some(nss));
+        assert_eq!(parse(&key.to_yaml()).unwrap().init, key.init);
+        for nothing in ["init:", "init: ''", "env: {A: b}"] {
+            assert_eq!(init(nothing).unwrap().init, None);
+        }
+        assert!(
+            init("init: \"a\\0b\"")
+                .unwrap_err()
+                .to_string()
+                .contains("module.init")
+        );
     }
 
     #[test]
