@@ -14,7 +14,7 @@
 //! [`keys`] and [`cipher`] do not know one another; [`hsm`] stands on [`keys`]; all of them share
 //! [`envelope`], [`options`], [`descriptor`], [`secret`] and [`error`] below.
 //!
-//! Beside that way stand [`node`], the machine that containerd runs on as its operator sees it, and [`log`], which
+//! Beside that way stand [`node`], the machine that containerd runs on as its operator sees it, and [`telemetry`], which
 //! keeps a record of each layer.
 
 pub mod cipher;
@@ -28,12 +28,12 @@ pub mod escape;
 pub mod hsm;
 pub mod image;
 pub mod keys;
-pub mod log;
 pub mod node;
 pub mod operation;
 pub mod options;
 pub mod payload;
 pub mod secret;
 pub mod spoil;
+pub mod telemetry;
 
 pub use error::{Error, Result};
