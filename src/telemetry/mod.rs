@@ -1,8 +1,8 @@
 //! What happens, told: the record of each layer, warnings, and with `-v` every step.
 //!
 //! Rooms say what they do as `tracing` events and spans, and know nothing of where that goes. The one subscriber here
-//! decides it: lines on standard error for an operator at a terminal, or the log for a decoder that containerd runs. It
-//! is our own, since a layer takes a few milliseconds and the general one costs a good part of that at each start.
+//! decides it: lines on standard error for an operator at a terminal, or the log for a decoder that containerd runs.
+//! docs/decisions.md says why it is our own.
 //!
 //! Nothing here is ever a reason to fail, and nothing blocks a layer. No event may hold a secret.
 
