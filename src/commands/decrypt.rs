@@ -7,7 +7,7 @@ use super::print;
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher::{self, Parameters};
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::image::{Image, Platform, media_type};

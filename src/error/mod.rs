@@ -69,12 +69,9 @@ pub enum Error {
     },
 
     // ---- descriptor, envelope, options
-    /// Not a digest of the one form that we take.
-    #[error("{text:?} is not a sha256 digest")]
-    InvalidDigest {
-        /// What stood there, shortened.
-        text: String,
-    },
+    /// The name of a layer cannot be used.
+    #[error(transparent)]
+    Descriptor(#[from] crate::descriptor::Error),
     /// One annotation is larger than the bound.
     #[error("annotation {name} is over the limit of {limit} bytes")]
     AnnotationTooLarge {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::image_args;
 use super::print;
 use super::unwrapping::{self, Locked};
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::error::{Cure, Error, Reason, Result};
 use crate::hsm::Outcome;
 use crate::image::{Descriptor, Platform, Reference, media_type};
