@@ -107,6 +107,11 @@ fn app(here: &std::path::Path) {
 }
 
 #[test]
+fn readme() {
+    page("README.md", Some(Root::host()));
+}
+
+#[test]
 fn key_file() {
     page("docs/key-file.md", Some(Root::host()));
 }
