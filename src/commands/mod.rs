@@ -8,6 +8,7 @@ pub mod encrypt;
 pub mod image_args;
 pub mod inspect;
 pub mod keys;
+mod summary;
 mod transfer;
 mod unwrapping;
 

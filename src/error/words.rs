@@ -15,21 +15,8 @@ pub(super) fn layer(digest: Option<&Digest>) -> String {
     )
 }
 
-/// Tags come from the image, so they are escaped.
-pub(super) fn tags_there(tags: &[String]) -> String {
-    match tags {
-        [] => "and no tags at all".to_owned(),
-        tags => format!("its tags are {}", quoted(tags)),
-    }
-}
-
-pub(super) fn quoted(texts: &[String]) -> String {
-    let texts: Vec<_> = texts.iter().map(|text| format!("{text:?}")).collect();
-    texts.join(", ")
-}
-
 /// The operating system's words in our style: lower case, without the code that Rust adds.
-pub(super) fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
