@@ -183,7 +183,7 @@ fn what_was_asked_to_stay_plain_is_told() {
     let plain = stage.layer(EROFS, SECRET);
     stage.index(&[
         stage.ordinary(),
-        stage.manifest(&[plain.clone()], json!({})),
+        stage.manifest(std::slice::from_ref(&plain), json!({})),
     ]);
     let output = stage.encrypt(&["--leave-plain", "a/b", "--leave-plain", EROFS]);
     assert_ok(&output);
@@ -221,7 +221,7 @@ fn a_choice_of_layers_does_not_skip_a_manifest_in_silence() {
     let plain = stage.layer(EROFS, SECRET);
     stage.index(&[
         stage.ordinary(),
-        stage.manifest(&[plain.clone()], json!({})),
+        stage.manifest(std::slice::from_ref(&plain), json!({})),
     ]);
     let output = stage.encrypt(&["--encrypt-layer", "0"]);
     stage.assert_fails(&output, &["cannot be encrypted", EROFS]);
@@ -463,7 +463,8 @@ fn what_names_the_image_by_its_digest_follows_it_and_comes_back() {
     let image_digest = text(&image["digest"]);
     let said = json!({"subject": [{"digest": {"sha256": &image_digest[7..]}}]}).to_string();
     let statement = stage.layer(STATEMENT, said.as_bytes());
-    let mut attestation = stage.manifest(&[statement.clone()], json!({"subject": image}));
+    let mut attestation =
+        stage.manifest(std::slice::from_ref(&statement), json!({"subject": image}));
     attestation["annotations"] = json!({
         "vnd.docker.reference.digest": image_digest, "vnd.docker.reference.type": "attestation-manifest",
     });

@@ -143,7 +143,7 @@ impl<'a> Transfer<'a> {
             file,
             bar: &self.bar,
         };
-        let found = cipher::copy(input, &mut io::sink());
+        let found = cipher::copy(input, io::sink());
         not_stopped()?;
         Ok(found.is_ok_and(|found| found == blob.digest))
     }

@@ -103,20 +103,15 @@ impl Image {
     /// The manifests, in the order of the indexes.
     #[must_use]
     pub fn manifests(&self) -> Vec<&Manifest> {
-        let manifest = |part| match part {
-            &Part::Manifest(ref manifest) => Some(&**manifest),
-            Part::Index { .. } => None,
-        };
-        self.parts.iter().filter_map(manifest).collect()
+        self.parts.iter().filter_map(Part::manifest).collect()
     }
 
     /// The manifests, to be changed, in the same order.
     pub fn manifests_mut(&mut self) -> Vec<&mut Manifest> {
-        let manifest = |part| match part {
-            &mut Part::Manifest(ref mut manifest) => Some(&mut **manifest),
-            Part::Index { .. } => None,
-        };
-        self.parts.iter_mut().filter_map(manifest).collect()
+        self.parts
+            .iter_mut()
+            .filter_map(Part::manifest_mut)
+            .collect()
     }
 
     /// What the indexes name beside manifests and indexes.
@@ -136,6 +131,22 @@ impl Image {
         });
         let wanted = lists.flatten().filter(move |child| child.is == is);
         wanted.map(|child| &child.descriptor)
+    }
+}
+
+impl Part {
+    fn manifest(&self) -> Option<&Manifest> {
+        match self {
+            Self::Manifest(manifest) => Some(manifest),
+            Self::Index { .. } => None,
+        }
+    }
+
+    fn manifest_mut(&mut self) -> Option<&mut Manifest> {
+        match self {
+            Self::Manifest(manifest) => Some(manifest),
+            Self::Index { .. } => None,
+        }
     }
 }
 
