@@ -72,6 +72,9 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::PinRejectedBefore { .. } => {
             "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
         }
+        Error::PinUnguarded { .. } => {
+            "run `ocihsm doctor`: it says why it cannot; with --allow-final-try it tries the PIN once more"
+        }
         Error::PinFinalTry { .. } => {
             "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`"
         }

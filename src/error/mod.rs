@@ -402,6 +402,14 @@ pub enum Error {
         /// Label of the token.
         token: String,
     },
+    /// The token says that a wrong PIN was tried since the last right one, and nothing here could remember the next.
+    #[error(
+        "token {token:?}: not logged in, since a wrong PIN was tried there and this node cannot remember rejected PINs"
+    )]
+    PinUnguarded {
+        /// Label of the token.
+        token: String,
+    },
     /// The token says that its PIN is locked.
     #[error("token {token:?}: not logged in, since its PIN is locked")]
     PinLocked {
@@ -637,9 +645,10 @@ impl Error {
     #[must_use]
     pub fn is_about_pin(&self) -> bool {
         match self {
-            Self::PinRejectedBefore { .. } | Self::PinFinalTry { .. } | Self::PinLocked { .. } => {
-                true
-            }
+            Self::PinRejectedBefore { .. }
+            | Self::PinFinalTry { .. }
+            | Self::PinUnguarded { .. }
+            | Self::PinLocked { .. } => true,
             Self::Pkcs11 { function, .. } => *function == "C_Login",
             Self::InKeyFile { source, .. } => source.is_about_pin(),
             _ => false,
