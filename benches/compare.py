@@ -323,7 +323,7 @@ def quiet(command, env=None):
 
 
 def version(program):
-    return subprocess.run([program, "--version"], capture_output=True, text=True).stdout.split()[-1]
+    return subprocess.run([program, "-V"], capture_output=True, text=True).stdout.split()[-1]
 
 
 def machine():
