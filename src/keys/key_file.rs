@@ -106,7 +106,10 @@ impl KeyFile {
             .iter()
             .any(|(variable, value)| !can_be_set(variable, value))
         {
-            return Err(mistake(&name, "`module.env` holds what no environment can"));
+            return Err(mistake(
+                &name,
+                "`module.env` has an empty name, one with `=`, or a value with a NUL, which no environment can hold",
+            ));
         }
         if init.as_ref().is_some_and(|init| init.contains('\0')) {
             return Err(mistake(&name, "`module.init` has a NUL"));

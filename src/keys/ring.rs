@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use super::TokenKey;
+use super::client;
 use super::key_dir::KeyDir;
 use super::key_file::KeyFile;
 use super::policy::{ClientPolicy, Policy};
@@ -59,7 +60,14 @@ impl KeyRing {
         }
         for (number, text) in keys.iter().enumerate() {
             match KeyFile::parse(format!("key {} of the payload", number + 1), text.expose()) {
-                Ok(key) => self.add(key, &policy),
+                Ok(key) => match client::refused(&key.env) {
+                    None => self.add(key, &policy),
+                    Some(variable) => {
+                        let variable = variable.to_owned();
+                        let name = key.name;
+                        self.unusable.push(Error::ClientVariable { name, variable });
+                    }
+                },
                 Err(error) => self.skipped.push(error),
             }
         }
