@@ -20,6 +20,9 @@ const MAX_ENTRIES: usize = 4096;
 /// Most directories below one another.
 const MAX_DEPTH: usize = 16;
 
+/// What a file is that is passed over for its name alone.
+pub(super) const COPY: &str = "by its name it is hidden, or a copy of another file";
+
 /// What a directory of keys holds, each in the order of its path.
 #[derive(Debug, Default)]
 pub struct KeyDir {
@@ -95,7 +98,7 @@ impl Walk {
         for name in self.names(directory)? {
             let path = directory.join(&name);
             if backup::is_one(&name) || (backup::holds_copies(&name) && path.is_dir()) {
-                let why = no_key(&path, "by its name it is hidden, or a copy of another file");
+                let why = no_key(&path, COPY);
                 self.found.skipped.push(Skipped { path, why });
                 continue;
             }
