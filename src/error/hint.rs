@@ -92,16 +92,10 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::PinLocked { .. } => {
             "have the token's security officer unlock the PIN, and correct it in the key files first"
         }
-        Error::UnknownTag { .. } | Error::WhichImage { .. } => {
-            "name the image as oci:DIR:TAG, with one of the tags there"
-        }
-        Error::TagNeeded { .. } => "name the new image as oci:DIR:TAG",
         Error::UriAsArgument { .. } => {
             "write a key file: the two lines `pkcs11:` and `  uri: URI`, and give its path"
         }
-        Error::AlreadyEncrypted { .. } => {
-            "give it further recipients with --key FILE, or choose other layers with --encrypt-layer"
-        }
+        Error::Image(error) => return error.hint(),
         Error::UnknownCipher { .. } => "a newer ocihsm may know this cipher",
         Error::InLayer { source, .. } => return hint(source),
         Error::Verification => {
