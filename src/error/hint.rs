@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use super::Error;
+use crate::keys::uri::Pkcs11Uri;
 
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
@@ -51,7 +52,11 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         }
         Error::SeveralTokens { .. } => "add `serial` or `slot-id` to the URI",
         Error::SeveralKeys { .. } => "name `id` and `object` in the URI",
-        Error::KeyNotFound { .. } => {
+        Error::KeyNotFound { uri, .. } => {
+            let uri: Option<Pkcs11Uri> = uri.parse().ok();
+            if let Some(hint) = uri.and_then(|uri| uri.id_hint()) {
+                return Some(hint);
+            }
             "compare `id` and `object` in the URI with the keys that `ocihsm keys list --token LABEL` shows"
         }
         Error::FileExists { .. } => "take another name, or replace it with --force",
@@ -68,6 +73,12 @@ pub(super) fn hint(error: &Error) -> Option<String> {
              `ocihsm keys export`"
         }
         Error::NewKeySize { .. } => "choose another size with --bits",
+        Error::InvalidPinFile { path, .. } => {
+            return Some(format!(
+                "let {} hold the PIN alone, on one line",
+                path.display()
+            ));
+        }
         Error::PinMissing { .. } => "add `pin-source` to the URI in the key file",
         Error::PinRejectedBefore { .. } => {
             "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"

@@ -135,6 +135,16 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A client's key file that would decide what is loaded on this node.
+    #[error(
+        "{name}: a client may not set {variable} in `module.env`: this node alone decides what is loaded"
+    )]
+    ClientVariable {
+        /// What messages call the key file.
+        name: String,
+        /// The variable.
+        variable: String,
+    },
     /// A key file whose URI cannot be read, or whose module cannot be had.
     #[error("key file {name}: {source}")]
     InKeyFile {
