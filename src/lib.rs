@@ -50,6 +50,7 @@ pub mod descriptor;
 pub mod envelope;
 pub mod error;
 pub mod escape;
+pub mod file;
 pub mod hsm;
 pub mod image;
 pub mod keys;
@@ -60,5 +61,6 @@ pub mod payload;
 pub mod secret;
 pub mod spoil;
 pub mod telemetry;
+pub mod words;
 
 pub use error::{Error, Result};

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::print;
 use crate::error::Result;
 use crate::node::stanza::{ConfigVersion, Stanza};
-use crate::node::{KEYS, POLICY, PROGRAM, modules};
+use crate::node::{self, KEYS, POLICY, modules};
 use crate::telemetry::LogTarget;
 
 /// Arguments of `config`.
@@ -37,7 +37,7 @@ pub struct ContainerdArgs {
     #[arg(long, value_name = "DIR", default_value = KEYS, value_parser = absolute)]
     pub keys: String,
     /// Where this program is installed: an absolute path, or a name that is on containerd's search path
-    #[arg(long, value_name = "BIN", default_value = PROGRAM, value_parser = program)]
+    #[arg(long, value_name = "BIN", default_value = node::program(), value_parser = program)]
     pub path: String,
     /// Module policy: a file, or `internal` for the distributions' module directories
     #[arg(long, value_name = "FILE", default_value = POLICY, value_parser = policy)]
