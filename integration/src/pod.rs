@@ -15,8 +15,8 @@ use crate::cri::{ContainerId, ContainerMetadata, CreateContainerResponse, Cri, E
 
 use self::messages::{
     Capability, ContainerConfig, CreateContainerRequest, ExecSyncRequest, ExecSyncResponse,
-    Int64Value, LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext, Mount,
-    SELinuxOption, SecurityProfile, StopContainerRequest,
+    Int64Value, LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext,
+    Mount, SELinuxOption, SecurityProfile, StopContainerRequest,
 };
 
 mod messages;
@@ -147,7 +147,8 @@ impl<'a> Pod<'a> {
             container_id: self.container.container_id.clone(),
             timeout: self.grace,
         };
-        self.cri.runtime_call::<_, Empty>("StopContainer", request)?;
+        self.cri
+            .runtime_call::<_, Empty>("StopContainer", request)?;
         self.cri.remove_sandbox(self.sandbox)
     }
 }
@@ -199,7 +200,11 @@ impl Projected {
         for (file, _) in files {
             let _ = symlink(Path::new("..data").join(file), self.directory.join(file));
         }
-        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !name.starts_with("..") && !files.iter().any(|(file, _)| *file == name) {
                 fs::remove_file(entry.path()).expect("the directory is ours");
@@ -243,7 +248,10 @@ fn security(context: &Value) -> LinuxContainerSecurityContext {
     assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
     LinuxContainerSecurityContext {
         capabilities: Some(Capability {
-            drop_capabilities: list(&context["capabilities"]["drop"]).iter().map(text).collect(),
+            drop_capabilities: list(&context["capabilities"]["drop"])
+                .iter()
+                .map(text)
+                .collect(),
         }),
         selinux_options: Some(SELinuxOption {
             kind: text(&context["seLinuxOptions"]["type"]),
@@ -259,7 +267,12 @@ fn security(context: &Value) -> LinuxContainerSecurityContext {
 
 /// A field that is not understood here would be a part of the manifest that is not tested.
 fn only(value: &Value, fields: &str) {
-    for field in value.as_object().into_iter().flatten().map(|(name, _)| name) {
+    for field in value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name)
+    {
         assert!(
             fields.split(' ').any(|known| known == field),
             "{field} is not understood, in {value}"

@@ -224,10 +224,13 @@ fn set_up(stage: &Stage, root: &Root) {
     is(node_keys.join("withdrawn.yaml"), wrong.as_bytes(), 0o600);
 
     keys.set(&[("layers.yaml", &right)]);
-    pod.wait_for("the new key is on the node and the withdrawn one is not", || {
-        fs::read_to_string(node_keys.join("layers.yaml")).is_ok_and(|text| text == right)
-            && !node_keys.join("withdrawn.yaml").exists()
-    });
+    pod.wait_for(
+        "the new key is on the node and the withdrawn one is not",
+        || {
+            fs::read_to_string(node_keys.join("layers.yaml")).is_ok_and(|text| text == right)
+                && !node_keys.join("withdrawn.yaml").exists()
+        },
+    );
     is(node_keys.join("layers.yaml"), right.as_bytes(), 0o600);
     // Until containerd starts anew, nothing has changed for it.
     assert!(cri.pull(&stage.encrypted).is_err());

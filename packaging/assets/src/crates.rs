@@ -62,7 +62,11 @@ impl Crates {
                 crates.insert(key.clone(), read(package, checksums.get(&key)));
             }
         }
-        for node in metadata["resolve"]["nodes"].as_array().into_iter().flatten() {
+        for node in metadata["resolve"]["nodes"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
             let id = &node["id"];
             let Some(key) = key_of(&metadata, id) else {
                 continue;
@@ -194,6 +198,11 @@ mod tests {
         assert!(names.contains(&"aes"), "{names:?}");
         assert!(!names.contains(&"divan"), "{names:?}");
         assert!(!names.contains(&"tonic"), "{names:?}");
-        assert!(crates.libraries.iter().all(|found| found.checksum.is_some()));
+        assert!(
+            crates
+                .libraries
+                .iter()
+                .all(|found| found.checksum.is_some())
+        );
     }
 }

@@ -8,7 +8,14 @@ use crate::Error;
 use crate::crates::{Crate, Crates};
 
 /// How files begin that a licence or what it asks to pass on stands in.
-const NAMES: [&str; 6] = ["licen", "copying", "copyright", "notice", "unlicense", "authors"];
+const NAMES: [&str; 6] = [
+    "licen",
+    "copying",
+    "copyright",
+    "notice",
+    "unlicense",
+    "authors",
+];
 
 /// Of the crates that name a licence and forgot its text.
 const APACHE: &str = include_str!("../../../LICENSE");
@@ -21,7 +28,11 @@ pub(crate) fn text(crates: &Crates) -> Result<String, Error> {
     let mut texts: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     for library in &crates.libraries {
         let name = format!("{} {}", library.name, library.version);
-        let _ = writeln!(table, "{name}\n    {}\n    {}", library.licence, library.repository);
+        let _ = writeln!(
+            table,
+            "{name}\n    {}\n    {}",
+            library.licence, library.repository
+        );
         for text in texts_of(library)? {
             // Files that differ in line ends and indents are one text.
             let key = text.split_whitespace().collect::<Vec<_>>().join(" ");
