@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::findings::Findings;
 use crate::error::Error;
-use crate::log::{JOURNALD, LogTarget, SYSLOG};
+use crate::telemetry::{JOURNALD, LogTarget, SYSLOG};
 
 const LOG: &str = "log";
 

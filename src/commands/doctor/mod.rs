@@ -25,7 +25,7 @@ use self::keys::KEYS;
 use self::setup::Setup;
 use self::token::Trial;
 use super::print;
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::error::Result;
 use crate::node::containerd::LOCATIONS;
 

@@ -12,7 +12,7 @@ use memchr::memmem;
 use super::access::check_owner;
 use super::findings::Findings;
 use super::processors::PROCESSOR;
-use crate::cli::ABOUT_DECODE;
+use crate::commands::decode::ABOUT;
 use crate::node::section::{Section, is_executable};
 
 /// Most bytes of a program that are looked through.
@@ -78,7 +78,7 @@ fn recognize(path: &Path) -> io::Result<Program> {
         .take(MAX_PROGRAM)
         .read_to_end(&mut bytes)?;
     let is_build =
-        bytes.starts_with(b"\x7fELF") && memmem::find(&bytes, ABOUT_DECODE.as_bytes()).is_some();
+        bytes.starts_with(b"\x7fELF") && memmem::find(&bytes, ABOUT.as_bytes()).is_some();
     Ok(match is_build {
         true => Program::AnotherBuild,
         false => Program::Foreign,
@@ -118,8 +118,8 @@ mod tests {
         assert_eq!(recognize(&copy).unwrap(), Program::Ours);
         let named = dir.path().join("ocihsm");
         for (content, expected) in [
-            (format!("\x7fELF..{ABOUT_DECODE}.."), Program::AnotherBuild),
-            (format!("#!/bin/sh\n# {ABOUT_DECODE}\n"), Program::Foreign),
+            (format!("\x7fELF..{ABOUT}.."), Program::AnotherBuild),
+            (format!("#!/bin/sh\n# {ABOUT}\n"), Program::Foreign),
             ("\x7fELF".to_owned(), Program::Foreign),
         ] {
             fs::write(&named, content).unwrap();
