@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::access::check_owner;
 use super::findings::Findings;
+use super::kind;
 use super::setup::Setup;
 use crate::error::Error;
 use crate::keys::policy::{Allowed, Origin, Policy, PolicySearch};
 use crate::node;
 use crate::node::section::Section;
-
-const POLICY: &str = "policy";
 
 const COMPARE: &str = "compare it with what `ocihsm config policy` prints";
 
@@ -30,19 +29,19 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Option<Policy> {
     let policy = match Policy::discover(&search) {
         Ok(policy) => policy,
         Err(error) => {
-            findings.error(POLICY, &error, &mend(&error));
+            findings.error(kind::POLICY_BROKEN, &error, &mend(&error));
             return None;
         }
     };
     describe(findings, &policy);
     if let Origin::File(path) = &policy.origin {
-        check_owner(findings, POLICY, path);
+        check_owner(findings, kind::POLICY_OWNER, path);
     }
     for entry in &policy.allowed {
         if let Allowed::Directory(path) = entry
             && path.is_dir()
         {
-            check_owner(findings, POLICY, path);
+            check_owner(findings, kind::POLICY_OWNER, path);
         }
     }
     Some(policy)
@@ -71,7 +70,7 @@ fn describe(findings: &mut Findings, policy: &Policy) {
         .collect();
     if allowed.is_empty() {
         findings.fail(
-            POLICY,
+            kind::POLICY_EMPTY,
             format!("{} allows no module", policy.origin),
             "list modules under allowed-module-paths, as `ocihsm config policy` prints",
         );
@@ -82,7 +81,7 @@ fn describe(findings: &mut Findings, policy: &Policy) {
         some => some.join(", "),
     };
     findings.ok(
-        POLICY,
+        kind::POLICY,
         format!(
             "{} allows {}; modules are looked for in {directories}",
             policy.origin,
