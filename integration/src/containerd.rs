@@ -97,6 +97,27 @@ impl Containerd {
     /// If it does not; with its log.
     #[must_use]
     pub fn start(settings: &Settings) -> Self {
+        Self::start_program(settings, |root, scratch| {
+            root.isolated(scratch, "containerd")
+        })
+    }
+
+    /// The same, on a node whose `/etc/containerd` and `/usr/local/bin` are below this directory, and outlive containerd.
+    ///
+    /// # Panics
+    /// If it does not answer; with its log.
+    #[must_use]
+    pub fn start_on_node(settings: &Settings, node: &Path) -> Self {
+        let bind = "for place in /etc/containerd /usr/local/bin; do
+            mkdir -p \"$place\" \"$0$place\" && mount --bind \"$0$place\" \"$place\" || exit 1
+        done
+        exec containerd \"$@\"";
+        Self::start_program(settings, |root, scratch| {
+            root.isolated(scratch, "sh").args(["-c", bind]).arg(node)
+        })
+    }
+
+    fn start_program(settings: &Settings, program: impl Fn(&Root, &Path) -> Program) -> Self {
         let directory =
             TempDir::with_prefix("ocihsm-ctd-").expect("a temporary directory can be made");
         let at = |name: &str| directory.path().join(name);
@@ -106,9 +127,7 @@ impl Containerd {
         fs::write(at("config.toml"), configuration).expect("the directory is ours");
         fs::write(at("processors.toml"), &settings.processors).expect("the directory is ours");
         let log = fs::File::create(at("log")).expect("the directory is ours");
-        let mut command = settings
-            .root
-            .isolated(&at("scratch"), "containerd")
+        let mut command = program(&settings.root, &at("scratch"))
             .arg("--config")
             .arg(at("config.toml"))
             .into_command();

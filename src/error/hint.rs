@@ -6,6 +6,7 @@ use super::Error;
 
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
+        Error::InFile(error) => return error.hint(),
         Error::InKeyFile { source, .. } => return hint(source),
         Error::KeysUnreadable { source, .. } => match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
@@ -27,9 +28,6 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "install the module, or name its file with module-path in the key file's URI"
         }
         Error::ModuleNotNamed => "add ?module-name=NAME or ?module-path=FILE to the key file's URI",
-        Error::InvalidPublicKey { what, .. } if what.contains("certificate") => {
-            "take the public key out of it: openssl x509 -in FILE -pubkey -noout"
-        }
         Error::InvalidPublicKey { what, .. } if what.contains("private key") => {
             "take the public key out of it: openssl pkey -in FILE -pubout"
         }
@@ -74,22 +72,19 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::PinRejectedBefore { .. } => {
             "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
         }
+        Error::PinUnguarded { .. } => {
+            "run `ocihsm doctor`: it says why it cannot; with --allow-final-try it tries the PIN once more"
+        }
         Error::PinFinalTry { .. } => {
             "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`"
         }
         Error::PinLocked { .. } => {
             "have the token's security officer unlock the PIN, and correct it in the key files first"
         }
-        Error::UnknownTag { .. } | Error::WhichImage { .. } => {
-            "name the image as oci:DIR:TAG, with one of the tags there"
-        }
-        Error::TagNeeded { .. } => "name the new image as oci:DIR:TAG",
         Error::UriAsArgument { .. } => {
             "write a key file: the two lines `pkcs11:` and `  uri: URI`, and give its path"
         }
-        Error::AlreadyEncrypted { .. } => {
-            "give it further recipients with --key FILE, or choose other layers with --encrypt-layer"
-        }
+        Error::Image(error) => return error.hint(),
         Error::UnknownCipher { .. } => "a newer ocihsm may know this cipher",
         Error::InLayer { source, .. } => return hint(source),
         Error::Verification => {

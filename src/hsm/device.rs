@@ -9,7 +9,7 @@ use super::child::{Place, Reporter};
 use super::ckr::Ckr;
 use super::failure::{Failure, Fault};
 use super::function::Function;
-use super::lockout::{Lockout, Turn};
+use super::lockout::{Lockout, RejectedBefore, Turn};
 use super::module::{Module, Session};
 use super::token::{TokenInfo, fits};
 use crate::keys::key_file::KeyFile;
@@ -304,23 +304,37 @@ impl<'a> Device<'a> {
             return Err(Failure::FinalTry { token: label() });
         }
         self.reporter.announce(Function::flock);
-        let _turn = self.lockout.token_turn(token);
-        if pin.is_some_and(|pin| self.lockout.was_rejected(token, pin, key.file)) {
-            return Err(Failure::PinRejectedBefore {
+        let Some(pin) = pin else {
+            let _turn = self.lockout.token_turn(token);
+            let result = self.module.login(session, None);
+            return result.map_err(|fault| fault.on(&token.label));
+        };
+        let attempt = self
+            .lockout
+            .attempt(token, pin, key.file)
+            .map_err(|RejectedBefore| Failure::PinRejectedBefore {
                 token: label(),
                 key: key.file.name.clone(),
-            });
+            })?;
+        // A token that counts down, and nothing of ours that remembers: the next try may be one of many.
+        if !attempt.is_guarded() && flags.had_wrong_pin() && !self.allow_final_try {
+            return Err(Failure::Unguarded { token: label() });
         }
-        self.module.login(session, pin).map_err(|fault| {
-            let rejected = matches!(
-                fault.code,
-                Ckr::CKR_PIN_INCORRECT | Ckr::CKR_PIN_INVALID | Ckr::CKR_PIN_LEN_RANGE
-            );
-            if let (true, Some(pin)) = (rejected, pin) {
-                self.lockout.remember(token, pin, key.file);
+        match self.module.login(session, Some(pin)) {
+            Ok(()) => {
+                attempt.accepted();
+                Ok(())
             }
-            fault.on(&token.label)
-        })
+            Err(fault) => {
+                if matches!(
+                    fault.code,
+                    Ckr::CKR_PIN_INCORRECT | Ckr::CKR_PIN_INVALID | Ckr::CKR_PIN_LEN_RANGE
+                ) {
+                    attempt.rejected();
+                }
+                Err(fault.on(&token.label))
+            }
+        }
     }
 
     /// A fresh session in place of one in which a decryption failed: tpm2-pkcs11 leaves the operation active. The new

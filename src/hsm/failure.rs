@@ -35,6 +35,8 @@ pub(super) enum Failure {
     PinRejectedBefore { token: String, key: String },
     /// The token says that one more wrong PIN locks it.
     FinalTry { token: String },
+    /// The token says that a wrong PIN was tried, and none can be remembered.
+    Unguarded { token: String },
     /// The token says that its PIN is locked.
     Locked { token: String },
     /// Several tokens match one URI.
@@ -127,7 +129,10 @@ impl Failure {
     /// Whether everything stops: a PIN that is wrong, locked or about to be is not for another key to try.
     pub(super) fn stops(&self) -> bool {
         match self {
-            Self::PinRejectedBefore { .. } | Self::FinalTry { .. } | Self::Locked { .. } => true,
+            Self::PinRejectedBefore { .. }
+            | Self::FinalTry { .. }
+            | Self::Unguarded { .. }
+            | Self::Locked { .. } => true,
             Self::WithKey { failure, .. } => failure.stops(),
             Self::Call { fault, .. } => {
                 fault.function == Function::C_Login && !fault.is_transient()
@@ -179,6 +184,7 @@ impl Failure {
             Self::PinMissing { token, key } => Error::PinMissing { token, key },
             Self::PinRejectedBefore { token, key } => Error::PinRejectedBefore { token, key },
             Self::FinalTry { token } => Error::PinFinalTry { token },
+            Self::Unguarded { token } => Error::PinUnguarded { token },
             Self::Locked { token } => Error::PinLocked { token },
             Self::SeveralTokens { uri, tokens } => Error::SeveralTokens { uri, tokens },
             Self::SeveralKeys { uri, token, keys } => Error::SeveralKeys { uri, token, keys },

@@ -23,6 +23,7 @@ mod generate;
 mod list;
 mod lockout;
 mod module;
+mod private;
 mod probe;
 mod public;
 mod rejected;
@@ -175,7 +176,7 @@ impl HsmSettings {
     /// the log.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
-        self.lockout().trouble().map(str::to_owned)
+        self.lockout().trouble()
     }
 
     /// Forgets the PINs that tokens rejected: of all, or of those with this label. Returns the labels of the tokens.
@@ -368,6 +369,7 @@ mod tests {
                 name: "k".to_owned(),
                 uri: "pkcs11:token=t;object=o".parse().unwrap(),
                 env: Default::default(),
+                init: None,
             },
             module: "/none.so".into(),
         };

@@ -12,7 +12,7 @@ use nix::unistd::{AccessFlags, access};
 use super::findings::Findings;
 use super::kind;
 use crate::error::Error;
-use crate::log::{JOURNALD, LogTarget, SYSLOG};
+use crate::telemetry::{JOURNALD, LogTarget, SYSLOG};
 
 const MEND: &str = "let OCIHSM_LOG (or --log) be journald, syslog, or a file that root may write";
 

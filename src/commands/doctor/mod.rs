@@ -28,7 +28,7 @@ use self::findings::{Colour, Findings};
 use self::setup::Setup;
 use self::token::Trial;
 use super::print;
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::error::Result;
 
 /// Arguments of `doctor`.

@@ -9,8 +9,7 @@ use super::kind;
 use super::program::{self, Program};
 use super::setup::{Setup, paths};
 use super::{log, media_types, stores};
-use crate::cli::{Cli, Command};
-use crate::commands::{decode, image_args};
+use crate::commands::{args, decode};
 use crate::node;
 use crate::node::containerd::ContainerdConfig;
 use crate::node::section::Section;
@@ -150,11 +149,8 @@ fn check_arguments(
     let mut argv = vec![OsString::from(&section.path)];
     argv.extend(section.args.iter().map(OsString::from));
     let variable = |name: &std::ffi::OsStr| Some(variables.get(name.to_str()?)?.into());
-    let wrong = match Cli::parse_in(argv, variable) {
-        Ok(Cli {
-            command: Command::Decode(arguments),
-        }) => return Some(arguments),
-        Ok(_) => "its arguments do not begin with `decode`".to_owned(),
+    let wrong = match decode::Args::parse_in(argv, variable) {
+        Ok(arguments) => return Some(arguments),
         Err((error, Some(variable))) => {
             format!("{variable} in its `env` is wrong: {}", first_line(&error))
         }
@@ -179,7 +175,7 @@ fn first_line(error: &clap::Error) -> String {
         return "they ask for help, or for the version".to_owned();
     }
     let text = error.to_string();
-    if image_args::is_uri(&text) || text.contains("pkcs11:") {
+    if args::is_uri(&text) || text.contains("pkcs11:") {
         return "a PKCS#11 URI stands there".to_owned();
     }
     let line = text.lines().next().unwrap_or_default();

@@ -13,7 +13,7 @@ use memchr::memmem;
 use super::access::check_owner;
 use super::findings::Findings;
 use super::kind;
-use crate::cli::ABOUT_DECODE;
+use crate::commands::decode::ABOUT;
 use crate::node::section::{Section, is_executable};
 
 /// Most bytes of a program that are looked through.
@@ -186,7 +186,7 @@ fn recognize(path: &Path) -> io::Result<Program> {
     if is_same_file || (theirs.len() == ours.len() && are_alike(&program, &us)?) {
         return Ok(Program::Ours);
     }
-    let is_build = beginning(path)?.starts_with(ELF) && holds(path, ABOUT_DECODE.as_bytes())?;
+    let is_build = beginning(path)?.starts_with(ELF) && holds(path, ABOUT.as_bytes())?;
     Ok(match is_build {
         true => Program::AnotherBuild,
         false => Program::Foreign,
@@ -226,8 +226,8 @@ mod tests {
         assert_eq!(recognize(&copy).unwrap(), Program::Ours);
         let named = dir.path().join("ocihsm");
         for (content, expected) in [
-            (format!("\x7fELF..{ABOUT_DECODE}.."), Program::AnotherBuild),
-            (format!("#!/bin/sh\n# {ABOUT_DECODE}\n"), Program::Foreign),
+            (format!("\x7fELF..{ABOUT}.."), Program::AnotherBuild),
+            (format!("#!/bin/sh\n# {ABOUT}\n"), Program::Foreign),
             ("\x7fELF".to_owned(), Program::Foreign),
         ] {
             fs::write(&named, content).unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::new_file::NewFile;
 use super::pin::PinArgs;
 use super::survey;
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::commands::print;
 use crate::error::Result;
 use crate::hsm;
@@ -66,6 +66,7 @@ fn key(args: &Args, policy: &Policy) -> Result<TokenKey> {
             name: "the command line".to_owned(),
             uri: args.key.parse()?,
             env: Default::default(),
+            init: None,
         }
     } else {
         KeyFile::read(Path::new(&args.key))?

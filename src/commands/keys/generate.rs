@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::new_file::NewFile;
 use super::pin::{GivenPin, PinArgs};
 use super::survey::{self, Survey};
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::commands::print;
 use crate::error::{Error, Result};
 use crate::hsm::{self, NewKey, Token};
@@ -116,6 +116,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         name: String::new(),
         uri: uri.clone(),
         env: environment::of_module(module),
+        init: None,
     }
     .to_yaml();
     let written = public_file
