@@ -2,20 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use super::image_args::{self, ImageArgs, Layers};
+use super::image_args::{self, ImageArgs};
 use super::print;
+use super::summary::Summary;
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher;
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
 use crate::error::{Error, Result};
 use crate::hsm;
-use crate::image::{Descriptor, Image, Manifest, Platform, media_type};
-use crate::keys::key_file::KeyFile;
+use crate::image::{self, Choice, Layers, Plan, Platform, media_type};
 use crate::keys::packet::{self, OaepHash};
 use crate::keys::policy::{Policy, PolicySearch};
 use crate::keys::public::PublicKey;
+use crate::keys::recipient::Recipient;
 use crate::options::{CipherName, PrivateOptions};
 
 /// Arguments of `encrypt`.
@@ -35,6 +36,9 @@ pub struct Args {
     /// Encrypt only the images for this platform; others stay in the index as they are
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
+    /// Leave layers, configs and entries of this media type plain, which have no encrypted form (repeatable)
+    #[arg(long, value_name = "TYPE")]
+    pub leave_plain: Vec<String>,
     /// Key file, or directory of key files, that opens layers which are encrypted already: they get the
     /// recipients as well, and are not encrypted anew (repeatable)
     #[arg(long, value_name = "FILE")]
@@ -51,7 +55,8 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Prints the digest of the new image. The config, attestations and layers of other kinds stay as they are.
+Prints the digest of the new image. The config and attestations stay as they are. Anything else that cannot be \
+encrypted is an error, unless --leave-plain, --encrypt-layer or --platform leaves it out; what stays plain then is told.
 
 A new DST holds nothing that the new image does not name, and appears when it is whole. Nothing is \
 removed from a layout that is there: after encrypting within one, the plain layers are still in it.";
@@ -70,23 +75,20 @@ pub enum Cipher {
 
 const OAEP_HASH: &str = "OCICRYPT_OAEP_HASHALG";
 
-/// The layers to do something about.
-#[derive(Debug, Default)]
-struct Plan {
-    /// Plain layers to be encrypted.
-    plain: Layers,
-    /// Encrypted layers that get further recipients.
-    encrypted: Layers,
-}
-
 /// Encrypts the image.
 ///
 /// # Errors
 /// Whatever kept it from being encrypted; nothing was written then.
 pub fn run(args: &Args) -> Result<()> {
     let (layout, mut image) = image_args::load(&args.image.source)?;
-    let numbers = image_args::for_platform(&image.manifests(), args.platform.as_ref())?;
-    let plan = Plan::new(&image, &numbers, &args.encrypt_layer)?;
+    let choice = Choice {
+        platform: args.platform.as_ref(),
+        layers: &args.encrypt_layer,
+        leave_plain: &args.leave_plain,
+    };
+    let plan = Plan::encrypt(&mut image, &choice, |blob| layout.has(&blob.digest))?;
+    let mut summary = Summary::default();
+    summary.stays_plain(&plan);
     let wrapping = Wrapping {
         hash: chosen_hash(args.oaep_hash)?,
         keys: recipients(args)?,
@@ -94,7 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
     let opened = open_encrypted(args, &plan.encrypted, wrapping.keys.len())?;
 
     let bytes = plan.plain.descriptors().map(|layer| layer.size).sum();
-    let mut transfer = Transfer::begin(&layout, &image, &args.image.destination, bytes)?;
+    let mut transfer = Transfer::begin(&layout, &image, &args.image, bytes)?;
     let mut manifests = image.manifests_mut();
     for ((layer, places), (locked, private)) in plan.encrypted.places().zip(opened) {
         let envelope = wrapping
@@ -108,9 +110,8 @@ pub fn run(args: &Args) -> Result<()> {
         let (envelope, digest, size) = transfer.layer(layer, |input, output| {
             let sealed = cipher::encrypt(args.cipher.name(), input, output)?;
             if sealed.plain_digest != layer.digest {
-                return Err(Error::WrongBlob {
-                    digest: layer.digest.clone(),
-                });
+                let digest = layer.digest.clone();
+                return Err(image::Error::WrongBlob { digest }.into());
             }
             let envelope = Envelope::new(sealed.public_options);
             Ok(Made {
@@ -124,81 +125,16 @@ pub fn run(args: &Args) -> Result<()> {
         })?;
         for &(manifest, layer) in places {
             let layer = &mut manifests[manifest].layers[layer];
-            layer.media_type = media_type::encrypted(&layer.media_type)
+            let media_type = media_type::encrypted(&layer.media_type)
                 .expect("the plan holds layers that can be encrypted");
-            layer.digest = digest.clone();
-            layer.size = size;
+            layer.become_other(&media_type, digest.clone(), size);
+            summary.dropped(layer.drop_toc());
             envelope.write_to(&mut layer.annotations);
         }
     }
-    print(&transfer.finish(image)?)
-}
-
-impl Plan {
-    fn new(image: &Image, numbers: &[usize], wanted: &[i64]) -> Result<Self> {
-        let mut plan = Self::default();
-        let manifests = image.manifests();
-        for &number in numbers {
-            let manifest = manifests[number];
-            // Attestations and other artifacts have no layers of that kind.
-            if !manifest.layers.iter().any(can_be_opened_or_shut) {
-                continue;
-            }
-            for index in selected(manifest, wanted)? {
-                let layer = &manifest.layers[index];
-                let layers = match media_type::decrypted(&layer.media_type) {
-                    Some(_) => &mut plan.encrypted,
-                    None => &mut plan.plain,
-                };
-                layers.add(layer, (number, index));
-            }
-        }
-        if plan.plain.is_empty() && plan.encrypted.is_empty() {
-            return Err(Error::NothingToEncrypt);
-        }
-        Ok(plan)
-    }
-}
-
-/// The layers of a manifest that are to be encrypted.
-fn selected(manifest: &Manifest, wanted: &[i64]) -> Result<Vec<usize>> {
-    let count = manifest.layers.len();
-    if wanted.is_empty() {
-        let fitting = |&layer: &usize| can_be_opened_or_shut(&manifest.layers[layer]);
-        return Ok((0..count).filter(fitting).collect());
-    }
-    let mut layers = Vec::new();
-    for &number in wanted {
-        let from_bottom = match number {
-            0.. => usize::try_from(number).ok(),
-            _ => usize::try_from(number.unsigned_abs())
-                .ok()
-                .and_then(|from_top| count.checked_sub(from_top)),
-        };
-        let Some(layer) = from_bottom.filter(|&layer| layer < count) else {
-            return Err(Error::NoSuchLayer {
-                number,
-                manifest: manifest.digest.clone(),
-                count,
-            });
-        };
-        if !can_be_opened_or_shut(&manifest.layers[layer]) {
-            return Err(Error::CannotBeEncrypted {
-                number,
-                media_type: manifest.layers[layer].media_type.chars().take(80).collect(),
-            });
-        }
-        layers.push(layer);
-    }
-    layers.sort_unstable();
-    layers.dedup();
-    Ok(layers)
-}
-
-fn can_be_opened_or_shut(layer: &Descriptor) -> bool {
-    let media_type = &layer.media_type;
-    let plain = media_type::encrypted(media_type).is_some() && !layer.is_foreign();
-    plain || media_type::decrypted(media_type).is_some()
+    let digest = transfer.finish(image, &mut summary)?;
+    summary.print();
+    print(&digest)
 }
 
 /// Each layer that is encrypted already, with its private options.
@@ -210,9 +146,10 @@ fn open_encrypted(
     if args.key.is_empty() {
         return match layers.descriptors().next() {
             None => Ok(Vec::new()),
-            Some(layer) => Err(Error::AlreadyEncrypted {
+            Some(layer) => Err(image::Error::AlreadyEncrypted {
                 digest: layer.digest.clone(),
-            }),
+            }
+            .into()),
         };
     }
     let mut locked = Vec::new();
@@ -282,11 +219,12 @@ fn recipients(args: &Args) -> Result<Vec<PublicKey>> {
 
 /// The public key in a file; or in the token, if it is a key file. That forks, so no thread may run yet.
 fn public_key(file: &Path, policy: &Policy, hsm: &HsmArgs) -> Result<PublicKey> {
-    match KeyFile::read(file) {
-        Ok(key) => hsm::public_key(&hsm.settings(), &policy.resolve(key)?),
-        Err(Error::NotAKeyFile { .. }) => PublicKey::read(file),
-        Err(error) => Err(error),
-    }
+    let key = match Recipient::read(file)? {
+        Recipient::InToken(key) => hsm::public_key(&hsm.settings(), &policy.resolve(*key)?)?,
+        Recipient::Key(key) => key,
+    };
+    key.for_pkcs11(&file.display().to_string())?;
+    Ok(key)
 }
 
 fn chosen_hash(given: Option<OaepHash>) -> Result<OaepHash> {

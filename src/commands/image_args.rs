@@ -1,14 +1,13 @@
 //! Arguments that the image commands share, and what they mean before an image is looked at.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
-use crate::descriptor::Digest;
-use crate::error::{Error, Result};
-use crate::image::{Descriptor, Image, Layout, Manifest, Platform, Reference, media_type};
+pub(super) use super::args::{is_uri, no_uris};
+use crate::error::Result;
+use crate::image::{Image, Layout, Reference};
 
 /// Where an image comes from and where it goes.
 #[derive(clap::Args, Clone, Debug)]
@@ -23,6 +22,9 @@ pub struct ImageArgs {
     /// Image to write, likewise; without TAG, SRC's. May be another tag in the same layout
     #[arg(value_name = "DST", value_parser = reference())]
     pub destination: Reference,
+    /// Replace an image that DST's tag names already
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Parses [`Reference`]s.
@@ -38,59 +40,6 @@ pub(super) fn key_files(given: &[PathBuf]) -> Result<&[PathBuf]> {
     no_uris("--key", given)
 }
 
-/// Paths of key files or of their directories.
-///
-/// # Errors
-/// [`Error::UriAsArgument`] for a URI, which may hold a PIN, so that nothing else prints it.
-pub(super) fn no_uris<'a>(argument: &'static str, given: &'a [PathBuf]) -> Result<&'a [PathBuf]> {
-    match given.iter().any(|path| is_uri(&path.to_string_lossy())) {
-        true => Err(Error::UriAsArgument { argument }),
-        false => Ok(given),
-    }
-}
-
-/// Whether somebody wrote the URI itself where a file belongs.
-pub(crate) fn is_uri(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    let uri = text.find("pkcs11:").map(|start| &text[start..]);
-    text.contains("pin-value=") || uri.is_some_and(|uri| uri.contains('='))
-}
-
-/// Where a layer stands in an image: manifest and layer, both counted from 0.
-pub(super) type Place = (usize, usize);
-
-/// Layers to be worked on, each once, however often it stands in the image.
-#[derive(Debug, Default)]
-pub(super) struct Layers(BTreeMap<LayerKey, (Descriptor, Vec<Place>)>);
-
-/// Annotations are a part of it where the layer is encrypted: one blob may stand there with several envelopes, of
-/// which each is to be opened, since who made them need not be the same.
-type LayerKey = (Digest, BTreeMap<String, String>);
-
-impl Layers {
-    pub(super) fn add(&mut self, layer: &Descriptor, place: Place) {
-        let annotations = match media_type::decrypted(&layer.media_type) {
-            Some(_) => layer.annotations.clone(),
-            None => BTreeMap::new(),
-        };
-        let entry = self.0.entry((layer.digest.clone(), annotations));
-        let (_, places) = entry.or_insert_with(|| (layer.clone(), Vec::new()));
-        places.push(place);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
-        self.0.values().map(|(layer, _)| layer)
-    }
-
-    pub(super) fn places(&self) -> impl Iterator<Item = &(Descriptor, Vec<Place>)> {
-        self.0.values()
-    }
-}
-
 /// Reads an image.
 ///
 /// # Errors
@@ -99,34 +48,4 @@ pub(super) fn load(reference: &Reference) -> Result<(Layout, Image)> {
     let layout = Layout::open(&reference.directory)?;
     let image = Image::load(&layout, layout.entry(reference.tag.as_deref())?)?;
     Ok((layout, image))
-}
-
-/// Numbers of the manifests for a platform; of all, if none was asked for.
-///
-/// # Errors
-/// [`Error::NoSuchPlatform`] when there is no such manifest.
-pub(super) fn for_platform(
-    manifests: &[&Manifest],
-    platform: Option<&Platform>,
-) -> Result<Vec<usize>> {
-    let wanted = |manifest: &Manifest| {
-        platform.is_none_or(|wanted| {
-            let own = manifest.platform.as_ref();
-            own.is_some_and(|own| wanted.includes(own))
-        })
-    };
-    let numbers: Vec<usize> = (0..manifests.len())
-        .filter(|&number| wanted(manifests[number]))
-        .collect();
-    match platform {
-        Some(platform) if numbers.is_empty() => Err(Error::NoSuchPlatform {
-            platform: platform.to_string(),
-            there: manifests
-                .iter()
-                .filter_map(|manifest| Some(manifest.platform.as_ref()?.to_string()))
-                .take(10)
-                .collect(),
-        }),
-        _ => Ok(numbers),
-    }
 }

@@ -9,14 +9,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use memchr::memmem;
 use nix::sys::signal::{SigSet, Signal};
 
+use super::image_args::ImageArgs;
+use super::summary::Summary;
 use super::unwrapping::in_layer;
 use crate::cipher;
 use crate::descriptor::Digest;
 use crate::error::{Error, Result};
+use crate::image::finished::{Blob, Finished};
 use crate::image::layout::REF_NAME;
-use crate::image::{Descriptor, Destination, Image, Layout, Reference, Staged};
+use crate::image::{self, Descriptor, Destination, Image, Layout, Reference, Staged, media_type};
 
 /// For how long a second signal is part of the first: `timeout` and shells send one to the process and to its group.
 const ECHO: Duration = Duration::from_secs(1);
@@ -44,20 +48,21 @@ pub(super) struct Made<T> {
 }
 
 impl<'a> Transfer<'a> {
-    /// Begins to write `image`, of which this many bytes will be changed, to where `reference` says.
+    /// Begins to write `image`, of which this many bytes will be changed, to where the arguments say.
     ///
     /// # Errors
     /// As [`Destination::prepare`].
     pub(super) fn begin(
         source: &'a Layout,
         image: &Image,
-        reference: &Reference,
+        args: &ImageArgs,
         bytes: u64,
     ) -> Result<Self> {
         stop_on_signals()?;
         let own = image.entry.annotations.get(REF_NAME);
-        let tag = reference.tag.as_ref().or(own);
-        let destination = Destination::prepare(&reference.directory, tag.map(String::as_str))?;
+        let Reference { directory, tag } = &args.destination;
+        let tag = tag.as_ref().or(own).map(String::as_str);
+        let destination = Destination::prepare(directory, tag, args.force)?;
         let style = ProgressStyle::with_template(
             "{bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
         )
@@ -97,21 +102,25 @@ impl<'a> Transfer<'a> {
     /// Writes all that is still missing, and names the image. Returns its digest.
     ///
     /// # Errors
-    /// [`Error::WrongBlob`] for a blob that is damaged; whatever keeps one from being copied.
-    pub(super) fn finish(mut self, image: Image) -> Result<Digest> {
+    /// [`image::Error::WrongBlob`] for a blob that is damaged; whatever keeps one from being copied.
+    pub(super) fn finish(mut self, image: Image, summary: &mut Summary) -> Result<Digest> {
         let finished = image.finish();
         let mut missing: Vec<Descriptor> = Vec::new();
-        for blob in finished.blobs {
-            let elsewhere = blob.is_foreign() && !self.source.path(&blob.digest).exists();
-            let known = missing.iter().any(|other| other.digest == blob.digest);
-            if !elsewhere && !known && !self.destination.has(&blob) {
-                self.bar.inc_length(blob.size);
-                missing.push(blob);
+        for Blob { descriptor, needed } in &finished.blobs {
+            let optional = !needed || descriptor.is_foreign();
+            let elsewhere = optional && !self.source.has(&descriptor.digest);
+            let known = missing
+                .iter()
+                .any(|other| other.digest == descriptor.digest);
+            if !elsewhere && !known && !self.has(descriptor)? {
+                self.bar.inc_length(descriptor.size);
+                missing.push(descriptor.clone());
             }
         }
         for blob in &missing {
             self.copy(blob)?;
         }
+        self.outdated_statements(&finished, summary);
         for (descriptor, bytes) in &finished.documents {
             self.destination.put(descriptor, bytes)?;
         }
@@ -119,6 +128,44 @@ impl<'a> Transfer<'a> {
         let digest = finished.entry.digest.clone();
         self.destination.commit(finished.entry)?;
         Ok(digest)
+    }
+
+    /// Whether the destination has a blob, and has it undamaged: name and size do not tell.
+    fn has(&self, blob: &Descriptor) -> Result<bool> {
+        if self.destination.has(&blob.digest) {
+            return Ok(true);
+        }
+        let Some(file) = self.destination.existing(blob) else {
+            return Ok(false);
+        };
+        self.bar.inc_length(blob.size);
+        let input = Metered {
+            file,
+            bar: &self.bar,
+        };
+        let found = cipher::copy(input, io::sink());
+        not_stopped()?;
+        Ok(found.is_ok_and(|found| found == blob.digest))
+    }
+
+    /// Notes the statements that speak of a manifest which has another digest now. They are signed, or may be.
+    fn outdated_statements(&self, finished: &Finished, summary: &mut Summary) {
+        let statements = finished.blobs.iter().map(|blob| &blob.descriptor);
+        for statement in statements.filter(|blob| media_type::is_statement(&blob.media_type)) {
+            let Ok(text) = self.source.document(statement) else {
+                continue;
+            };
+            for (old, new) in &finished.renamed {
+                if memmem::find(&text, old.hex().as_bytes()).is_some() {
+                    summary.add(format!(
+                        "attestation {} still speaks of manifest {}, which is {} now",
+                        statement.digest.short(),
+                        old.short(),
+                        new.short()
+                    ));
+                }
+            }
+        }
     }
 
     fn copy(&mut self, blob: &Descriptor) -> Result<()> {
@@ -130,11 +177,10 @@ impl<'a> Transfer<'a> {
         let result = cipher::copy(input, &mut staged);
         not_stopped()?;
         if result? != blob.digest {
-            return Err(Error::WrongBlob {
-                digest: blob.digest.clone(),
-            });
+            let digest = blob.digest.clone();
+            return Err(image::Error::WrongBlob { digest }.into());
         }
-        self.destination.keep(staged, blob.digest.clone())
+        Ok(self.destination.keep(staged, blob.digest.clone())?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
 use crate::error::{Cure, Error, Reason, Refusals, Result};
 use crate::hsm::unwrap::{self, Outcome, Refusal, Why};
@@ -157,7 +157,7 @@ pub(super) fn ask(hsm: &HsmArgs, keys: &[TokenKey], layers: &[Locked]) -> Result
         return Ok(Vec::new());
     }
     let envelopes: Vec<_> = layers.iter().map(|it| it.recipients.clone()).collect();
-    unwrap::unwrap(&hsm.settings(), keys, &envelopes)
+    tracing::info_span!("unwrap").in_scope(|| unwrap::unwrap(&hsm.settings(), keys, &envelopes))
 }
 
 /// Says in which layer it happened.

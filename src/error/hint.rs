@@ -6,6 +6,7 @@ use super::Error;
 
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
+        Error::InFile(error) => return error.hint(),
         Error::InKeyFile { source, .. } => return hint(source),
         Error::KeysUnreadable { source, .. } => match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
@@ -27,9 +28,6 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "install the module, or name its file with module-path in the key file's URI"
         }
         Error::ModuleNotNamed => "add ?module-name=NAME or ?module-path=FILE to the key file's URI",
-        Error::InvalidPublicKey { what, .. } if what.contains("certificate") => {
-            "take the public key out of it: openssl x509 -in FILE -pubkey -noout"
-        }
         Error::InvalidPublicKey { what, .. } if what.contains("private key") => {
             "take the public key out of it: openssl pkey -in FILE -pubout"
         }
@@ -43,16 +41,16 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::KeyFilesUnwritten { .. } => {
             "take its public half with `ocihsm keys export`, and write the key file by hand"
         }
-        Error::UnknownTag { .. } | Error::WhichImage { .. } => {
-            "name the image as oci:DIR:TAG, with one of the tags there"
+        Error::InvalidPinFile { path, .. } => {
+            return Some(format!(
+                "let {} hold the PIN alone, on one line",
+                path.display()
+            ));
         }
-        Error::TagNeeded { .. } => "name the new image as oci:DIR:TAG",
         Error::UriAsArgument { .. } => {
             "write a key file: the two lines `pkcs11:` and `  uri: URI`, and give its path"
         }
-        Error::AlreadyEncrypted { .. } => {
-            "give it further recipients with --key FILE, or choose other layers with --encrypt-layer"
-        }
+        Error::Image(error) => return error.hint(),
         Error::UnknownCipher { .. } => "a newer ocihsm may know this cipher",
         Error::InLayer { source, .. } => return hint(source),
         Error::Verification => {

@@ -86,7 +86,7 @@ impl Client {
     pub fn start(&mut self, keys: &[&TokenKey]) {
         self.expect(keys.len());
         for key in keys {
-            let _ = self.worker(key);
+            self.worker(key);
         }
     }
 
@@ -221,7 +221,7 @@ impl Client {
             Ok(None) => (KeyPin::None, None),
             Err(error) => (KeyPin::Unreadable, Some(error)),
         };
-        let worker = self.worker(key)?;
+        let worker = self.worker(key);
         let child = worker.child.as_mut().map_err(|error| error.clone())?;
         let request = Request {
             left: u64::try_from(child.left().as_millis()).unwrap_or(u64::MAX),
@@ -249,8 +249,7 @@ impl Client {
     }
 
     /// The worker for a key, which is started now if it is not there.
-    fn worker(&mut self, key: &TokenKey) -> Result<&mut Worker, Error> {
-        loader_variable(key)?;
+    fn worker(&mut self, key: &TokenKey) -> &mut Worker {
         let origin = Origin::of(key);
         let known = self.workers.iter().position(|it| it.origin == origin);
         let at = known.unwrap_or_else(|| {
@@ -262,7 +261,7 @@ impl Client {
             self.workers.push(Worker { origin, child });
             self.workers.len() - 1
         });
-        Ok(&mut self.workers[at])
+        &mut self.workers[at]
     }
 
     /// The number of a key, and whether it is new.
@@ -301,21 +300,6 @@ impl Origin {
     }
 }
 
-/// A client's key file must not have the loader run the client's code: in a worker's environment these variables would
-/// take effect.
-fn loader_variable(key: &TokenKey) -> Result<(), Error> {
-    if !key.file.comes_from_payload() {
-        return Ok(());
-    }
-    let loaders = |name: &&String| name.starts_with("LD_") || *name == "GLIBC_TUNABLES";
-    match key.file.env.keys().find(loaders) {
-        None => Ok(()),
-        Some(name) => Err(Error::LoaderVariable {
-            name: name.chars().take(80).collect(),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -330,30 +314,6 @@ mod tests {
                 init: None,
             },
             module: "/none.so".into(),
-        }
-    }
-
-    #[test]
-    fn a_payload_does_not_tell_the_loader_what_to_load() {
-        let mut client = Client::new(HsmSettings::default());
-        for variable in [
-            "LD_PRELOAD",
-            "LD_LIBRARY_PATH",
-            "LD_AUDIT",
-            "GLIBC_TUNABLES",
-        ] {
-            let key = key("key 1 of the payload", variable);
-            client.start(&[&key]);
-            let error = client.kind(&key).unwrap_err();
-            assert!(matches!(error, Error::LoaderVariable { .. }), "{error}");
-            assert!(error.to_string().contains(variable), "{error}");
-        }
-        assert!(client.workers.is_empty());
-        for (name, variable) in [
-            ("/keys/a.yaml", "LD_LIBRARY_PATH"),
-            ("key 1 of the payload", "SOFTHSM2_CONF"),
-        ] {
-            assert!(loader_variable(&key(name, variable)).is_ok(), "{name}");
         }
     }
 

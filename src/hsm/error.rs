@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::function::Function;
-use crate::error::{reason, told};
+use crate::file;
+use crate::keys::uri::Pkcs11Uri;
+use crate::words::{reason, told};
 
 /// What happened, and where.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -77,12 +79,6 @@ pub enum Error {
     /// A variable of `module.env` that no environment can hold.
     #[error("module.env: {name:?} cannot be a variable, or its value has a NUL")]
     Variable {
-        /// Name of the variable, shortened.
-        name: String,
-    },
-    /// A variable that would have the loader run other code, in a key file that a client sent.
-    #[error("module.env: a payload may not set {name}, which tells the loader what to load")]
-    LoaderVariable {
         /// Name of the variable, shortened.
         name: String,
     },
@@ -205,6 +201,14 @@ pub enum Error {
         /// Label of the token.
         token: String,
     },
+    /// The token says that a wrong PIN was tried since the last right one, and nothing here could remember the next.
+    #[error(
+        "token {token:?}: not logged in, since a wrong PIN was tried there and this node cannot remember rejected PINs"
+    )]
+    PinUnguarded {
+        /// Label of the token.
+        token: String,
+    },
     /// The token says that its PIN is locked.
     #[error("token {token:?}: not logged in, since its PIN is locked")]
     PinLocked {
@@ -228,9 +232,6 @@ impl Error {
             Self::Load { .. } => {
                 "install the module together with the libraries that it needs, or correct module-path or module-name"
             }
-            Self::LoaderVariable { .. } => {
-                "set it in a key file on this node, or in the environment of the decoder"
-            }
             Self::TokenNotFound {
                 any_slot: false, ..
             } => {
@@ -241,7 +242,11 @@ impl Error {
             }
             Self::SeveralTokens { .. } => "add `serial` or `slot-id` to the URI",
             Self::SeveralKeys { .. } => "name `id` and `object` in the URI",
-            Self::KeyNotFound { .. } => {
+            Self::KeyNotFound { uri, .. } => {
+                let uri: Option<Pkcs11Uri> = uri.parse().ok();
+                if let Some(hint) = uri.and_then(|uri| uri.id_hint()) {
+                    return Some(hint);
+                }
                 "compare `id` and `object` in the URI with the keys that `ocihsm keys list --token LABEL` shows"
             }
             Self::SecretUnreadable { .. } => {
@@ -256,6 +261,9 @@ impl Error {
             Self::PinMissing { .. } => "add `pin-source` to the URI in the key file",
             Self::PinRejectedBefore { .. } => {
                 "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
+            }
+            Self::PinUnguarded { .. } => {
+                "run `ocihsm doctor`: it says why it cannot; with --allow-final-try it tries the PIN once more"
             }
             Self::PinFinalTry { .. } => {
                 "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`"
@@ -272,9 +280,10 @@ impl Error {
     #[must_use]
     pub fn is_about_pin(&self) -> bool {
         match self {
-            Self::PinRejectedBefore { .. } | Self::PinFinalTry { .. } | Self::PinLocked { .. } => {
-                true
-            }
+            Self::PinRejectedBefore { .. }
+            | Self::PinFinalTry { .. }
+            | Self::PinUnguarded { .. }
+            | Self::PinLocked { .. } => true,
             Self::Call { function, .. } => *function == Function::C_Login.name(),
             _ => false,
         }
@@ -304,16 +313,14 @@ impl Error {
 fn pin_file_hint(error: &crate::Error) -> Option<String> {
     match error {
         crate::Error::InKeyFile { source, .. } => pin_file_hint(source),
-        crate::Error::File { path, .. } => Some(format!(
-            "write the PIN alone, on one line, into {} (mode 600), or correct pin-source in the key file",
+        crate::Error::InFile(file::Error::TooLarge { path, .. }) => Some(format!(
+            "let {} hold the PIN alone, on one line",
             path.display()
         )),
-        crate::Error::FileTooLarge { path, .. } | crate::Error::InvalidPinFile { path, .. } => {
-            Some(format!(
-                "let {} hold the PIN alone, on one line",
-                path.display()
-            ))
-        }
+        crate::Error::InFile(error) => Some(format!(
+            "write the PIN alone, on one line, into {} (mode 600), or correct pin-source in the key file",
+            error.path().display()
+        )),
         other => other.hint(),
     }
 }

@@ -44,6 +44,8 @@ pub(super) enum Failure {
     PinRejectedBefore { token: String },
     /// The token says that one more wrong PIN locks it.
     FinalTry { token: String },
+    /// The token says that a wrong PIN was tried, and none can be remembered.
+    Unguarded { token: String },
     /// The token says that its PIN is locked.
     Locked { token: String },
     /// Several tokens match one URI.
@@ -145,7 +147,10 @@ impl Failure {
     pub(super) fn bars_token(&self) -> bool {
         matches!(
             self,
-            Self::Login { .. } | Self::FinalTry { .. } | Self::Locked { .. }
+            Self::Login { .. }
+                | Self::FinalTry { .. }
+                | Self::Unguarded { .. }
+                | Self::Locked { .. }
         )
     }
 
@@ -204,6 +209,7 @@ impl Failure {
             Self::PinMissing { token } => return Error::PinMissing { token, key },
             Self::PinRejectedBefore { token } => return Error::PinRejectedBefore { token, key },
             Self::FinalTry { token } => return Error::PinFinalTry { token },
+            Self::Unguarded { token } => return Error::PinUnguarded { token },
             Self::Locked { token } => return Error::PinLocked { token },
             Self::SeveralTokens { uri, tokens } => return Error::SeveralTokens { uri, tokens },
             Self::SeveralKeys { uri, token, keys } => {

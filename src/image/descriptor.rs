@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::error::{Error, Result, shortened};
 use super::platform::Platform;
 use crate::descriptor::Digest;
-use crate::error::{Error, Result};
 
 /// What names a blob. Change the fields; [`Descriptor::to_json`] then differs in these alone.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ impl Descriptor {
     /// Reads one.
     ///
     /// # Errors
-    /// [`Error::InvalidDigest`] for a digest that is not of our one form; [`Error::InvalidManifest`] when a field
+    /// [`Error::Descriptor`] for a digest that is not of our one form; [`Error::InvalidManifest`] when a field
     /// is missing or is of another type.
     pub fn parse(json: &Value) -> Result<Self> {
         let original = json
@@ -49,7 +49,9 @@ impl Descriptor {
             .ok_or(broken("a descriptor has no size"))?;
         Ok(Self {
             media_type: media_type.to_owned(),
-            digest: digest.parse()?,
+            digest: digest.parse().map_err(|_| Error::InvalidDigest {
+                text: shortened(digest),
+            })?,
             size,
             annotations: annotations(original.get("annotations"))?,
             original: original.clone(),
@@ -81,6 +83,34 @@ impl Descriptor {
             .get("urls")
             .and_then(Value::as_array)
             .is_some_and(|urls| !urls.is_empty())
+    }
+
+    /// Names other bytes: what was said of where the old ones are, or held them, is dropped.
+    pub fn become_other(&mut self, media_type: &str, digest: Digest, size: u64) {
+        self.original.shift_remove("urls");
+        self.original.shift_remove("data");
+        self.media_type = media_type.to_owned();
+        self.digest = digest;
+        self.size = size;
+    }
+
+    /// Drops the annotations that describe plain bytes: tables of contents of zstd:chunked, eStargz and the like.
+    /// Returns their names.
+    pub fn drop_toc(&mut self) -> Vec<String> {
+        const PREFIXES: [&str; 3] = [
+            "io.github.containers.zstd-chunked.",
+            "io.containers.estargz.",
+            "containerd.io/snapshot/",
+        ];
+        let is_toc = |name: &String| PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        let names: Vec<_> = self
+            .annotations
+            .keys()
+            .filter(|it| is_toc(it))
+            .cloned()
+            .collect();
+        self.annotations.retain(|name, _| !is_toc(name));
+        names
     }
 
     /// The descriptor as JSON: what was read, in its order, with the fields as they are now.

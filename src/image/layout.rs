@@ -12,8 +12,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::descriptor::Descriptor;
+use super::error::{Error, Result};
 use crate::descriptor::Digest;
-use crate::error::{Error, Result};
 
 /// Most bytes that a manifest, an index or a config may have.
 pub const MAX_DOCUMENT: u64 = 4 << 20;
@@ -166,12 +166,10 @@ impl Layout {
         Ok(file)
     }
 
-    /// Whether a blob of that digest and size is there.
+    /// Whether something is there under that digest.
     #[must_use]
-    pub fn has(&self, descriptor: &Descriptor) -> bool {
-        self.path(&descriptor.digest)
-            .metadata()
-            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == descriptor.size)
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.path(digest).symlink_metadata().is_ok()
     }
 
     /// The file of a blob.

@@ -3,18 +3,25 @@
 //! Knows descriptors, manifests and indexes, and keeps whatever stands in them beside what it changes. What
 //! encryption is, and which annotations belong to it, is not known here.
 
+pub mod choice;
 pub mod descriptor;
 pub mod destination;
+pub mod error;
+pub mod finished;
 pub mod layout;
-pub mod manifest;
 pub mod media_type;
 pub mod platform;
 pub mod reference;
+mod staging;
 mod style;
+pub mod tree;
 
+pub use choice::{Choice, Layers, Plan};
 pub use descriptor::Descriptor;
 pub use destination::{Destination, Staged};
+pub use error::{Error, Result};
+pub use finished::Finished;
 pub use layout::Layout;
-pub use manifest::{Image, Manifest};
 pub use platform::Platform;
 pub use reference::Reference;
+pub use tree::{Image, Manifest};

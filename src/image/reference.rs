@@ -7,7 +7,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 
 /// Longest tag, in bytes.
 const MAX_TAG: usize = 255;

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use zeroize::Zeroizing;
 
-use super::bounded;
 use super::key_file::MAX_KEY_FILE;
+use super::yaml;
 use crate::error::{Error, Result};
+use crate::file;
 
 type Names = BTreeMap<String, IgnoredAny>;
 
@@ -24,6 +25,12 @@ struct Sections {
 #[derive(Deserialize)]
 struct File {
     pkcs11: Option<Pkcs11>,
+    module: Option<Module>,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    env: Option<Names>,
 }
 
 #[derive(Deserialize)]
@@ -37,10 +44,10 @@ const QUERY: [&str; 4] = ["pin-value", "pin-source", "module-name", "module-path
 /// Each with where it stands, as a message may name it; none in a file that is as it should be.
 ///
 /// # Errors
-/// [`Error::File`], [`Error::FileTooLarge`]; [`Error::InvalidYaml`] for a file that is no key file.
+/// [`Error::InFile`]; [`Error::InvalidYaml`] for a file that is no key file.
 pub fn in_key_file(path: &Path) -> Result<Vec<String>> {
-    let bytes = bounded::read(path, MAX_KEY_FILE)?;
-    in_text(&path.display().to_string(), &bytes)
+    let bytes = file::read_secret(path, MAX_KEY_FILE)?;
+    in_text(&path.display().to_string(), bytes.expose())
 }
 
 fn in_text(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
@@ -49,7 +56,7 @@ fn in_text(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
         line: 1,
     })?;
     fn read<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
-        bounded::yaml(name, text)
+        yaml::read(name, text)
     }
     let top: Names = read(name, text)?;
     let sections: Sections = read(name, text)?;
@@ -67,6 +74,13 @@ fn in_text(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
     }
     if let Some(module) = &sections.module {
         ignored.extend(others(module, &["env", "init"], " under `module:`"));
+    }
+    if let Some(env) = file.module.and_then(|module| module.env) {
+        let unreadable = env.keys().filter(|name| !is_variable(name));
+        ignored.extend(unreadable.map(|name| {
+            let name = quoted(name, "a name");
+            format!("{name} under `env:`, which no program reads (letters, digits and `_` are a variable's)")
+        }));
     }
     if let Some(uri) = file.pkcs11.and_then(|pkcs11| pkcs11.uri) {
         ignored.extend(in_query(&uri));
@@ -95,6 +109,12 @@ fn in_query(uri: &str) -> Vec<String> {
     ignored
 }
 
+/// A name by which programs find a variable (POSIX, section 8.1; in small letters too).
+fn is_variable(name: &str) -> bool {
+    let is_one = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && name.chars().all(is_one)
+}
+
 /// The name, if it looks like one.
 fn quoted(name: &str, otherwise: &str) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -116,7 +136,8 @@ mod tests {
 
     #[test]
     fn what_counts_is_not_named() {
-        let text = "pkcs11:\n  uri: pkcs11:token=t?pin-value=1&module-name=m\nmodule:\n  init: x\n  env:\n    A: b\n";
+        let text =
+            "pkcs11:\n  uri: pkcs11:token=t?pin-value=1&module-name=m\nmodule:\n  env:\n    A: b\n";
         assert!(ignored(text).is_empty());
         assert!(ignored("pkcs11:\n  uri: pkcs11:token=t\nmodule:\n").is_empty());
     }
@@ -134,6 +155,16 @@ mod tests {
                 "`pin-valeu` in the URI's query"
             ]
         );
+    }
+
+    #[test]
+    fn a_variable_that_nothing_reads_is_named() {
+        let text =
+            "pkcs11:\n  uri: pkcs11:token=t\nmodule:\n  env: {A_1: x, MY-VAR: x, 'export A': x}\n";
+        let shown = ignored(text);
+        assert_eq!(shown.len(), 2, "{shown:?}");
+        assert!(shown[0].contains("`MY-VAR` under `env:`"), "{shown:?}");
+        assert!(shown[1].contains("a name under `env:`"), "{shown:?}");
     }
 
     #[test]

@@ -10,16 +10,14 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::bounded;
 use super::uri::Pkcs11Uri;
+use super::{pem, pin_file, yaml};
 use crate::error::{Error, Result};
+use crate::file;
 use crate::secret::Pin;
 
 /// Most bytes that a key file may have.
 pub const MAX_KEY_FILE: usize = 64 << 10;
-
-/// Most bytes that a PIN file may have; tokens take 255 at most.
-const MAX_PIN_FILE: usize = 1 << 10;
 
 /// What one key file says.
 #[derive(Clone, Debug)]
@@ -30,7 +28,8 @@ pub struct KeyFile {
     pub uri: Pkcs11Uri,
     /// `module.env`.
     pub env: BTreeMap<String, String>,
-    /// `module.init`, an extension: what the module is initialized with, where it wants a string (NSS).
+    /// `module.init`: the initialization string that the module wants in `C_Initialize` (its `pReserved`). NSS is told so
+    /// where its database is. An extension: other readers of key files pass over it.
     pub init: Option<String>,
 }
 
@@ -67,7 +66,7 @@ impl KeyFile {
             Ok(_) => return Err(another_kind(&name, "it is over the limit of 65536 bytes")),
             Err(_) => return Err(another_kind(&name, "it is not text")),
         };
-        if text.trim_start().starts_with("-----BEGIN") {
+        if pem::is_in(bytes) {
             return Err(another_kind(&name, "it is PEM"));
         }
         if !text.contains("pkcs11:") {
@@ -80,7 +79,7 @@ impl KeyFile {
             ));
         }
 
-        let yaml: KeyYaml = bounded::yaml(&name, text)?;
+        let yaml: KeyYaml = yaml::read(&name, text)?;
         let Some(pkcs11) = yaml.pkcs11 else {
             return Err(mistake(&name, "it has no section `pkcs11:`"));
         };
@@ -97,17 +96,19 @@ impl KeyFile {
         names_one_key(&name, &uri)?;
         let (env, init) = yaml
             .module
-            .map(|module| (module.env, module.init))
+            .map(|module| (module.env.unwrap_or_default(), module.init))
             .unwrap_or_default();
-        let env = env.unwrap_or_default();
-        if init.as_ref().is_some_and(|init| init.contains('\0')) {
-            return Err(mistake(&name, "`module.init` has a NUL"));
-        }
         if env
             .iter()
             .any(|(variable, value)| !can_be_set(variable, value))
         {
-            return Err(mistake(&name, "`module.env` holds what no environment can"));
+            return Err(mistake(
+                &name,
+                "`module.env` has an empty name, one with `=`, or a value with a NUL, which no environment can hold",
+            ));
+        }
+        if init.as_ref().is_some_and(|init| init.contains('\0')) {
+            return Err(mistake(&name, "`module.init` has a NUL"));
         }
         Ok(Self {
             name,
@@ -120,27 +121,22 @@ impl KeyFile {
         })
     }
 
-    /// Whether a client sent it, who is not to decide what this node loads.
-    #[must_use]
-    pub fn comes_from_payload(&self) -> bool {
-        self.name.starts_with("key ") && self.name.ends_with(" of the payload")
-    }
-
     /// Reads a key file from disk.
     ///
     /// # Errors
-    /// As [`KeyFile::parse`]; [`Error::File`] or [`Error::FileTooLarge`] when it cannot be read.
+    /// As [`KeyFile::parse`]; [`Error::InFile`] when it cannot be read, or is no regular file.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = bounded::read(path, MAX_KEY_FILE)?;
-        Self::parse(path.display().to_string(), &bytes)
+        let bytes = file::read_secret(path, MAX_KEY_FILE)?;
+        Self::parse(path.display().to_string(), bytes.expose())
     }
 
     /// The PIN, from the URI or from the file that it names, less one line end. `None` where it has neither: the
     /// token may need none, or have a keypad of its own.
     ///
     /// # Errors
-    /// [`Error::File`] or [`Error::FileTooLarge`] when the PIN file cannot be read; [`Error::InvalidPinFile`],
-    /// within [`Error::InKeyFile`], when it cannot be a PIN. Such a one is never tried, since each try may lock the token.
+    /// Within [`Error::InKeyFile`]: [`Error::InFile`] when the PIN file cannot be read, or is no regular file;
+    /// [`Error::InvalidPinFile`] when it cannot be a PIN, or hardly can be meant. Such a one is never tried, since each
+    /// try may lock the token.
     pub fn pin(&self) -> Result<Option<Pin>> {
         if let Some(pin) = &self.uri.pin_value {
             return Ok(Some(pin.clone()));
@@ -148,14 +144,11 @@ impl KeyFile {
         let Some(path) = &self.uri.pin_source else {
             return Ok(None);
         };
-        match read_pin(path) {
-            Ok(pin) => Ok(Some(pin)),
-            Err(error @ Error::InvalidPinFile { .. }) => Err(Error::InKeyFile {
-                name: self.name.clone(),
-                source: Box::new(error),
-            }),
-            Err(error) => Err(error),
-        }
+        let pin = pin_file::read(path).map_err(|source| Error::InKeyFile {
+            name: self.name.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(Some(pin))
     }
 
     /// The text of a key file; never with a PIN, only with `pin-source`.
@@ -192,25 +185,6 @@ impl KeyFile {
         serde_saphyr::to_string_with_options(&written, options)
             .expect("strings and maps of strings are always YAML")
     }
-}
-
-/// Reads a PIN file: one line, of which the end does not count.
-///
-/// # Errors
-/// As [`KeyFile::pin`].
-pub fn read_pin(path: &Path) -> Result<Pin> {
-    let bytes = bounded::read(path, MAX_PIN_FILE)?;
-    let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let invalid = |what| Error::InvalidPinFile {
-        path: path.to_owned(),
-        what,
-    };
-    let text = std::str::from_utf8(line).map_err(|_| invalid("is not UTF-8"))?;
-    if text.contains(['\n', '\r', '\0']) {
-        return Err(invalid("has more than one line"));
-    }
-    Pin::new(text.to_owned()).ok_or_else(|| invalid("is empty"))
 }
 
 /// A file that holds nothing but the URI. In a key file, white space follows the first `pkcs11:`.
@@ -257,6 +231,9 @@ fn mistake(name: &str, what: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
 
     use super::*;
 
@@ -332,18 +309,21 @@ mod tests {
     }
 
     #[test]
-    fn a_string_for_the_module_is_read_and_written() {
-        let init = "configdir='sql:/db' flags=readOnly";
-        let key = parse(&format!(
-            "pkcs11:\n  uri: {URI}\nmodule:\n  init: \"{init}\"\n"
-        ))
-        .unwrap();
-        assert_eq!(key.init.as_deref(), Some(init));
+    fn an_initialization_string_is_kept_as_it_is() {
+        let init = |line: &str| parse(&format!("pkcs11:\n  uri: {URI}\nmodule:\n  {line}\n"));
+        let nss = "configdir='sql:/etc/nss' flags=readOnly";
+        let key = init(&format!("init: \"{nss}\"")).unwrap();
+        assert_eq!(key.init.as_deref(), Some(nss));
         assert_eq!(parse(&key.to_yaml()).unwrap().init, key.init);
-        let none = parse(&format!("pkcs11:\n  uri: {URI}\nmodule:\n  init: ''\n")).unwrap();
-        assert_eq!(none.init, None);
-        let nul = format!("pkcs11:\n  uri: {URI}\nmodule:\n  init: \"a\\0b\"\n");
-        assert!(mistake_in(&nul).contains("module.init"));
+        for nothing in ["init:", "init: ''", "env: {A: b}"] {
+            assert_eq!(init(nothing).unwrap().init, None);
+        }
+        assert!(
+            init("init: \"a\\0b\"")
+                .unwrap_err()
+                .to_string()
+                .contains("module.init")
+        );
     }
 
     #[test]
@@ -423,31 +403,16 @@ mod tests {
     }
 
     #[test]
-    fn pin_file_loses_one_line_end() {
+    fn a_pipe_is_neither_a_key_file_nor_its_pin() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pin");
-        let key = parse(&format!(
-            "pkcs11:\n  uri: pkcs11:token=t;object=o?pin-source={}\n",
-            path.display()
-        ))
-        .unwrap();
-        assert!(matches!(key.pin(), Err(Error::File { .. })));
-        for content in ["12 34", "12 34\n", "12 34\r\n"] {
-            fs::write(&path, content).unwrap();
-            assert_eq!(key.pin().unwrap().unwrap().expose(), "12 34");
-        }
-        for (content, part) in [
-            (&b""[..], "is empty"),
-            (b"\n", "is empty"),
-            (b"1234\n\n", "more than one line"),
-            (b"1234\n5678", "more than one line"),
-            (b"\xff1234", "is not UTF-8"),
-            (&[b'1'; 1025], "over the limit of 1024"),
-        ] {
-            fs::write(&path, content).unwrap();
-            let shown = key.pin().unwrap_err().to_string();
-            assert!(shown.contains(part) && !shown.contains("1234"), "{shown}");
-        }
+        let path = dir.path().join("pipe");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let shown = KeyFile::read(&path).unwrap_err().to_string();
+        assert!(shown.contains("it is a pipe"), "{shown}");
+        let uri = format!("pkcs11:token=t;object=o?pin-source={}", path.display());
+        let key = parse(&format!("pkcs11:\n  uri: {uri}\n")).unwrap();
+        let shown = key.pin().unwrap_err().to_string();
+        assert!(shown.contains("it is a pipe"), "{shown}");
     }
 
     #[test]

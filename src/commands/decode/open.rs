@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::source::Layer;
 use super::{Args, paths};
 use crate::cipher::{self, Parameters};
-use crate::commands::image_args::no_uris;
+use crate::commands::args::no_uris;
 use crate::commands::unwrapping;
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::{Envelope, Scheme};
@@ -17,8 +17,8 @@ use crate::hsm::unwrap::{self, Outcome};
 use crate::keys::packet::{OaepHash, Recipient};
 use crate::keys::policy::{Policy, PolicySearch};
 use crate::keys::ring::KeyRing;
-use crate::log::LayerRecord;
 use crate::options::PrivateOptions;
+use crate::telemetry::LayerRecord;
 
 /// A layer whose key is known.
 pub(super) struct Opened {

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use super::image_args;
 use super::print;
 use super::unwrapping::{self, Locked};
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::error::{Cure, Error, Reason, Result};
 use crate::hsm::unwrap::Outcome;
+use crate::image::choice::for_platform;
 use crate::image::{Descriptor, Platform, Reference, media_type};
 
 use self::report::{ImageReport, LayerReport, Report};
@@ -61,10 +62,10 @@ struct Readable {
 pub fn run(args: &Args) -> Result<()> {
     let (_, image) = image_args::load(&args.image)?;
     let manifests = image.manifests();
-    let mut report = Report::new(&image.entry);
+    let mut report = Report::new(&image);
     let mut readable = Readable::default();
     let mut trouble = None;
-    for number in image_args::for_platform(&manifests, args.platform.as_ref())? {
+    for number in for_platform(&image, args.platform.as_ref())? {
         let mut images = ImageReport::new(manifests[number]);
         for (index, layer) in manifests[number].layers.iter().enumerate() {
             let mut line = LayerReport::new(index, layer);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::pin::PinArgs;
 use super::survey::{self, Asked, Survey};
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::commands::print;
 use crate::error::Result;
 use crate::escape::escaped;

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::image::layout::digest_of;
 
@@ -10,7 +12,7 @@ fn descriptor(bytes: &[u8]) -> Descriptor {
 }
 
 fn write(directory: &Path, tag: Option<&str>, bytes: &[u8]) -> Result<()> {
-    let mut destination = Destination::prepare(directory, tag)?;
+    let mut destination = Destination::prepare(directory, tag, true)?;
     destination.put(&descriptor(bytes), bytes)?;
     destination.commit(descriptor(bytes))
 }
@@ -58,7 +60,7 @@ fn an_empty_directory_is_filled() {
 fn nothing_is_left_without_a_commit() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("new");
-    let mut destination = Destination::prepare(&path, None).unwrap();
+    let mut destination = Destination::prepare(&path, None, false).unwrap();
     destination.put(&descriptor(b"{}"), b"{}").unwrap();
     assert_eq!(names(dir.path()).len(), 1);
     drop(destination);
@@ -102,7 +104,7 @@ fn a_failed_commit_takes_its_blobs_back() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("layout");
     write(&path, Some("a"), b"1").unwrap();
-    let mut destination = Destination::prepare(&path, Some("b")).unwrap();
+    let mut destination = Destination::prepare(&path, Some("b"), false).unwrap();
     destination.put(&descriptor(b"2"), b"2").unwrap();
     let index = path.join(INDEX);
     let text = fs::read(&index).unwrap();
@@ -115,7 +117,7 @@ fn a_failed_commit_takes_its_blobs_back() {
     let Err(Error::File { .. }) = destination.commit(entry.clone()) else {
         panic!("a directory was replaced by a file");
     };
-    assert!(!layout.has(&entry));
+    assert!(!layout.has(&entry.digest));
     fs::remove_dir_all(&index).unwrap();
     fs::write(&index, text).unwrap();
     assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
@@ -152,11 +154,53 @@ fn containerds_name_stays_with_its_tag_alone() {
         };
         annotate(REF_NAME, "latest");
         annotate(CONTAINERD_NAME, "example.test/a:latest");
-        Destination::prepare(&path, Some(tag))
+        Destination::prepare(&path, Some(tag), false)
             .unwrap()
             .commit(entry)
             .unwrap();
         let entry = Layout::open(&path).unwrap().entry(Some(tag)).unwrap();
         assert_eq!(entry.annotations.contains_key(CONTAINERD_NAME), kept);
+    }
+}
+
+#[test]
+fn a_tag_is_replaced_only_with_force() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("layout");
+    write(&path, Some("a"), b"1").unwrap();
+    let taken = Destination::prepare(&path, Some("a"), false).unwrap_err();
+    assert!(matches!(taken, Error::TagTaken { .. }), "{taken}");
+    // One that came meanwhile is not replaced either.
+    let mut slow = Destination::prepare(&path, Some("b"), false).unwrap();
+    write(&path, Some("b"), b"2").unwrap();
+    slow.put(&descriptor(b"3"), b"3").unwrap();
+    let taken = slow.commit(descriptor(b"3")).unwrap_err();
+    assert!(matches!(taken, Error::TagTaken { .. }), "{taken}");
+    let layout = Layout::open(&path).unwrap();
+    let entry = layout.entry(Some("b")).unwrap();
+    assert_eq!(layout.document(&entry).unwrap(), b"2");
+    assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+}
+
+#[test]
+fn the_second_of_two_writers_to_a_new_place_adds_to_it() {
+    let dir = TempDir::new().unwrap();
+    for (name, is_there) in [("new", false), ("empty", true)] {
+        let path = dir.path().join(name);
+        if is_there {
+            fs::create_dir(&path).unwrap();
+        }
+        let prepare = |tag| Destination::prepare(&path, Some(tag), false).unwrap();
+        let (mut first, mut second) = (prepare("a"), prepare("b"));
+        first.put(&descriptor(b"1"), b"1").unwrap();
+        second.put(&descriptor(b"2"), b"2").unwrap();
+        first.commit(descriptor(b"1")).unwrap();
+        second.commit(descriptor(b"2")).unwrap();
+        let layout = Layout::open(&path).unwrap();
+        for (tag, bytes) in [("a", b"1"), ("b", b"2")] {
+            let entry = layout.entry(Some(tag)).unwrap();
+            assert_eq!(layout.document(&entry).unwrap(), bytes);
+        }
+        assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
     }
 }
