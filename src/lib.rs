@@ -27,12 +27,14 @@ pub mod error;
 pub mod escape;
 pub mod hsm;
 pub mod image;
+mod json;
 pub mod keys;
 pub mod log;
 pub mod node;
 pub mod operation;
 pub mod options;
 pub mod payload;
+pub mod schemes;
 pub mod secret;
 pub mod spoil;
 

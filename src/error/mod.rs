@@ -71,35 +71,16 @@ pub enum Error {
         /// What stood there, shortened.
         text: String,
     },
-    /// One annotation is larger than the bound.
-    #[error("annotation {name} is over the limit of {limit} bytes")]
-    AnnotationTooLarge {
-        /// Name of the annotation.
-        name: String,
-        /// The bound in bytes.
-        limit: u64,
-    },
-    /// The annotations hold no public options or no wrapped key.
-    #[error("the layer has no encryption annotations")]
-    NotEncrypted,
-    /// Public or private options that cannot be read.
-    #[error("broken encryption options: {what}")]
-    InvalidOptions {
-        /// What is wrong with them.
-        what: &'static str,
-    },
-    /// A cipher that we do not know.
-    #[error("unknown cipher {name:?}")]
-    UnknownCipher {
-        /// Its name, shortened.
-        name: String,
-    },
-    /// A PKCS#11 packet that cannot be read.
-    #[error("broken PKCS#11 packet: {what}")]
-    InvalidPacket {
-        /// What is wrong with it.
-        what: &'static str,
-    },
+
+    /// Options that cannot be read, or that are not to be trusted.
+    #[error(transparent)]
+    Options(#[from] crate::options::Error),
+    /// Annotations that cannot be read.
+    #[error(transparent)]
+    Envelope(#[from] crate::envelope::Error),
+    /// A wrapped key that cannot be read, or that held something else.
+    #[error(transparent)]
+    Schemes(#[from] crate::schemes::Error),
 
     // ---- keys
     /// A PKCS#11 URI that cannot be read.
