@@ -25,6 +25,7 @@ pub mod descriptor;
 pub mod envelope;
 pub mod error;
 pub mod escape;
+pub mod file;
 pub mod hsm;
 pub mod image;
 mod json;
@@ -37,5 +38,6 @@ pub mod payload;
 pub mod schemes;
 pub mod secret;
 pub mod spoil;
+pub mod words;
 
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@ use super::Error;
 
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
+        Error::InFile(error) => return error.hint(),
         Error::InKeyFile { source, .. } => return hint(source),
         Error::Options(error) => return error.hint(),
         Error::Envelope(error) => return error.hint(),

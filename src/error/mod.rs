@@ -18,7 +18,8 @@ use crate::descriptor::Digest;
 pub use self::panicked::{catch, watch_panics};
 pub use self::refusals::{Cure, Reason, Refusals};
 
-use self::words::{layer, listed, quoted, reason, tags_there, told};
+use self::words::{layer, tags_there};
+use crate::words::{listed, quoted, reason, told};
 
 /// Result with our [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,6 +29,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     // ---- everywhere
+    /// A file that somebody names could not be opened or read.
+    #[error(transparent)]
+    InFile(#[from] crate::file::Error),
     /// A file could not be read, written, created or listed.
     #[error("cannot {action} {}: {}", path.display(), reason(source))]
     File {

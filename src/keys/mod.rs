@@ -2,7 +2,6 @@
 //!
 //! Data, the files that hold it, and arithmetic. No module is loaded here; that is `hsm`, which stands on this room.
 
-mod bounded;
 pub mod ignored;
 pub mod key_dir;
 pub mod key_file;
@@ -12,6 +11,7 @@ pub mod policy;
 pub mod public;
 pub mod ring;
 pub mod uri;
+mod yaml;
 
 use std::path::PathBuf;
 

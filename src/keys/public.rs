@@ -15,8 +15,8 @@ use rsa::traits::PublicKeyParts as _;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use super::bounded;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::operation::{KeyOperation, OaepHash};
 use crate::options::PrivateOptions;
 
@@ -85,10 +85,10 @@ impl PublicKey {
     /// Reads such a file from disk.
     ///
     /// # Errors
-    /// As [`PublicKey::parse`]; [`Error::File`] or [`Error::FileTooLarge`] when it cannot be read.
+    /// As [`PublicKey::parse`]; [`Error::InFile`] when it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = bounded::read(path, MAX_PUBLIC_KEY_FILE)?;
-        Self::parse(&path.display().to_string(), &bytes)
+        let bytes = file::read_secret(path, MAX_PUBLIC_KEY_FILE)?;
+        Self::parse(&path.display().to_string(), bytes.expose())
     }
 
     /// The key of that modulus and public exponent (`CKA_MODULUS`, `CKA_PUBLIC_EXPONENT`), both big-endian.
