@@ -37,6 +37,7 @@ pub mod options;
 pub mod payload;
 pub mod schemes;
 pub mod secret;
+pub mod settings;
 pub mod spoil;
 pub mod words;
 
