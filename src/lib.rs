@@ -22,6 +22,7 @@ pub mod cli;
 pub mod commands;
 pub mod content_store;
 pub mod descriptor;
+pub mod elliptic;
 pub mod envelope;
 pub mod error;
 pub mod escape;
@@ -33,6 +34,7 @@ pub mod node;
 pub mod operation;
 pub mod options;
 pub mod payload;
+pub mod schemes;
 pub mod secret;
 pub mod spoil;
 
