@@ -59,7 +59,8 @@ impl Locked {
 /// What is wrong with a packet; [`Error::TooLarge`] over [`MAX_RECIPIENTS`].
 pub(super) fn recipients(envelope: &Envelope) -> Result<Vec<Recipient>> {
     let mut recipients = Vec::new();
-    for blob in envelope.blobs(&Scheme::pkcs11())? {
+    for blob in envelope.blobs(&Scheme::pkcs11()) {
+        let blob = blob.ok_or(crate::schemes::Error::NotBase64)?;
         recipients.extend(packet::parse(&blob)?);
     }
     if recipients.len() > MAX_RECIPIENTS {
@@ -160,9 +161,9 @@ pub(super) fn ask(hsm: &HsmArgs, keys: &[TokenKey], layers: &[Locked]) -> Result
 }
 
 /// Says in which layer it happened.
-pub(super) fn in_layer(layer: &Descriptor, error: Error) -> Error {
+pub(super) fn in_layer(layer: &Descriptor, error: impl Into<Error>) -> Error {
     Error::InLayer {
         digest: layer.digest.clone(),
-        source: Box::new(error),
+        source: Box::new(error.into()),
     }
 }

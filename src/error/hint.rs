@@ -6,7 +6,11 @@ use super::Error;
 
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
+        Error::InFile(error) => return error.hint(),
         Error::InKeyFile { source, .. } => return hint(source),
+        Error::Options(error) => return error.hint(),
+        Error::Envelope(error) => return error.hint(),
+        Error::Schemes(error) => return error.hint(),
         Error::KeysUnreadable { source, .. } => match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 "put a key file there, or correct --decryption-keys-path, OCIHSM_KEYS_PATH or --key"
@@ -90,7 +94,6 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::AlreadyEncrypted { .. } => {
             "give it further recipients with --key FILE, or choose other layers with --encrypt-layer"
         }
-        Error::UnknownCipher { .. } => "a newer ocihsm may know this cipher",
         Error::InLayer { source, .. } => return hint(source),
         Error::Verification => {
             "the layer was damaged or changed: remove the image from this node and pull it anew; if that fails as well, push it again"

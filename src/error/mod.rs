@@ -18,7 +18,8 @@ use crate::descriptor::Digest;
 pub use self::panicked::{catch, watch_panics};
 pub use self::refusals::{Cure, Reason, Refusals};
 
-use self::words::{layer, listed, quoted, reason, tags_there, told};
+use self::words::{layer, tags_there};
+use crate::words::{listed, quoted, reason, told};
 
 /// Result with our [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,6 +29,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     // ---- everywhere
+    /// A file that somebody names could not be opened or read.
+    #[error(transparent)]
+    InFile(#[from] crate::file::Error),
     /// A file could not be read, written, created or listed.
     #[error("cannot {action} {}: {}", path.display(), reason(source))]
     File {
@@ -71,35 +75,16 @@ pub enum Error {
         /// What stood there, shortened.
         text: String,
     },
-    /// One annotation is larger than the bound.
-    #[error("annotation {name} is over the limit of {limit} bytes")]
-    AnnotationTooLarge {
-        /// Name of the annotation.
-        name: String,
-        /// The bound in bytes.
-        limit: u64,
-    },
-    /// The annotations hold no public options or no wrapped key.
-    #[error("the layer has no encryption annotations")]
-    NotEncrypted,
-    /// Public or private options that cannot be read.
-    #[error("broken encryption options: {what}")]
-    InvalidOptions {
-        /// What is wrong with them.
-        what: &'static str,
-    },
-    /// A cipher that we do not know.
-    #[error("unknown cipher {name:?}")]
-    UnknownCipher {
-        /// Its name, shortened.
-        name: String,
-    },
-    /// A PKCS#11 packet that cannot be read.
-    #[error("broken PKCS#11 packet: {what}")]
-    InvalidPacket {
-        /// What is wrong with it.
-        what: &'static str,
-    },
+
+    /// Options that cannot be read, or that are not to be trusted.
+    #[error(transparent)]
+    Options(#[from] crate::options::Error),
+    /// Annotations that cannot be read.
+    #[error(transparent)]
+    Envelope(#[from] crate::envelope::Error),
+    /// A wrapped key that cannot be read, or that held something else.
+    #[error(transparent)]
+    Schemes(#[from] crate::schemes::Error),
 
     // ---- keys
     /// A PKCS#11 URI that cannot be read.

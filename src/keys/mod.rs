@@ -2,16 +2,18 @@
 //!
 //! Data, the files that hold it, and arithmetic. No module is loaded here; that is `hsm`, which stands on this room.
 
-mod bounded;
 pub mod ignored;
 pub mod key_dir;
 pub mod key_file;
 pub mod oaep;
 pub mod packet;
+mod pem;
 pub mod policy;
+pub mod private;
 pub mod public;
 pub mod ring;
 pub mod uri;
+mod yaml;
 
 use std::path::PathBuf;
 

@@ -15,9 +15,9 @@ use rsa::traits::PublicKeyParts as _;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use super::bounded;
-use super::packet::{OaepHash, Recipient};
 use crate::error::{Error, Result};
+use crate::file;
+use crate::operation::{KeyOperation, OaepHash};
 use crate::options::PrivateOptions;
 
 /// Sizes that we can work with, in bits.
@@ -32,6 +32,24 @@ const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1
 /// An RSA public key of 1024 to 16384 bits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey(rsa::PublicKey);
+
+/// The private options under one recipient's public key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// OAEP hash and MGF1 hash.
+    pub hash: OaepHash,
+    /// RSA ciphertext, as long as the recipient's modulus.
+    pub blob: Vec<u8>,
+}
+
+impl From<Recipient> for KeyOperation {
+    fn from(recipient: Recipient) -> Self {
+        Self::RsaOaep {
+            hash: recipient.hash,
+            ciphertext: recipient.blob,
+        }
+    }
+}
 
 impl PublicKey {
     /// Reads a `SubjectPublicKeyInfo` or an `RSAPublicKey` (PKCS#1), in PEM or DER; `name` is what messages call
@@ -67,10 +85,10 @@ impl PublicKey {
     /// Reads such a file from disk.
     ///
     /// # Errors
-    /// As [`PublicKey::parse`]; [`Error::File`] or [`Error::FileTooLarge`] when it cannot be read.
+    /// As [`PublicKey::parse`]; [`Error::InFile`] when it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = bounded::read(path, MAX_PUBLIC_KEY_FILE)?;
-        Self::parse(&path.display().to_string(), &bytes)
+        let bytes = file::read_secret(path, MAX_PUBLIC_KEY_FILE)?;
+        Self::parse(&path.display().to_string(), bytes.expose())
     }
 
     /// The key of that modulus and public exponent (`CKA_MODULUS`, `CKA_PUBLIC_EXPONENT`), both big-endian.

@@ -246,7 +246,7 @@ impl Encryption {
 
 /// Recipients of a scheme whose blobs are JSON: a JWE has one, or a list of them (RFC 7516, section 7.2).
 fn recipients(envelope: &Envelope, scheme: &Scheme) -> Option<usize> {
-    let blobs = envelope.blobs(scheme).ok()?;
+    let blobs: Vec<_> = envelope.blobs(scheme).collect::<Option<_>>()?;
     let count = |blob: &Vec<u8>| {
         let json: Value = serde_json::from_slice(blob).ok()?;
         Some(json.get("recipients")?.as_array()?.len())
