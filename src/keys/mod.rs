@@ -2,6 +2,7 @@
 //!
 //! Data, the files that hold it, and arithmetic. No module is loaded here; that is `hsm`, which stands on this room.
 
+pub mod certificate;
 pub mod ignored;
 pub mod key_dir;
 pub mod key_file;

@@ -1,6 +1,6 @@
 //! What can be wrong with wrapped keys.
 
-use super::jwe;
+use super::{jwe, pkcs7};
 use crate::options;
 
 /// Why a wrapped key cannot be read, or what it held.
@@ -31,6 +31,9 @@ pub enum Error {
     /// A JWE that cannot be read.
     #[error("broken JWE: {0}")]
     Jwe(#[source] jwe::Error),
+    /// A PKCS#7 message that cannot be read.
+    #[error("broken PKCS#7 message: {0}")]
+    Pkcs7(#[from] pkcs7::Error),
     /// What the key answered does not open the content: the key is another one, or the wrapped key was altered. Which
     /// of them, and where it showed, is told to nobody.
     #[error("it does not open the wrapped key")]

@@ -6,6 +6,7 @@
 mod error;
 pub mod jwe;
 pub mod pkcs11;
+pub mod pkcs7;
 
 pub use self::error::Error;
 
@@ -31,6 +32,8 @@ enum Opening {
     Packet,
     /// It leads to the content key of a JWE.
     Jwe(Box<jwe::Recipient>),
+    /// It is the content key of a PKCS#7 message, or random.
+    Pkcs7(Box<pkcs7::Recipient>),
 }
 
 /// The wrapped keys of a layer.
@@ -94,6 +97,16 @@ fn read(scheme: &Scheme, blob: &[u8]) -> Vec<Result<(KeyOperation, Opening), Err
                 .collect(),
             Err(error) => vec![Err(error.into())],
         },
+        "pkcs7" => match pkcs7::parse(blob) {
+            Ok(recipients) => (recipients.into_iter())
+                .map(|recipient| {
+                    let recipient = recipient?;
+                    let operation = recipient.operation.clone();
+                    Ok((operation, Opening::Pkcs7(Box::new(recipient))))
+                })
+                .collect(),
+            Err(error) => vec![Err(error.into())],
+        },
         _ => Vec::new(),
     }
 }
@@ -101,7 +114,7 @@ fn read(scheme: &Scheme, blob: &[u8]) -> Vec<Result<(KeyOperation, Opening), Err
 /// Whether we open keys that were wrapped with this scheme.
 #[must_use]
 pub fn is_known(scheme: &Scheme) -> bool {
-    matches!(scheme.name(), "pkcs11" | "jwe")
+    matches!(scheme.name(), "pkcs11" | "jwe" | "pkcs7")
 }
 
 impl WrappedKey {
@@ -113,6 +126,10 @@ impl WrappedKey {
         match &self.opening {
             Opening::Packet => Ok(PrivateOptions::parse(answer)?),
             Opening::Jwe(recipient) => Ok(PrivateOptions::parse(&recipient.open(answer)?)?),
+            // One verdict, whether a padding, a tag or the text is wrong.
+            Opening::Pkcs7(recipient) => (recipient.open(answer))
+                .and_then(|text| PrivateOptions::parse(&text).ok())
+                .ok_or(Error::NotOpened),
         }
     }
 }
