@@ -31,9 +31,6 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "install the module, or name its file with module-path in the key file's URI"
         }
         Error::ModuleNotNamed => "add ?module-name=NAME or ?module-path=FILE to the key file's URI",
-        Error::InvalidPublicKey { what, .. } if what.contains("certificate") => {
-            "take the public key out of it: openssl x509 -in FILE -pubkey -noout"
-        }
         Error::InvalidPublicKey { what, .. } if what.contains("private key") => {
             "take the public key out of it: openssl pkey -in FILE -pubout"
         }

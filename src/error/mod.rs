@@ -135,8 +135,8 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// Not an RSA public key that we can read.
-    #[error("{name} is not an RSA public key: {what}")]
+    /// Not a public key that serves.
+    #[error("{name} is not a public key that can be used: {what}")]
     InvalidPublicKey {
         /// The file, or the key's name.
         name: String,

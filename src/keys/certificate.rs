@@ -25,13 +25,13 @@ impl Certificate {
     /// Every certificate in PEM, or the one in DER; none where there is none.
     #[must_use]
     pub fn all(bytes: &[u8]) -> Vec<Self> {
-        if !pem::is_pem(bytes) {
+        let mut blocks = pem::blocks(bytes).peekable();
+        if blocks.peek().is_none() {
             return Self::from_der(bytes).into_iter().collect();
         }
-        let blocks = pem::blocks(bytes).into_iter().flatten();
         blocks
-            .filter(|block| matches!(block.label, "CERTIFICATE" | "X509 CERTIFICATE"))
-            .filter_map(|block| Self::from_der(&block.der))
+            .filter(|block| matches!(block.label.as_str(), "CERTIFICATE" | "X509 CERTIFICATE"))
+            .filter_map(|block| Self::from_der(block.der?.expose()))
             .collect()
     }
 
@@ -103,8 +103,9 @@ mod tests {
         );
         assert_eq!(all[0].issuer, all[1].issuer);
         assert_eq!((all[0].issuer.len(), all[0].public_key.len()), (32, 422));
-        let blocks = pem::blocks(PEM.as_bytes());
-        let der = &blocks[0].as_ref().unwrap().der;
+        let block = pem::blocks(PEM.as_bytes()).next().unwrap();
+        let der = block.der.unwrap();
+        let der = der.expose();
         assert_eq!(Certificate::all(der), all[..1]);
         for cut in 0..der.len() {
             assert!(Certificate::all(&der[..cut]).is_empty());

@@ -57,17 +57,13 @@ pub(super) fn pkcs8(der: &[u8], password: Option<&SecretBytes>) -> Result<Secret
 /// The key comes from the password by MD5 (`EVP_BytesToKey` with one round), which nobody would choose today; the file
 /// is the user's own, and other tools open it. DES is not known here.
 pub(super) fn traditional(
-    block: &Block<'_>,
+    block: &Block,
     password: Option<&SecretBytes>,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    let header = |wanted| {
-        let found = block.headers.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, value)| *value)
-    };
-    if !header("Proc-Type").is_some_and(|value| value.ends_with("ENCRYPTED")) {
+    if !block.is_encrypted {
         return Ok(None);
     }
-    let (cipher, iv) = header("DEK-Info")
+    let (cipher, iv) = (block.dek_info.as_deref())
         .and_then(|value| value.split_once(','))
         .ok_or(Error::BrokenPem)?;
     let iv = hex16(iv).ok_or(Error::UnknownEncryption)?;
@@ -79,7 +75,8 @@ pub(super) fn traditional(
     };
     let password = password.ok_or(Error::NeedsPassword)?;
     let key = bytes_to_key(password.expose(), &iv[..8], key_len);
-    let mut text = block.der.clone();
+    let der = block.der.as_ref().ok_or(Error::BrokenPem)?;
+    let mut text = Zeroizing::new(der.expose().to_vec());
     let len = match key_len {
         16 => decrypt(
             Decryptor::<Aes128>::new_from_slices(&key, &iv).ok(),

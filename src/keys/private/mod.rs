@@ -92,43 +92,38 @@ pub fn is_private_key(bytes: &[u8]) -> bool {
 }
 
 fn read(bytes: &[u8], password: Option<&SecretBytes>) -> Result<Secret, Error> {
-    if pem::is_pem(bytes) {
-        let mut broken = false;
-        for block in pem::blocks(bytes) {
-            let Some(block) = block else {
-                broken = true;
-                continue;
-            };
-            match block.label {
-                "PRIVATE KEY" => return pkcs8(&block.der),
-                "ENCRYPTED PRIVATE KEY" => return encrypted::pkcs8(&block.der, password),
-                "RSA PRIVATE KEY" | "EC PRIVATE KEY" => {
-                    let opened = encrypted::traditional(&block, password)?;
-                    let der = opened
-                        .as_ref()
-                        .map_or(block.der.as_slice(), |der| der.as_slice());
-                    let encrypted = opened.is_some();
-                    let key = if block.label.starts_with("RSA") {
-                        pkcs1(der)
-                    } else {
-                        sec1(der, None)
-                    };
-                    // The padding of a wrong password fits once in 256 times.
-                    return key.map_err(|error| {
-                        if encrypted {
-                            Error::WrongPassword
-                        } else {
-                            error
-                        }
-                    });
-                }
-                _ => {}
+    let mut is_pem = false;
+    let mut broken = false;
+    for block in pem::blocks(bytes) {
+        is_pem = true;
+        let is_known = block.label.ends_with("PRIVATE KEY");
+        let Some(der) = block.der.as_ref().filter(|_| is_known) else {
+            broken |= is_known;
+            continue;
+        };
+        match block.label.as_str() {
+            "PRIVATE KEY" => return pkcs8(der.expose()),
+            "ENCRYPTED PRIVATE KEY" => return encrypted::pkcs8(der.expose(), password),
+            "RSA PRIVATE KEY" | "EC PRIVATE KEY" => {
+                let opened = encrypted::traditional(&block, password)?;
+                let plain = opened.as_ref().map_or(der.expose(), |der| der.as_slice());
+                let key = match block.label.starts_with("RSA") {
+                    true => pkcs1(plain),
+                    false => sec1(plain, None),
+                };
+                // The padding of a wrong password fits once in 256 times.
+                return key.map_err(|error| match opened {
+                    Some(_) => Error::WrongPassword,
+                    None => error,
+                });
             }
+            _ => return Err(Error::UnknownAlgorithm),
         }
-        return Err(if broken {
-            Error::BrokenPem
-        } else {
-            Error::NotAPrivateKey
+    }
+    if is_pem {
+        return Err(match broken {
+            true => Error::BrokenPem,
+            false => Error::NotAPrivateKey,
         });
     }
     if bytes.trim_ascii_start().first() == Some(&b'{') {

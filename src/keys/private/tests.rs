@@ -29,8 +29,8 @@ fn point(key: &PrivateKey) -> Vec<u8> {
 }
 
 fn der(pem: &str) -> Vec<u8> {
-    let blocks = pem::blocks(pem.as_bytes());
-    blocks[0].as_ref().unwrap().der.to_vec()
+    let block = pem::blocks(pem.as_bytes()).next().unwrap();
+    block.der.unwrap().expose().to_vec()
 }
 
 fn rsa() -> rsa::PrivateKey {
