@@ -7,6 +7,7 @@ mod error;
 pub mod jwe;
 pub mod pkcs11;
 pub mod pkcs7;
+pub mod provider;
 
 pub use self::error::Error;
 

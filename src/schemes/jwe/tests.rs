@@ -10,6 +10,7 @@ use sha1::Sha1;
 
 use super::*;
 use crate::elliptic::PrivateScalar;
+use crate::keys::public::{EcPublicKey, PublicKey};
 use crate::operation::{Curve, OaepHash};
 use crate::options::PrivateOptions;
 
@@ -78,14 +79,8 @@ fn only(jwe: &[u8]) -> Result<Recipient, Error> {
 fn sample(curve: Curve) -> (Json, PrivateScalar) {
     let key = PrivateScalar::generate(curve).unwrap();
     let point = key.public_point();
-    let jwe = seal(
-        b"plain",
-        &[WrapFor::Elliptic {
-            curve,
-            point: &point,
-        }],
-    )
-    .unwrap();
+    let public = EcPublicKey::from_point("k", curve, &point).unwrap();
+    let jwe = seal(b"plain", &[WrapFor::Ec(&public)]).unwrap();
     (serde_json::from_slice(&jwe).unwrap(), key)
 }
 
@@ -148,24 +143,18 @@ fn one_of_several_recipients_opens_beside_a_key_that_is_repeated_outside() {
 
 #[test]
 fn what_is_written_opens_by_every_recipient() {
-    let rsa = PrivateKey::from_pkcs8_pem(RSA).unwrap();
-    let keys: Vec<_> = [Curve::P256, Curve::P384, Curve::P521]
-        .map(|curve| PrivateScalar::generate(curve).unwrap())
-        .into();
-    let points: Vec<_> = keys.iter().map(PrivateScalar::public_point).collect();
-    let mut all: Vec<_> = keys
-        .iter()
-        .zip(&points)
-        .map(|(key, point)| WrapFor::Elliptic {
-            curve: key.curve(),
-            point,
-        })
-        .collect();
+    let pem = include_str!("../../../integration/vectors/keys/jwe-rsa.pub.pem");
+    let PublicKey::Rsa(rsa) = PublicKey::parse("k", pem.as_bytes()).unwrap() else {
+        panic!("not RSA");
+    };
+    let keys = [Curve::P256, Curve::P384, Curve::P521]
+        .map(|curve| PrivateScalar::generate(curve).unwrap());
+    let public = keys
+        .each_ref()
+        .map(|key| EcPublicKey::from_point("k", key.curve(), &key.public_point()).unwrap());
+    let mut all: Vec<_> = public.iter().map(WrapFor::Ec).collect();
     for hash in [OaepHash::Sha1, OaepHash::Sha256] {
-        all.push(WrapFor::Rsa {
-            key: rsa.as_public_key(),
-            hash,
-        });
+        all.push(WrapFor::Rsa(&rsa, hash));
     }
     let answer = |operation: &KeyOperation| match operation {
         KeyOperation::Ecdh { curve, .. } => ecdh_answer(

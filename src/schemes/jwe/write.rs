@@ -12,25 +12,16 @@ use super::content::{self, Encryption};
 use super::error::Error;
 use super::header::{Header, KeyManagement};
 use crate::elliptic::PrivateScalar;
-use crate::operation::{Curve, OaepHash};
+use crate::keys::public::{EcPublicKey, RsaPublicKey};
+use crate::operation::OaepHash;
 
 /// A public key that the content key is wrapped for.
 #[derive(Clone, Copy, Debug)]
 pub enum WrapFor<'a> {
-    /// RSA-OAEP or RSA-OAEP-256.
-    Rsa {
-        /// The key.
-        key: &'a rsa::PublicKey,
-        /// Hash of the padding. SHA-1 is what the other tools write, and what every reader knows.
-        hash: OaepHash,
-    },
+    /// RSA-OAEP or RSA-OAEP-256, by the hash. SHA-1 is what the other tools write, and what every reader knows.
+    Rsa(&'a RsaPublicKey, OaepHash),
     /// ECDH-ES+A256KW.
-    Elliptic {
-        /// Curve of the key.
-        curve: Curve,
-        /// The key, uncompressed.
-        point: &'a [u8],
-    },
+    Ec(&'a EcPublicKey),
 }
 
 /// Encrypts `plain` for the holders of those keys, of whom there is at least one.
@@ -81,18 +72,21 @@ impl WrapFor<'_> {
     /// This recipient's part of the header, and the wrapped content key in base64url.
     fn wrap(&self, key: &[u8; 32]) -> Result<(Value, String), Error> {
         match *self {
-            Self::Rsa { key: rsa, hash } => {
+            Self::Rsa(rsa, hash) => {
                 let alg = KeyManagement::RsaOaep(hash).as_str();
                 let wrapped = match hash {
-                    OaepHash::Sha1 => rsa.oaep_encrypt::<Sha1>(key),
-                    OaepHash::Sha256 => rsa.oaep_encrypt::<Sha256>(key),
+                    OaepHash::Sha1 => rsa.library().oaep_encrypt::<Sha1>(key),
+                    OaepHash::Sha256 => rsa.library().oaep_encrypt::<Sha256>(key),
                 }
                 .map_err(|source| Error::Wrapping { source })?;
                 Ok((json!({ "alg": alg }), encode(&wrapped)))
             }
-            Self::Elliptic { curve, point } => {
+            Self::Ec(public) => {
+                let curve = public.curve();
                 let ephemeral = PrivateScalar::generate(curve).ok_or(Error::NoRandomness)?;
-                let secret = ephemeral.agree(point).ok_or(Error::BadPoint { curve })?;
+                let secret = ephemeral
+                    .agree(public.point())
+                    .ok_or(Error::BadPoint { curve })?;
                 let header = Header {
                     management: KeyManagement::KeyWrap(32),
                     encryption: Encryption::A256Gcm,
@@ -101,8 +95,8 @@ impl WrapFor<'_> {
                 };
                 let wrapping = agreement::derive(&header, secret.expose());
                 let wrapped = agreement::wrap_a256kw(&wrapping, key).ok_or(Error::NotAuthentic)?;
-                let public = ephemeral.public_point();
-                let (x, y) = public[1..].split_at(curve.field_len());
+                let own = ephemeral.public_point();
+                let (x, y) = own[1..].split_at(curve.field_len());
                 let epk = json!({
                     "kty": "EC", "crv": curve.to_string(), "x": encode(x), "y": encode(y),
                 });

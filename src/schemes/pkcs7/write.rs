@@ -5,16 +5,18 @@ use aes::Aes256;
 use aes::cipher::consts::U12;
 use aes_gcm::aead::AeadInOut as _;
 use aes_gcm::{AesGcm, KeyInit as _};
-use rsa::pkcs8::DecodePublicKey as _;
 use zeroize::Zeroizing;
 
 use super::{DATA, ENVELOPED_DATA, Error, RSA_ENCRYPTION};
 use crate::der::{self, CONTEXT_0_CONSTRUCTED, INTEGER, OCTET_STRING, OID, SEQUENCE, SET, element};
 use crate::keys::certificate::Certificate;
+use crate::keys::public::PublicKey;
 
 /// AES-256-GCM, 2.16.840.1.101.3.4.1.46.
 const AES_256_GCM: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01, 46];
 const NULL: &[u8] = &[5, 0];
+/// The smallest key that a layer is encrypted to (NIST SP 800-131A).
+const MIN_BITS: u32 = 2048;
 
 /// Encrypts `plain` for the holders of those certificates, of whom there is at least one.
 ///
@@ -66,9 +68,14 @@ pub fn seal(plain: &[u8], recipients: &[Certificate]) -> Result<Vec<u8>, Error> 
 }
 
 fn key_transport(certificate: &Certificate, key: &[u8; 32]) -> Result<Vec<u8>, Error> {
-    let public =
-        rsa::PublicKey::from_public_key_der(&certificate.public_key).map_err(|_| Error::NotRsa)?;
+    let Ok(PublicKey::Rsa(public)) = PublicKey::parse("", &certificate.public_key) else {
+        return Err(Error::NotRsa);
+    };
+    if public.bits() < MIN_BITS {
+        return Err(Error::NotRsa);
+    }
     let wrapped = public
+        .library()
         .pkcs1v15_encrypt(key)
         .map_err(|source| Error::Wrapping { source })?;
     let serial = element(INTEGER, &[&certificate.serial]);
