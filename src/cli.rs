@@ -16,6 +16,7 @@ use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
 use crate::error::Error;
 use crate::hsm::HsmSettings;
 use crate::log::LogTarget;
+use crate::settings::{self, Environment};
 
 /// Name under which containerd's built-in configuration starts its decoder.
 const REFERENCE_NAME: &str = "ctd-decoder";
@@ -90,11 +91,11 @@ impl HsmArgs {
     /// As the `hsm` room wants it.
     #[must_use]
     pub fn settings(&self) -> HsmSettings {
-        HsmSettings {
-            timeout: self.hsm_timeout,
-            allow_final_try: self.allow_final_try,
-            ..HsmSettings::default()
-        }
+        settings::hsm(
+            self.hsm_timeout,
+            self.allow_final_try,
+            &Environment::current(),
+        )
     }
 }
 

@@ -39,6 +39,7 @@ pub mod options;
 pub mod payload;
 pub mod schemes;
 pub mod secret;
+pub mod settings;
 pub mod software;
 pub mod spoil;
 pub mod words;

@@ -11,12 +11,13 @@ use crate::cli::HsmArgs;
 use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
 use crate::error::{Error, Result};
 use crate::hsm;
-use crate::image::{Descriptor, Image, Manifest, Platform, media_type};
+use crate::image::{Descriptor, Image, Layout, Manifest, Platform, media_type};
 use crate::keys::packet::{self, OaepHash};
-use crate::keys::policy::{Policy, PolicySearch};
+use crate::keys::policy::Policy;
 use crate::keys::public::PublicKey;
 use crate::keys::recipient::Recipient;
 use crate::options::{CipherName, PrivateOptions};
+use crate::settings::{self, Environment};
 
 /// Arguments of `encrypt`.
 #[derive(clap::Args, Debug)]
@@ -91,7 +92,7 @@ pub fn run(args: &Args) -> Result<()> {
         hash: chosen_hash(args.oaep_hash)?,
         keys: recipients(args)?,
     };
-    let opened = open_encrypted(args, &plan.encrypted, wrapping.keys.len())?;
+    let opened = open_encrypted(args, &layout, &plan.encrypted, wrapping.keys.len())?;
 
     let bytes = plan.plain.descriptors().map(|layer| layer.size).sum();
     let mut transfer = Transfer::begin(&layout, &image, &args.image.destination, bytes)?;
@@ -204,6 +205,7 @@ fn can_be_opened_or_shut(layer: &Descriptor) -> bool {
 /// Each layer that is encrypted already, with its private options.
 fn open_encrypted(
     args: &Args,
+    layout: &Layout,
     layers: &Layers,
     recipients: usize,
 ) -> Result<Vec<(Locked, PrivateOptions)>> {
@@ -218,13 +220,15 @@ fn open_encrypted(
     let mut locked = Vec::new();
     for layer in layers.descriptors() {
         let layer = Locked::new(layer)?;
-        if layer.recipients.len() + recipients > MAX_RECIPIENTS {
+        if layer.recipients(&Scheme::pkcs11()) + recipients > MAX_RECIPIENTS {
             return Err(too_many_recipients());
         }
         locked.push(layer);
     }
     let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
-    let opened = unwrapping::unwrap(&args.hsm, &ring, &locked)?;
+    let opened = unwrapping::unwrap(&args.hsm, ring, &locked, |layer, parameters| {
+        cipher::verify(parameters, layout.blob(layer)?, Some(layer.size))
+    })?;
     Ok(locked.into_iter().zip(opened).collect())
 }
 
@@ -259,7 +263,7 @@ fn recipients(args: &Args) -> Result<Vec<PublicKey>> {
     if args.recipient.len() > MAX_RECIPIENTS {
         return Err(too_many_recipients());
     }
-    let policy = Policy::discover(&PolicySearch::from_environment())?;
+    let policy = Policy::discover(&settings::policy(&Environment::current()))?;
     let mut keys: Vec<PublicKey> = Vec::new();
     for recipient in &args.recipient {
         if image_args::is_uri(recipient) {

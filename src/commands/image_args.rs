@@ -9,6 +9,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use crate::descriptor::Digest;
 use crate::error::{Error, Result};
 use crate::image::{Descriptor, Image, Layout, Manifest, Platform, Reference, media_type};
+pub(crate) use crate::settings::is_uri;
+use crate::settings::no_uris;
 
 /// Where an image comes from and where it goes.
 #[derive(clap::Args, Clone, Debug)]
@@ -36,24 +38,6 @@ pub(super) fn reference() -> impl clap::builder::TypedValueParser<Value = Refere
 /// As [`no_uris`].
 pub(super) fn key_files(given: &[PathBuf]) -> Result<&[PathBuf]> {
     no_uris("--key", given)
-}
-
-/// Paths of key files or of their directories.
-///
-/// # Errors
-/// [`Error::UriAsArgument`] for a URI, which may hold a PIN, so that nothing else prints it.
-pub(super) fn no_uris<'a>(argument: &'static str, given: &'a [PathBuf]) -> Result<&'a [PathBuf]> {
-    match given.iter().any(|path| is_uri(&path.to_string_lossy())) {
-        true => Err(Error::UriAsArgument { argument }),
-        false => Ok(given),
-    }
-}
-
-/// Whether somebody wrote the URI itself where a file belongs.
-pub(crate) fn is_uri(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    let uri = text.find("pkcs11:").map(|start| &text[start..]);
-    text.contains("pin-value=") || uri.is_some_and(|uri| uri.contains('='))
 }
 
 /// Where a layer stands in an image: manifest and layer, both counted from 0.

@@ -8,6 +8,9 @@ pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
         Error::InFile(error) => return error.hint(),
         Error::InKeyFile { source, .. } => return hint(source),
+        Error::Payload(error) => return error.hint(),
+        Error::ContentStore(error) => return error.hint(),
+        Error::Unavailable { hint, .. } => return hint.clone(),
         Error::Options(error) => return error.hint(),
         Error::Envelope(error) => return error.hint(),
         Error::Schemes(error) => return error.hint(),
@@ -109,9 +112,6 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         },
         Error::CommandLine { .. } => {
             "compare containerd's configuration with what `ocihsm config containerd` prints"
-        }
-        Error::NoContentStore { .. } | Error::UnknownLayer { .. } => {
-            "name containerd's root directory with --content-store or OCIHSM_CONTENT_STORE"
         }
         _ => return None,
     };

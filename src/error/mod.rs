@@ -299,6 +299,14 @@ pub enum Error {
         /// What to do about it, where code and function tell.
         hint: Option<&'static str>,
     },
+    /// A key could not be tried, for the reason that another error told.
+    #[error("{message}")]
+    Unavailable {
+        /// Its message.
+        message: String,
+        /// Its hint.
+        hint: Option<String>,
+    },
     /// No token matches a URI.
     #[error(
         "no token matches {uri}{}",
@@ -482,42 +490,12 @@ pub enum Error {
         expected: u64,
     },
     // ---- payload, content store
-    /// Bytes on fd 3 that say they are a payload, but cannot be read as one.
-    #[error("broken payload on fd 3: {what}")]
-    InvalidPayload {
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// None of the directories is a content store.
-    #[error(
-        "cannot tell which layer this is: no payload came with it, and there is no content store in {}",
-        listed(roots)
-    )]
-    NoContentStore {
-        /// Where it was looked for.
-        roots: Vec<PathBuf>,
-    },
-    /// No blob of any store begins like standard input.
-    #[error(
-        "cannot tell which layer this is: none of {blobs} blobs in {} begins like standard input",
-        listed(stores)
-    )]
-    UnknownLayer {
-        /// How many blobs there are.
-        blobs: usize,
-        /// The stores.
-        stores: Vec<PathBuf>,
-    },
-    /// The blob is there, but no manifest lists it.
-    #[error("no manifest describes layer {}: looked at {manifests} in {}", digest.short(), listed(stores))]
-    NoDescriptor {
-        /// The layer.
-        digest: Digest,
-        /// How many manifests were read.
-        manifests: usize,
-        /// The stores.
-        stores: Vec<PathBuf>,
-    },
+    /// A payload that cannot be read.
+    #[error(transparent)]
+    Payload(#[from] crate::payload::Error),
+    /// No content store tells which layer it is.
+    #[error(transparent)]
+    ContentStore(#[from] crate::content_store::Error),
     // ---- node
     /// A file of containerd's configuration that does not parse, or is not of the shape that it should have.
     #[error("{}: line {line} is not the TOML that belongs there", path.display())]
@@ -570,9 +548,6 @@ pub enum Error {
         /// Why not.
         refusals: Box<Refusals>,
     },
-    /// Standard input ends before it begins.
-    #[error("standard input is empty, so no layer came")]
-    StdinIsEmpty,
     /// Nothing feeds us a layer.
     #[error("standard input is a terminal, not an encrypted layer")]
     StdinIsTerminal,

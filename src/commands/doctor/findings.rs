@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use crate::content_store;
 use crate::error::{Error, Result};
 use crate::escape::escaped;
 
@@ -157,6 +158,9 @@ fn is_denied(error: &Error) -> bool {
             source.kind() == io::ErrorKind::PermissionDenied
         }
         Error::InFile(error) => error.is_denied(),
+        Error::ContentStore(content_store::Error::Failed { source, .. }) => {
+            source.kind() == io::ErrorKind::PermissionDenied
+        }
         Error::InKeyFile { source, .. } => is_denied(source),
         _ => false,
     }

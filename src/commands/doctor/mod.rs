@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     let decoders = containerd::check(&mut findings, &configurations(args));
-    let decoders = with_keys(decoders, &args.decryption_keys_path);
+    let decoders = with_keys(decoders, &args.decryption_keys_path)?;
     if decoders.is_empty() && !findings.mention(KEYS) {
         findings.warn(
             KEYS,
@@ -96,9 +96,9 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The decoders, each once, with these keys in the place of their own if any are named.
-fn with_keys(decoders: Vec<Decoder>, named: &[PathBuf]) -> Vec<Decoder> {
+fn with_keys(decoders: Vec<Decoder>, named: &[PathBuf]) -> Result<Vec<Decoder>> {
     if named.is_empty() {
-        return decoders;
+        return Ok(decoders);
     }
     let mut changed: Vec<Decoder> = Vec::new();
     for Decoder { setup, containerds } in decoders {
@@ -106,9 +106,9 @@ fn with_keys(decoders: Vec<Decoder>, named: &[PathBuf]) -> Vec<Decoder> {
         Decoder { setup, containerds }.add_to(&mut changed);
     }
     if changed.is_empty() {
-        changed.push(Decoder::of_the_only(Setup::with_keys(named.to_vec())));
+        changed.push(Decoder::of_the_only(Setup::with_keys(named.to_vec())?));
     }
-    changed
+    Ok(changed)
 }
 
 /// Files to look at, each with the root directory that goes without saying there.

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::findings::Findings;
 use super::keys::KEYS;
 use super::program::{self, Program};
-use super::setup::{Setup, paths};
+use super::setup::Setup;
 use super::{log, stores};
 use crate::cli::{Cli, Command};
 use crate::commands::{decode, image_args};
@@ -59,7 +59,14 @@ pub(super) fn check(
             }
             Program::Foreign | Program::Missing => {}
         }
-        let setup = Setup::new(group.section, &arguments);
+        let setup = match Setup::new(group.section, &arguments) {
+            Ok(setup) => setup,
+            Err(error) => {
+                let mend = "name the directory of the key files there";
+                findings.error(KEYS, &error, mend);
+                continue;
+            }
+        };
         if setup.keys.is_empty() {
             findings.warn(
                 PROCESSOR,
@@ -68,12 +75,7 @@ pub(super) fn check(
             );
         }
         log::check(findings, &arguments.log.log);
-        let variables = group.section.variables();
-        let named = paths(
-            arguments.source.content_store,
-            variables.get("OCIHSM_CONTENT_STORE"),
-        );
-        stores::check(findings, &named, root);
+        stores::check(findings, &setup.stores, root);
         if !setups.contains(&setup) {
             setups.push(setup);
         }

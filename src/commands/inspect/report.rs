@@ -11,6 +11,7 @@ use super::super::unwrapping::Locked;
 use crate::envelope::{Envelope, Scheme};
 use crate::escape::escaped;
 use crate::image::{Descriptor, Manifest};
+use crate::operation::KeyOperation;
 
 /// Longest text in a cell of the table, in characters.
 const MAX_CELL: usize = 64;
@@ -158,10 +159,12 @@ impl LayerReport {
     }
 
     pub(super) fn describe(&mut self, layer: &Locked) {
-        let mut oaep_hashes: Vec<_> = layer
-            .recipients
-            .iter()
-            .map(|recipient| recipient.hash.as_str())
+        let operations = layer.wrapped.keys.iter().map(|key| &key.operation);
+        let mut oaep_hashes: Vec<_> = operations
+            .filter_map(|operation| match operation {
+                KeyOperation::RsaOaep { hash, .. } => Some(hash.as_str()),
+                _ => None,
+            })
             .collect();
         oaep_hashes.sort_unstable();
         oaep_hashes.dedup();
@@ -172,7 +175,7 @@ impl LayerReport {
                 .schemes()
                 .map(|(scheme, blobs)| {
                     let count = match *scheme == Scheme::pkcs11() {
-                        true => layer.recipients.len(),
+                        true => layer.recipients(scheme),
                         false => recipients(&layer.envelope, scheme).unwrap_or(blobs),
                     };
                     (scheme.to_string(), count)
