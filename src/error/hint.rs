@@ -14,6 +14,8 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::Options(error) => return error.hint(),
         Error::Envelope(error) => return error.hint(),
         Error::Schemes(error) => return error.hint(),
+        Error::PrivateKey { error, .. } => return error.hint(),
+        Error::Provider(error) => return error.hint(),
         Error::KeysUnreadable { source, .. } => match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 "put a key file there, or correct --decryption-keys-path, OCIHSM_KEYS_PATH or --key"

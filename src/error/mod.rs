@@ -111,6 +111,23 @@ pub enum Error {
         /// What it is instead.
         what: &'static str,
     },
+    /// A private key in a file that cannot be used.
+    #[error("{name}: {error}")]
+    PrivateKey {
+        /// The file, or what else it came from.
+        name: String,
+        /// Why not.
+        error: crate::keys::private::Error,
+    },
+    /// Where the password of a private key comes from, as it makes no sense.
+    #[error("{}: its password is given as fd= without a number", path.display())]
+    InvalidPassword {
+        /// The private key's file.
+        path: PathBuf,
+    },
+    /// A key provider wrapped or unwrapped nothing.
+    #[error(transparent)]
+    Provider(#[from] crate::schemes::provider::Error),
     /// A key file with a mistake in it.
     #[error("key file {name}: {what}")]
     InvalidKeyFile {

@@ -8,6 +8,7 @@ pub mod key_dir;
 pub mod key_file;
 pub mod oaep;
 pub mod packet;
+mod password;
 pub mod pem;
 pub mod policy;
 pub mod private;

@@ -42,6 +42,8 @@ enum Opening {
 pub struct WrappedKeys {
     /// Those that lead to an operation.
     pub keys: Vec<WrappedKey>,
+    /// Those that only a key provider opens, with its name.
+    pub provided: Vec<(String, Vec<u8>)>,
     /// Those that cannot be read, and why.
     pub broken: Vec<(Scheme, Error)>,
 }
@@ -53,6 +55,12 @@ pub fn wrapped_keys(envelope: &Envelope) -> WrappedKeys {
     let mut found = WrappedKeys::default();
     for (scheme, _) in envelope.schemes() {
         for blob in envelope.blobs(scheme) {
+            if let (Some(provider), Some(blob)) = (scheme.provider(), &blob) {
+                if found.provided.len() < MAX_RECIPIENTS {
+                    found.provided.push((provider.to_owned(), blob.clone()));
+                }
+                continue;
+            }
             let read = match blob {
                 Some(blob) => read(scheme, &blob),
                 None => vec![Err(Error::NotBase64)],
@@ -115,7 +123,7 @@ fn read(scheme: &Scheme, blob: &[u8]) -> Vec<Result<(KeyOperation, Opening), Err
 /// Whether we open keys that were wrapped with this scheme.
 #[must_use]
 pub fn is_known(scheme: &Scheme) -> bool {
-    matches!(scheme.name(), "pkcs11" | "jwe" | "pkcs7")
+    matches!(scheme.name(), "pkcs11" | "jwe" | "pkcs7") || scheme.provider().is_some()
 }
 
 impl WrappedKey {

@@ -52,6 +52,10 @@ pub(super) struct Layer {
     pub(super) file: Option<File>,
     /// Key files that came with the payload.
     pub(super) key_files: Vec<SecretBytes>,
+    /// Private keys that came with it.
+    pub(super) private_keys: Vec<SecretBytes>,
+    /// Their passwords; an empty one is none.
+    pub(super) passwords: Vec<SecretBytes>,
     /// Module policies that came with the payload.
     pub(super) policies: Vec<SecretBytes>,
 }
@@ -85,6 +89,8 @@ pub(super) fn find(
         Told::Nothing => match read_payload(inherited)? {
             Some(payload) => Layer {
                 key_files: payload.key_files,
+                private_keys: payload.private_keys,
+                passwords: payload.passwords,
                 policies: payload.policies,
                 ..Layer::new("payload", payload.descriptor)
             },
@@ -109,6 +115,8 @@ impl Layer {
             descriptions: Described::Once(Some(descriptor)),
             prefix: None,
             key_files: Vec::new(),
+            private_keys: Vec::new(),
+            passwords: Vec::new(),
             policies: Vec::new(),
         }
     }
@@ -157,6 +165,8 @@ fn search(settings: &LayerSettings, input: &mut File) -> Result<Layer> {
         prefix: Some(prefix),
         file: Some(found.file),
         key_files: Vec::new(),
+        private_keys: Vec::new(),
+        passwords: Vec::new(),
         policies: Vec::new(),
     })
 }
