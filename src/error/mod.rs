@@ -595,7 +595,9 @@ pub enum Error {
         argument: &'static str,
     },
     /// A recipient that we cannot encrypt to.
-    #[error("{text:?} is not a recipient of the form pkcs11:FILE")]
+    #[error(
+        "{text:?} is not a recipient of the form pkcs11:FILE, jwe:FILE, pkcs7:FILE, provider:NAME or FILE"
+    )]
     UnknownRecipient {
         /// What was given, shortened.
         text: String,

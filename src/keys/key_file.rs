@@ -308,7 +308,7 @@ mod tests {
                 Err(error) => panic!("{error}"),
             }
         }
-        assert_eq!(keys, 3);
+        assert_eq!(keys, 6);
     }
 
     #[test]

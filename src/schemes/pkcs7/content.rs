@@ -26,6 +26,8 @@ const DES: [&[u8]; 2] = [
 const MAX_PARTS: usize = 64;
 const GCM_TAG: usize = 16;
 const PRIMITIVE_SEQUENCE: u8 = 0x10;
+/// `[4]`, primitive: how the Go library marks a nonce.
+pub(super) const GO_NONCE: u8 = 0x84;
 
 /// The content, its lengths checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +156,7 @@ fn padding(text: &[u8]) -> usize {
 }
 
 /// `GCMParameters` (RFC 5084, section 3.2): a nonce of 12 bytes, a tag of 16. The Go library has them in one more
-/// element, which it calls a sequence and marks as primitive.
+/// element, which it calls a sequence and marks as primitive, and the nonce as `[4]`.
 fn gcm_nonce<'a>(algorithm: &mut Elements<'a>) -> Option<&'a [u8]> {
     let outer = algorithm.next()?;
     if !matches!(outer.tag, der::SEQUENCE | PRIMITIVE_SEQUENCE) {
@@ -164,7 +166,7 @@ fn gcm_nonce<'a>(algorithm: &mut Elements<'a>) -> Option<&'a [u8]> {
     if let Some(inner) = parameters.enter(der::SEQUENCE) {
         parameters = inner;
     }
-    let nonce = parameters.take(der::OCTET_STRING)?;
+    let nonce = (parameters.take(der::OCTET_STRING)).or_else(|| parameters.take(GO_NONCE))?;
     let tag_len = parameters.take(der::INTEGER)?;
     (nonce.len() == 12 && tag_len == [GCM_TAG as u8]).then_some(nonce)
 }

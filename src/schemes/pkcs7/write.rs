@@ -7,6 +7,7 @@ use aes_gcm::aead::AeadInOut as _;
 use aes_gcm::{AesGcm, KeyInit as _};
 use zeroize::Zeroizing;
 
+use super::content::GO_NONCE;
 use super::{DATA, ENVELOPED_DATA, Error, RSA_ENCRYPTION};
 use crate::der::{self, CONTEXT_0_CONSTRUCTED, INTEGER, OCTET_STRING, OID, SEQUENCE, SET, element};
 use crate::keys::certificate::Certificate;
@@ -41,12 +42,9 @@ pub fn seal(plain: &[u8], recipients: &[Certificate]) -> Result<Vec<u8>, Error> 
         .map_err(|_| Error::Malformed)?;
     let parameters = element(
         SEQUENCE,
-        &[
-            &element(OCTET_STRING, &[&nonce]),
-            &element(INTEGER, &[&[16]]),
-        ],
+        &[&element(GO_NONCE, &[&nonce]), &element(INTEGER, &[&[16]])],
     );
-    // The Go library takes the parameters from within one more element (`content::gcm_nonce`).
+    // As the Go library takes the parameters (`content::gcm_nonce`).
     let parameters = element(SEQUENCE, &[&parameters]);
     let content = element(
         SEQUENCE,

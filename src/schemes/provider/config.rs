@@ -78,6 +78,9 @@ impl Providers {
             path: path.to_owned(),
             what,
         };
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err(invalid("it is not a JSON object".to_owned()));
+        }
         let config: ConfigJson = serde_json::from_slice(json).map_err(|error| {
             let line = error.line();
             invalid(format!("line {line}: not the JSON of key providers"))
