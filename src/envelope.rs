@@ -70,6 +70,18 @@ impl Scheme {
         Self("pkcs11".to_owned())
     }
 
+    /// The scheme of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The key provider that it belongs to, if it does.
+    #[must_use]
+    pub fn provider(&self) -> Option<&str> {
+        self.0.strip_prefix("provider.")
+    }
+
     /// The end of its annotation's name.
     #[must_use]
     pub fn name(&self) -> &str {

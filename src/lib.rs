@@ -21,7 +21,9 @@ pub mod cipher;
 pub mod cli;
 pub mod commands;
 pub mod content_store;
+pub mod der;
 pub mod descriptor;
+pub mod elliptic;
 pub mod envelope;
 pub mod error;
 pub mod escape;
@@ -38,6 +40,7 @@ pub mod payload;
 pub mod schemes;
 pub mod secret;
 pub mod settings;
+pub mod software;
 pub mod spoil;
 pub mod words;
 

@@ -65,7 +65,7 @@ pub const MAX_PAYLOAD: usize = 4 << 20;
 /// Enough for nearly every payload; a larger one doubles it.
 const FIRST_BUFFER: usize = 64 << 10;
 
-/// Most key files, and most policies, that are taken.
+/// Most values of one parameter that are taken.
 const MAX_PARAMETERS: usize = 256;
 
 const TYPE_URL: &str = "io.containerd.ocicrypt.v1.Payload";
@@ -77,6 +77,10 @@ pub struct Payload {
     pub descriptor: LayerDescriptor,
     /// PKCS#11 key files (`pkcs11-yamls`).
     pub key_files: Vec<SecretBytes>,
+    /// Private keys (`privkeys`).
+    pub private_keys: Vec<SecretBytes>,
+    /// Their passwords, in the same order; an empty one is none (`privkeys-passwords`).
+    pub passwords: Vec<SecretBytes>,
     /// The client's module policies (`pkcs11-config`).
     pub policies: Vec<SecretBytes>,
 }
@@ -124,16 +128,8 @@ impl Payload {
             ),
         };
         let parameters = document.config.and_then(|config| config.parameters);
-        let (key_files, policies) = match parameters {
-            None => Default::default(),
-            Some(Parameters {
-                key_files,
-                policies,
-            }) => (
-                key_files.unwrap_or_default().0,
-                policies.unwrap_or_default().0,
-            ),
-        };
+        let given = parameters.unwrap_or_default();
+        let values = |secrets: Option<Secrets>| secrets.unwrap_or_default().0;
         Ok(Some(Self {
             descriptor: LayerDescriptor {
                 media_type: descriptor.media_type.filter(|text| !text.is_empty()),
@@ -141,8 +137,10 @@ impl Payload {
                 size: descriptor.size,
                 annotations: descriptor.annotations.unwrap_or_default().0,
             },
-            key_files,
-            policies,
+            key_files: values(given.key_files),
+            private_keys: values(given.private_keys),
+            passwords: values(given.passwords),
+            policies: values(given.policies),
         }))
     }
 }
@@ -161,8 +159,11 @@ object! {
 }
 
 object! {
+    #[derive(Default)]
     Parameters {
         key_files: Secrets = "pkcs11-yamls",
+        private_keys: Secrets = "privkeys",
+        passwords: Secrets = "privkeys-passwords",
         policies: Secrets = "pkcs11-config",
     }
 }

@@ -21,6 +21,7 @@ const CONTENT_STORE: &str = "OCIHSM_CONTENT_STORE";
 const ANNOTATIONS: &str = "OCIHSM_LAYER_ANNOTATIONS";
 /// What containerd says of a stream.
 const MEDIA_TYPE: &str = "STREAM_PROCESSOR_MEDIATYPE";
+const PROVIDERS: &str = "OCICRYPT_KEYPROVIDER_CONFIG";
 const POLICY: &str = "OCICRYPT_CONFIG";
 const SYSTEM_POLICY: &str = "/etc/ocicrypt.conf";
 
@@ -73,6 +74,8 @@ pub struct KeySettings {
     pub paths: Vec<PathBuf>,
     /// What decides which policy counts.
     pub policy: PolicySearch,
+    /// The file that names the key providers.
+    pub providers: Option<PathBuf>,
 }
 
 /// What tells which layer it is, and where else to look.
@@ -123,6 +126,7 @@ pub fn resolve(arguments: Arguments, environment: &Environment) -> Result<Settin
         keys: KeySettings {
             paths: keys,
             policy: policy(environment),
+            providers: providers(environment),
         },
         layer: LayerSettings {
             told,
@@ -164,6 +168,13 @@ pub fn policy(environment: &Environment) -> PolicySearch {
         home: variable("HOME"),
         system_file: SYSTEM_POLICY.into(),
     }
+}
+
+/// The file that names the key providers of a process in this environment.
+#[must_use]
+pub fn providers(environment: &Environment) -> Option<PathBuf> {
+    let named = environment.text(PROVIDERS)?;
+    Some(environment.absolute(named.into()))
 }
 
 /// Paths of key files or of their directories.

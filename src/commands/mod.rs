@@ -8,6 +8,7 @@ pub mod encrypt;
 pub mod image_args;
 pub mod inspect;
 pub mod keys;
+mod recipients;
 mod transfer;
 mod unwrapping;
 

@@ -13,6 +13,8 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::Options(error) => return error.hint(),
         Error::Envelope(error) => return error.hint(),
         Error::Schemes(error) => return error.hint(),
+        Error::PrivateKey { error, .. } => return error.hint(),
+        Error::Provider(error) => return error.hint(),
         Error::KeysUnreadable { source, .. } => match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 "put a key file there, or correct --decryption-keys-path, OCIHSM_KEYS_PATH or --key"
@@ -33,9 +35,6 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "install the module, or name its file with module-path in the key file's URI"
         }
         Error::ModuleNotNamed => "add ?module-name=NAME or ?module-path=FILE to the key file's URI",
-        Error::InvalidPublicKey { what, .. } if what.contains("certificate") => {
-            "take the public key out of it: openssl x509 -in FILE -pubkey -noout"
-        }
         Error::InvalidPublicKey { what, .. } if what.contains("private key") => {
             "take the public key out of it: openssl pkey -in FILE -pubout"
         }

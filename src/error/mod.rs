@@ -110,6 +110,23 @@ pub enum Error {
         /// What it is instead.
         what: &'static str,
     },
+    /// A private key in a file that cannot be used.
+    #[error("{name}: {error}")]
+    PrivateKey {
+        /// The file, or what else it came from.
+        name: String,
+        /// Why not.
+        error: crate::keys::private::Error,
+    },
+    /// Where the password of a private key comes from, as it makes no sense.
+    #[error("{}: its password is given as fd= without a number", path.display())]
+    InvalidPassword {
+        /// The private key's file.
+        path: PathBuf,
+    },
+    /// A key provider wrapped or unwrapped nothing.
+    #[error(transparent)]
+    Provider(#[from] crate::schemes::provider::Error),
     /// A key file with a mistake in it.
     #[error("key file {name}: {what}")]
     InvalidKeyFile {
@@ -134,8 +151,8 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// Not an RSA public key that we can read.
-    #[error("{name} is not an RSA public key: {what}")]
+    /// Not a public key that serves.
+    #[error("{name} is not a public key that can be used: {what}")]
     InvalidPublicKey {
         /// The file, or the key's name.
         name: String,
@@ -417,7 +434,9 @@ pub enum Error {
         argument: &'static str,
     },
     /// A recipient that we cannot encrypt to.
-    #[error("{text:?} is not a recipient of the form pkcs11:FILE")]
+    #[error(
+        "{text:?} is not a recipient of the form pkcs11:FILE, jwe:FILE, pkcs7:FILE, provider:NAME or FILE"
+    )]
     UnknownRecipient {
         /// What was given, shortened.
         text: String,

@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::pem;
 use super::uri::Pkcs11Uri;
 use super::yaml;
 use crate::error::{Error, Result};
@@ -69,7 +70,7 @@ impl KeyFile {
             Ok(_) => return Err(another_kind(&name, "it is over the limit of 65536 bytes")),
             Err(_) => return Err(another_kind(&name, "it is not text")),
         };
-        if text.trim_start().starts_with("-----BEGIN") {
+        if pem::is_in(bytes) {
             return Err(another_kind(&name, "it is PEM"));
         }
         if !text.contains("pkcs11:") {
@@ -313,7 +314,7 @@ mod tests {
                 Err(error) => panic!("{error}"),
             }
         }
-        assert_eq!(keys, 3);
+        assert_eq!(keys, 6);
     }
 
     #[test]

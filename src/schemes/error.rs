@@ -1,5 +1,6 @@
 //! What can be wrong with wrapped keys.
 
+use super::{jwe, pkcs7};
 use crate::options;
 
 /// Why a wrapped key cannot be read, or what it held.
@@ -27,6 +28,16 @@ pub enum Error {
         /// The bound.
         limit: usize,
     },
+    /// A JWE that cannot be read.
+    #[error("broken JWE: {0}")]
+    Jwe(#[source] jwe::Error),
+    /// A PKCS#7 message that cannot be read.
+    #[error("broken PKCS#7 message: {0}")]
+    Pkcs7(#[from] pkcs7::Error),
+    /// What the key answered does not open the content: the key is another one, or the wrapped key was altered. Which
+    /// of them, and where it showed, is told to nobody.
+    #[error("it does not open the wrapped key")]
+    NotOpened,
     /// What the wrapped key held are no private options.
     #[error(transparent)]
     Options(#[from] options::Error),
@@ -39,6 +50,15 @@ impl Error {
         match self {
             Self::Options(error) => error.hint(),
             _ => None,
+        }
+    }
+}
+
+impl From<jwe::Error> for Error {
+    fn from(error: jwe::Error) -> Self {
+        match error {
+            jwe::Error::NotAuthentic => Self::NotOpened,
+            error => Self::Jwe(error),
         }
     }
 }

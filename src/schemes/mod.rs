@@ -4,7 +4,10 @@
 //! operation is not known here.
 
 mod error;
+pub mod jwe;
 pub mod pkcs11;
+pub mod pkcs7;
+pub mod provider;
 
 pub use self::error::Error;
 
@@ -28,6 +31,10 @@ pub struct WrappedKey {
 enum Opening {
     /// It is the private options themselves.
     Packet,
+    /// It leads to the content key of a JWE.
+    Jwe(Box<jwe::Recipient>),
+    /// It is the content key of a PKCS#7 message, or random.
+    Pkcs7(Box<pkcs7::Recipient>),
 }
 
 /// The wrapped keys of a layer.
@@ -35,6 +42,8 @@ enum Opening {
 pub struct WrappedKeys {
     /// Those that lead to an operation.
     pub keys: Vec<WrappedKey>,
+    /// Those that only a key provider opens, with its name.
+    pub provided: Vec<(String, Vec<u8>)>,
     /// Those that cannot be read, and why.
     pub broken: Vec<(Scheme, Error)>,
 }
@@ -46,6 +55,12 @@ pub fn wrapped_keys(envelope: &Envelope) -> WrappedKeys {
     let mut found = WrappedKeys::default();
     for (scheme, _) in envelope.schemes() {
         for blob in envelope.blobs(scheme) {
+            if let (Some(provider), Some(blob)) = (scheme.provider(), &blob) {
+                if found.provided.len() < MAX_RECIPIENTS {
+                    found.provided.push((provider.to_owned(), blob.clone()));
+                }
+                continue;
+            }
             let read = match blob {
                 Some(blob) => read(scheme, &blob),
                 None => vec![Err(Error::NotBase64)],
@@ -81,6 +96,26 @@ fn read(scheme: &Scheme, blob: &[u8]) -> Vec<Result<(KeyOperation, Opening), Err
                 .collect(),
             Err(error) => vec![Err(error)],
         },
+        "jwe" => match jwe::parse(blob) {
+            Ok(recipients) => (recipients.into_iter())
+                .map(|recipient| {
+                    let recipient = recipient?;
+                    let operation = recipient.operation.clone();
+                    Ok((operation, Opening::Jwe(Box::new(recipient))))
+                })
+                .collect(),
+            Err(error) => vec![Err(error.into())],
+        },
+        "pkcs7" => match pkcs7::parse(blob) {
+            Ok(recipients) => (recipients.into_iter())
+                .map(|recipient| {
+                    let recipient = recipient?;
+                    let operation = recipient.operation.clone();
+                    Ok((operation, Opening::Pkcs7(Box::new(recipient))))
+                })
+                .collect(),
+            Err(error) => vec![Err(error.into())],
+        },
         _ => Vec::new(),
     }
 }
@@ -88,7 +123,7 @@ fn read(scheme: &Scheme, blob: &[u8]) -> Vec<Result<(KeyOperation, Opening), Err
 /// Whether we open keys that were wrapped with this scheme.
 #[must_use]
 pub fn is_known(scheme: &Scheme) -> bool {
-    matches!(scheme.name(), "pkcs11")
+    matches!(scheme.name(), "pkcs11" | "jwe" | "pkcs7") || scheme.provider().is_some()
 }
 
 impl WrappedKey {
@@ -97,8 +132,13 @@ impl WrappedKey {
     /// # Errors
     /// [`Error::Options`] when the answer holds none.
     pub fn private_options(&self, answer: &SecretBytes) -> Result<PrivateOptions, Error> {
-        match self.opening {
+        match &self.opening {
             Opening::Packet => Ok(PrivateOptions::parse(answer)?),
+            Opening::Jwe(recipient) => Ok(PrivateOptions::parse(&recipient.open(answer)?)?),
+            // One verdict, whether a padding, a tag or the text is wrong.
+            Opening::Pkcs7(recipient) => (recipient.open(answer))
+                .and_then(|text| PrivateOptions::parse(&text).ok())
+                .ok_or(Error::NotOpened),
         }
     }
 }
@@ -117,7 +157,8 @@ mod tests {
         let packet = r#"{"version":0,"recipients":[{"version":9},{"version":0,"blob":"AAEC"}]}"#;
         let annotations = BTreeMap::from([
             ("pubopts".to_owned(), STANDARD.encode("{}")),
-            ("keys.jwe".to_owned(), "bm90IG91cnM=".to_owned()),
+            ("keys.jwe".to_owned(), "bm90IG9uZQ==".to_owned()),
+            ("keys.other".to_owned(), "bm90IG91cnM=".to_owned()),
             (
                 "keys.pkcs11".to_owned(),
                 format!("***,bm8=,{}", STANDARD.encode(packet)),
@@ -128,7 +169,7 @@ mod tests {
             .map(|(name, value)| (format!("org.opencontainers.image.enc.{name}"), value))
             .collect();
         let found = wrapped_keys(&Envelope::from_annotations(&annotations).unwrap());
-        assert_eq!(found.broken.len(), 3);
+        assert_eq!(found.broken.len(), 4);
         assert_eq!(found.keys.len(), 1);
         assert_eq!(
             found.keys[0].operation,

@@ -136,7 +136,7 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
     // The node's keys first, so that their modules start while the layer is looked for. What is wrong with them is
     // told when it is known which layer it keeps shut.
     let node = NodeKeys::read(&settings.keys);
-    let mut opener = Opener::new(settings.hsm);
+    let mut opener = Opener::new(settings.hsm, settings.keys.providers.clone());
     if let Ok(node) = &node {
         opener.start(&node.ring);
     }
@@ -173,6 +173,7 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
 struct NodeKeys {
     ring: KeyRing,
     policy: Policy,
+    /// Whether keys, or a provider of keys, were named at all.
     named: bool,
 }
 
@@ -182,7 +183,7 @@ impl NodeKeys {
         Ok(Self {
             ring: KeyRing::read(&settings.paths, &policy)?,
             policy,
-            named: !settings.paths.is_empty(),
+            named: !settings.paths.is_empty() || settings.providers.is_some(),
         })
     }
 
@@ -190,6 +191,13 @@ impl NodeKeys {
     fn and_those_of(self, layer: &Layer) -> Result<KeyRing> {
         let mut ring = self.ring;
         ring.add_payload(&layer.key_files, &layer.policies, &self.policy)?;
+        let passwords = layer
+            .passwords
+            .iter()
+            .map(Some)
+            .chain(std::iter::repeat(None));
+        let passwords = passwords.map(|text| text.filter(|text| !text.expose().is_empty()));
+        ring.add_private_keys(layer.private_keys.iter().zip(passwords));
         match ring.only_reason() {
             Some(error) => Err(error),
             None if ring.keys().is_empty() && !self.named => Err(Error::NoKeys),

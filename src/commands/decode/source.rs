@@ -54,6 +54,10 @@ pub(super) struct Layer {
     pub(super) held: bool,
     /// Key files that came with the payload.
     pub(super) key_files: Vec<SecretBytes>,
+    /// Private keys that came with it.
+    pub(super) private_keys: Vec<SecretBytes>,
+    /// Their passwords; an empty one is none.
+    pub(super) passwords: Vec<SecretBytes>,
     /// Module policies that came with the payload.
     pub(super) policies: Vec<SecretBytes>,
 }
@@ -87,6 +91,8 @@ pub(super) fn find(
         Told::Nothing => match read_payload(inherited)? {
             Some(payload) => Layer {
                 key_files: payload.key_files,
+                private_keys: payload.private_keys,
+                passwords: payload.passwords,
                 policies: payload.policies,
                 ..Layer::new("payload", payload.descriptor)
             },
@@ -112,6 +118,8 @@ impl Layer {
             descriptions: Described::Once(Some(descriptor)),
             prefix: None,
             key_files: Vec::new(),
+            private_keys: Vec::new(),
+            passwords: Vec::new(),
             policies: Vec::new(),
         }
     }
@@ -161,6 +169,8 @@ fn search(settings: &LayerSettings, input: &mut File) -> Result<Layer> {
         file: Some(found.file),
         held: found.held,
         key_files: Vec::new(),
+        private_keys: Vec::new(),
+        passwords: Vec::new(),
         policies: Vec::new(),
     })
 }

@@ -115,14 +115,14 @@ fn try_keys(args: &Args, readable: &Readable, report: &mut Report) -> Result<Opt
         .filter(|error| !matches!(error, Error::NotAKeyFile { .. }))
         .map(ToString::to_string)
         .collect();
-    let mut opener = Opener::new(args.hsm.settings()).with_keys(ring);
+    let mut opener = Opener::new(args.hsm.settings(), None).with_keys(ring);
     let mut shut = None;
     for (layer, &(image, line)) in layers.iter().zip(places) {
         let mut opened_by = Vec::new();
         let mut refused = Vec::new();
         for key in 0..opener.ring().keys().len() {
             match opener.try_key(key, layer) {
-                Said::Opens => opened_by.push(opener.ring().keys()[key].file.name.clone()),
+                Said::Opens => opened_by.push(opener.ring().keys()[key].name().to_owned()),
                 Said::Shut(reason) => refused.push(reason),
             }
         }

@@ -17,14 +17,17 @@ use crate::cli::HsmArgs;
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::Scheme;
 use crate::error::{Cure, Error, Reason, Refusals, Result};
+use crate::escape::escaped;
 use crate::hsm::{self, Answer, Client, HsmSettings};
 use crate::image::Descriptor;
 use crate::keys::policy::Policy;
-use crate::keys::ring::KeyRing;
+use crate::keys::ring::{Key, KeyRing};
 use crate::operation::{KeyKind, KeyOperation};
-use crate::options::PrivateOptions;
+use crate::options::{PrivateOptions, PublicOptions};
+use crate::schemes::provider::{self, Providers};
 use crate::schemes::{self, WrappedKey};
 use crate::settings::{self, Environment};
+use crate::software;
 
 pub(super) use self::description::{Description, Locked};
 use self::queue::{Queue, REJECTED};
@@ -36,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(super) struct Opener {
     ring: KeyRing,
     client: Client,
+    /// The file that names the key providers of this node.
+    providers: Option<PathBuf>,
     /// What kept a key from being used; it is not asked again, or once more if that may pass.
     trouble: Vec<Option<hsm::Error>>,
     /// Keys that were waited for.
@@ -78,6 +83,17 @@ pub(super) enum Said {
     Shut(Reason),
 }
 
+/// A wrapped key that only a key provider opens.
+struct Provided {
+    name: String,
+    annotation: Vec<u8>,
+    public_options: PublicOptions,
+    size: Option<u64>,
+}
+
+/// Most of these over all descriptions of a layer.
+const MAX_PROVIDED: usize = 16;
+
 /// What happened on the way to one layer.
 struct Tally {
     schemes: BTreeSet<Scheme>,
@@ -91,6 +107,8 @@ struct Tally {
     broken: Option<Error>,
     /// Wrapped keys that could not be read.
     unreadable: Vec<Reason>,
+    /// Wrapped keys that only a key provider opens.
+    provided: Vec<Provided>,
     /// What was opened and is not the layer's key, and why.
     rejected: Option<Error>,
     /// Whether any description could be read.
@@ -101,10 +119,11 @@ struct Tally {
 }
 
 impl Opener {
-    pub(super) fn new(settings: HsmSettings) -> Self {
+    pub(super) fn new(settings: HsmSettings, providers: Option<PathBuf>) -> Self {
         Self {
             ring: KeyRing::default(),
             client: Client::new(settings),
+            providers,
             trouble: Vec::new(),
             waited_for: Vec::new(),
             asked_for: Duration::ZERO,
@@ -113,7 +132,8 @@ impl Opener {
 
     /// Begins what these keys need, so that it is done when they are asked.
     pub(super) fn start(&mut self, ring: &KeyRing) {
-        self.client.start(&ring.keys().iter().collect::<Vec<_>>());
+        let tokens: Vec<_> = ring.keys().iter().filter_map(Key::token).collect();
+        self.client.start(&tokens);
     }
 
     /// The keys to be asked from now on.
@@ -179,7 +199,67 @@ impl Opener {
             }
             queue.put_back(turn);
         }
+        if let Some(unwrapped) = self.ask_providers(digest, &mut tally, &mut accept)? {
+            return Ok(unwrapped);
+        }
         Err(self.failed(digest, tally))
+    }
+
+    /// Has the key providers of this node open what they wrapped: last, since each is a program that is started.
+    fn ask_providers(
+        &self,
+        digest: Option<&Digest>,
+        tally: &mut Tally,
+        accept: &mut impl FnMut(&Unwrapped) -> Result<(), Rejected>,
+    ) -> Result<Option<Unwrapped>> {
+        if tally.provided.is_empty() {
+            return Ok(None);
+        }
+        let providers = match &self.providers {
+            Some(path) => Providers::read(path),
+            None => Ok(Providers::default()),
+        };
+        let providers = match providers {
+            Ok(providers) => providers,
+            Err(error) => {
+                tally.unreadable.push(Reason::from(&Error::from(error)));
+                return Ok(None);
+            }
+        };
+        for provided in std::mem::take(&mut tally.provided) {
+            let name = &provided.name;
+            let opened = providers.unwrap(name, &provided.annotation, &[], provider::PATIENCE);
+            let private = match opened {
+                Ok(options) => PrivateOptions::parse(&options),
+                Err(error) => {
+                    let reason = Reason::from(&Error::from(error));
+                    if !tally.unreadable.contains(&reason) {
+                        tally.unreadable.push(reason);
+                    }
+                    continue;
+                }
+            };
+            let unwrapped = private.map_err(Error::from).and_then(|private| {
+                Ok(Unwrapped {
+                    parameters: Parameters::new(&provided.public_options, &private)?,
+                    private,
+                    size: provided.size,
+                    uri: format!("provider {}", escaped(name)),
+                    scheme: Scheme::named(&format!("provider.{name}")),
+                    hash: None,
+                })
+            });
+            let judged = (unwrapped.map_err(Rejected::TryNext))
+                .and_then(|unwrapped| accept(&unwrapped).map(|()| unwrapped));
+            match judged {
+                Ok(unwrapped) => return Ok(Some(unwrapped)),
+                Err(Rejected::GiveUp(error)) => return Err(layer_error(digest, error)),
+                Err(Rejected::TryNext(error)) => {
+                    tally.rejected = tally.rejected.take().or(Some(error));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// What one key says to the wrapped keys of a layer, without a look at the layer itself.
@@ -262,7 +342,10 @@ impl Opener {
             return None;
         }
         let start = Instant::now();
-        let kind = self.client.kind(&self.ring.keys()[key]);
+        let kind = match &self.ring.keys()[key] {
+            Key::File(key) => Ok(key.kind()),
+            Key::Token(key) => self.client.kind(key),
+        };
         self.asked_for += start.elapsed();
         kind.map_err(|error| self.note(key, error)).ok()
     }
@@ -279,21 +362,32 @@ impl Opener {
             return known.clone();
         }
         let start = Instant::now();
-        let answer = self
-            .client
-            .answer(&self.ring.keys()[key], &wrapped.operation);
+        let answer = match &self.ring.keys()[key] {
+            Key::File(file) => Ok(software::answer(file, &wrapped.operation)
+                .map_err(|why| self.another_key(key, &why.to_string()))),
+            Key::Token(token) => match self.client.answer(token, &wrapped.operation) {
+                Ok(Answer::Opened(secret, _)) => Ok(Ok(secret)),
+                Ok(Answer::Refused(why)) => Ok(Err(self.refusal(key, &why))),
+                Err(error) => Err(error),
+            },
+        };
         let took = start.elapsed();
         self.asked_for += took;
         let opened = match answer {
-            Ok(Answer::Opened(secret, _)) => match wrapped.private_options(&secret) {
+            Ok(Ok(secret)) => match wrapped.private_options(&secret) {
                 Ok(private) => Some(private),
+                // Not this key's: what is not authentic may be for another one.
+                Err(error @ schemes::Error::NotOpened) => {
+                    tally.said[key] = Some(self.another_key(key, &error.to_string()));
+                    None
+                }
                 Err(error) => {
                     tally.rejected = tally.rejected.take().or(Some(error.into()));
                     None
                 }
             },
-            Ok(Answer::Refused(why)) => {
-                tally.said[key] = Some(self.refusal(key, &why));
+            Ok(Err(why)) => {
+                tally.said[key] = Some(why);
                 None
             }
             Err(error) => {
@@ -319,7 +413,7 @@ impl Opener {
             parameters: Parameters::new(&description.envelope.public_options, &private)?,
             private,
             size: description.size,
-            uri: self.ring.keys()[key].file.uri.to_string(),
+            uri: self.ring.keys()[key].shown(),
             scheme: wrapped.scheme.clone(),
             hash: match &wrapped.operation {
                 KeyOperation::RsaOaep { hash, .. } => Some(hash.as_str()),
@@ -333,7 +427,7 @@ impl Opener {
     }
 
     fn refusal(&self, key: usize, why: &hsm::Refusal) -> Reason {
-        let name = &self.ring.keys()[key].file.name;
+        let name = &self.ring.keys()[key].name();
         match why {
             hsm::Refusal::NotMineOrFailed { said } => Reason {
                 text: format!(
@@ -351,7 +445,7 @@ impl Opener {
 
     fn another_key(&self, key: usize, why: &str) -> Reason {
         Reason {
-            text: format!("{}: {why}", self.ring.keys()[key].file.name),
+            text: format!("{}: {why}", self.ring.keys()[key].name()),
             cure: Cure::AnotherKey,
         }
     }
@@ -359,7 +453,7 @@ impl Opener {
     /// Why a key opened nothing; `None` where it was not asked.
     fn reason(&self, key: usize, tally: &Tally) -> Option<Reason> {
         if let Some(trouble) = &self.trouble[key] {
-            return Some(reason(&self.ring.keys()[key].file.name, trouble));
+            return Some(reason(self.ring.keys()[key].name(), trouble));
         }
         if let Some(said) = &tally.said[key] {
             return Some(said.clone());
@@ -417,6 +511,7 @@ impl Tally {
             answers: HashMap::new(),
             broken: None,
             unreadable: Vec::new(),
+            provided: Vec::new(),
             rejected: None,
             readable: false,
             in_vain: Duration::ZERO,
@@ -436,6 +531,17 @@ impl Tally {
         let schemes = description.envelope.schemes();
         self.schemes
             .extend(schemes.map(|(scheme, _)| scheme.clone()));
+        for (name, annotation) in &description.wrapped.provided {
+            let is_there = |one: &Provided| one.name == *name && one.annotation == *annotation;
+            if self.provided.len() < MAX_PROVIDED && !self.provided.iter().any(is_there) {
+                self.provided.push(Provided {
+                    name: name.clone(),
+                    annotation: annotation.clone(),
+                    public_options: description.envelope.public_options.clone(),
+                    size: description.size,
+                });
+            }
+        }
         for (_, error) in &description.wrapped.broken {
             let reason = Reason {
                 text: error.to_string(),
@@ -524,11 +630,12 @@ pub(super) fn unwrap(
     layers: &[Locked],
     verify: impl Fn(&Descriptor, &Parameters) -> Result<()>,
 ) -> Result<Vec<PrivateOptions>> {
-    let mut opener = Opener::new(hsm.settings()).with_keys(ring);
+    let providers = settings::providers(&Environment::current());
+    let mut opener = Opener::new(hsm.settings(), providers).with_keys(ring);
     let mut opened = Vec::with_capacity(layers.len());
     for locked in layers {
         let layer = &locked.layer;
-        let only = locked.wrapped.keys.len() == 1;
+        let only = locked.wrapped.keys.len() + locked.wrapped.provided.len() == 1;
         let description = std::iter::once(vec![locked.description()]);
         let unwrapped = opener.open(Some(&layer.digest), description, |unwrapped| match only {
             true => Ok(()),
