@@ -9,11 +9,12 @@ use std::sync::LazyLock;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::args::{VerboseArgs, is_uri};
+use crate::commands::args::VerboseArgs;
 use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
 use crate::envelope::Scheme;
 use crate::error::Error;
 use crate::options::CipherName;
+use crate::settings::is_uri;
 
 /// What `--version` says: what somebody who has a layer that does not open wants to know.
 static VERSION: LazyLock<String> = LazyLock::new(|| {

@@ -8,19 +8,44 @@ use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// The symmetric key of one layer, 32 bytes (`symkey` in the private options).
+///
+/// On the heap, since a value on the stack leaves a copy behind wherever it is moved from.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct LayerKey([u8; 32]);
+pub struct LayerKey(Box<[u8; Self::LEN]>);
 
 impl LayerKey {
-    /// Wraps the 32 key bytes.
+    /// Length in bytes.
+    pub const LEN: usize = 32;
+
+    /// Wraps 32 key bytes that are no secret: their copy stays where they come from.
     #[must_use]
-    pub fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    pub fn new(bytes: [u8; Self::LEN]) -> Self {
+        Self(Box::new(bytes))
+    }
+
+    /// Copies the bytes; `None` when they are not 32.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        let mut key = Self(Box::default());
+        (bytes.len() == Self::LEN).then(|| {
+            key.0.copy_from_slice(bytes);
+            key
+        })
+    }
+
+    /// A new key.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut key = Self(Box::default());
+        getrandom::fill(key.0.as_mut_slice())?;
+        Ok(key)
     }
 
     /// The key bytes, for a cipher alone.
     #[must_use]
-    pub fn expose(&self) -> &[u8; 32] {
+    pub fn expose(&self) -> &[u8; Self::LEN] {
         &self.0
     }
 }

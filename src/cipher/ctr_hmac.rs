@@ -13,7 +13,7 @@ use super::buffer::{Buffer, Shape};
 use super::pipeline::Lane;
 use crate::descriptor::Digest;
 use crate::error::{Error, Result};
-use crate::options::{NONCE, PrivateOptions, PublicOptions};
+use crate::options::{self, NONCE, PrivateOptions, PublicOptions};
 use crate::secret::LayerKey;
 
 /// Bytes of the initial counter block.
@@ -38,16 +38,18 @@ pub(super) struct Parameters {
 
 impl Parameters {
     pub(super) fn new(public: &PublicOptions, private: &PrivateOptions) -> Result<Self> {
-        let invalid = |what| Error::InvalidOptions { what };
+        let invalid = |what| options::Error::Invalid { what };
         let mac = public.hmac.as_deref().ok_or(invalid(
             "the public options have no HMAC, so the layer cannot be verified",
         ))?;
         let nonce = public
-            .cipher_option(private, NONCE)
+            .cipher_options(private)?
+            .get(NONCE)
             .ok_or(invalid("the options have no nonce"))?;
         Ok(Self {
             key: private.key.clone(),
             nonce: nonce
+                .as_slice()
                 .try_into()
                 .map_err(|_| invalid("the nonce is not 16 bytes long"))?,
             mac: mac

@@ -10,7 +10,7 @@ use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use super::buffer::{Buffer, Piece, Shape};
 use super::pipeline::Lane;
 use crate::error::{Error, Result};
-use crate::options::{NONCE, PrivateOptions, PublicOptions};
+use crate::options::{self, NONCE, PrivateOptions, PublicOptions};
 use crate::secret::LayerKey;
 
 /// Bytes of the nonce's fixed part.
@@ -43,13 +43,18 @@ pub(super) struct Parameters {
 
 impl Parameters {
     pub(super) fn new(public: &PublicOptions, private: &PrivateOptions) -> Result<Self> {
-        let invalid = |what| Error::InvalidOptions { what };
+        let invalid = |what| options::Error::Invalid { what };
+        if public.hmac.is_some() {
+            return Err(invalid("the public options have an HMAC, and the cipher has none").into());
+        }
         let prefix = public
-            .cipher_option(private, NONCE)
+            .cipher_options(private)?
+            .get(NONCE)
             .ok_or(invalid("the options have no nonce"))?;
         Ok(Self {
             key: private.key.clone(),
             prefix: prefix
+                .as_slice()
                 .try_into()
                 .map_err(|_| invalid("the nonce is not 7 bytes long"))?,
         })

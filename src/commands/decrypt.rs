@@ -51,7 +51,9 @@ pub fn run(args: &Args) -> Result<()> {
         locked.push(layer);
     }
     let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
-    let opened = unwrapping::unwrap(&args.hsm, &ring, &locked)?;
+    let opened = unwrapping::unwrap(&args.hsm, ring, &locked, |layer, parameters| {
+        cipher::verify(parameters, layout.blob(layer)?, Some(layer.size))
+    })?;
 
     let bytes = found.descriptors().map(|layer| layer.size).sum();
     let mut transfer = Transfer::begin(&layout, &image, &args.image, bytes)?;

@@ -1,22 +1,19 @@
 //! `ocihsm encrypt`: an image whose layers only the holders of some keys can read; or further recipients for one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::image_args::{self, ImageArgs};
 use super::print;
+use super::recipients::{self, Recipients};
 use super::summary::Summary;
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher;
 use crate::commands::args::HsmArgs;
-use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
+use crate::envelope::{Envelope, MAX_RECIPIENTS};
 use crate::error::{Error, Result};
-use crate::hsm;
-use crate::image::{self, Choice, Layers, Plan, Platform, media_type};
-use crate::keys::packet::{self, OaepHash};
-use crate::keys::policy::{Policy, PolicySearch};
-use crate::keys::public::PublicKey;
-use crate::keys::recipient::Recipient;
+use crate::image::{self, Choice, Layers, Layout, Plan, Platform, media_type};
+use crate::operation::OaepHash;
 use crate::options::{CipherName, PrivateOptions};
 
 /// Arguments of `encrypt`.
@@ -26,9 +23,10 @@ pub struct Args {
     /// The images.
     #[command(flatten)]
     pub image: ImageArgs,
-    /// Who will be able to decrypt: an RSA public key (PEM or DER), or a key file, whose token is asked
-    /// for the public key (repeatable)
-    #[arg(long, value_name = "pkcs11:FILE", required = true)]
+    /// Who will be able to decrypt: pkcs11:FILE (RSA) or jwe:FILE (RSA, EC), where FILE is a public key, a certificate, a JWK,
+    /// or a key file, whose token is asked for the public key; pkcs7:FILE, a certificate; provider:NAME[:TEXT], a key
+    /// provider; or a FILE alone, for what fits it (repeatable)
+    #[arg(long, value_name = "[SCHEME:]FILE", required = true)]
     pub recipient: Vec<String>,
     /// Encrypt only this layer: 0 is the lowest, -1 the topmost (repeatable; all layers if not given)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -46,7 +44,8 @@ pub struct Args {
     /// Cipher of the layers
     #[arg(long, value_enum, default_value_t)]
     pub cipher: Cipher,
-    /// Hash of the RSA-OAEP padding: sha256 or sha1 [env: OCICRYPT_OAEP_HASHALG=] [default: sha256]
+    /// Hash of the RSA-OAEP padding: sha256 or sha1; without it, sha256 for pkcs11 and sha1 for jwe, as other tools write
+    /// them [env: OCICRYPT_OAEP_HASHALG=]
     #[arg(long, value_name = "HASH", value_parser = oaep_hash)]
     pub oaep_hash: Option<OaepHash>,
     /// How to treat the token.
@@ -89,11 +88,9 @@ pub fn run(args: &Args) -> Result<()> {
     let plan = Plan::encrypt(&mut image, &choice, |blob| layout.has(&blob.digest))?;
     let mut summary = Summary::default();
     summary.stays_plain(&plan);
-    let wrapping = Wrapping {
-        hash: chosen_hash(args.oaep_hash)?,
-        keys: recipients(args)?,
-    };
-    let opened = open_encrypted(args, &plan.encrypted, wrapping.keys.len())?;
+    let hash = chosen_hash(args.oaep_hash)?;
+    let wrapping = Recipients::read(&args.recipient, hash, &args.hsm)?;
+    let opened = open_encrypted(args, &layout, &plan.encrypted, wrapping.len())?;
 
     let bytes = plan.plain.descriptors().map(|layer| layer.size).sum();
     let mut transfer = Transfer::begin(&layout, &image, &args.image, bytes)?;
@@ -140,6 +137,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// Each layer that is encrypted already, with its private options.
 fn open_encrypted(
     args: &Args,
+    layout: &Layout,
     layers: &Layers,
     recipients: usize,
 ) -> Result<Vec<(Locked, PrivateOptions)>> {
@@ -155,90 +153,31 @@ fn open_encrypted(
     let mut locked = Vec::new();
     for layer in layers.descriptors() {
         let layer = Locked::new(layer)?;
-        if layer.recipients.len() + recipients > MAX_RECIPIENTS {
-            return Err(too_many_recipients());
+        if layer.wrapped.keys.len() + recipients > MAX_RECIPIENTS {
+            return Err(recipients::too_many());
         }
         locked.push(layer);
     }
     let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
-    let opened = unwrapping::unwrap(&args.hsm, &ring, &locked)?;
+    let opened = unwrapping::unwrap(&args.hsm, ring, &locked, |layer, parameters| {
+        cipher::verify(parameters, layout.blob(layer)?, Some(layer.size))
+    })?;
     Ok(locked.into_iter().zip(opened).collect())
 }
 
-fn too_many_recipients() -> Error {
-    Error::TooLarge {
-        what: "number of recipients of a layer",
-        limit: MAX_RECIPIENTS as u64,
-    }
-}
-
-/// To whom layer keys are wrapped, and how.
-struct Wrapping {
-    hash: OaepHash,
-    keys: Vec<PublicKey>,
-}
-
-impl Wrapping {
-    /// Adds one packet with all recipients, as the reference does.
-    fn add(&self, mut envelope: Envelope, private: &PrivateOptions) -> Result<Envelope> {
-        let recipients: Vec<_> = self
-            .keys
-            .iter()
-            .map(|key| key.wrap(self.hash, private))
-            .collect::<Result<_>>()?;
-        envelope.push(Scheme::pkcs11(), &packet::to_json(&recipients));
-        Ok(envelope)
-    }
-}
-
-/// The public key of each recipient.
-fn recipients(args: &Args) -> Result<Vec<PublicKey>> {
-    if args.recipient.len() > MAX_RECIPIENTS {
-        return Err(too_many_recipients());
-    }
-    let policy = Policy::discover(&PolicySearch::from_environment())?;
-    let mut keys: Vec<PublicKey> = Vec::new();
-    for recipient in &args.recipient {
-        if image_args::is_uri(recipient) {
-            return Err(Error::UriAsArgument {
-                argument: "--recipient",
-            });
-        }
-        let Some(file) = recipient.strip_prefix("pkcs11:") else {
-            return Err(Error::UnknownRecipient {
-                text: recipient.chars().take(80).collect(),
-            });
-        };
-        let key = public_key(Path::new(file), &policy, &args.hsm)?;
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
-    }
-    Ok(keys)
-}
-
-/// The public key in a file; or in the token, if it is a key file. That forks, so no thread may run yet.
-fn public_key(file: &Path, policy: &Policy, hsm: &HsmArgs) -> Result<PublicKey> {
-    let key = match Recipient::read(file)? {
-        Recipient::InToken(key) => hsm::public_key(&hsm.settings(), &policy.resolve(*key)?)?,
-        Recipient::Key(key) => key,
-    };
-    key.for_pkcs11(&file.display().to_string())?;
-    Ok(key)
-}
-
-fn chosen_hash(given: Option<OaepHash>) -> Result<OaepHash> {
+/// The hash that was asked for; without any, each scheme takes its own.
+fn chosen_hash(given: Option<OaepHash>) -> Result<Option<OaepHash>> {
     match (given, std::env::var_os(OAEP_HASH)) {
-        (Some(hash), _) => Ok(hash),
-        (None, Some(name)) if !name.is_empty() => {
-            name.to_str()
-                .and_then(OaepHash::parse)
-                .ok_or(Error::InvalidVariable {
-                    name: OAEP_HASH,
-                    expected: "sha256 or sha1",
-                })
-        }
-        _ => Ok(OaepHash::Sha256),
+        (Some(hash), _) => Ok(Some(hash)),
+        (None, Some(name)) if !name.is_empty() => name
+            .to_str()
+            .and_then(OaepHash::parse)
+            .map(Some)
+            .ok_or(Error::InvalidVariable {
+                name: OAEP_HASH,
+                expected: "sha256 or sha1",
+            }),
+        _ => Ok(None),
     }
 }
 

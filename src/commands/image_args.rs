@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
-pub(super) use super::args::{is_uri, no_uris};
 use crate::error::Result;
 use crate::image::{Image, Layout, Reference};
+pub(crate) use crate::settings::{is_uri, no_uris};
 
 /// Where an image comes from and where it goes.
 #[derive(clap::Args, Clone, Debug)]

@@ -9,6 +9,7 @@ pub mod encrypt;
 pub mod image_args;
 pub mod inspect;
 pub mod keys;
+mod recipients;
 mod summary;
 mod transfer;
 mod unwrapping;

@@ -313,7 +313,8 @@ impl Error {
 fn pin_file_hint(error: &crate::Error) -> Option<String> {
     match error {
         crate::Error::InKeyFile { source, .. } => pin_file_hint(source),
-        crate::Error::InFile(file::Error::TooLarge { path, .. }) => Some(format!(
+        crate::Error::InFile(file::Error::TooLarge { path, .. })
+        | crate::Error::InvalidPinFile { path, .. } => Some(format!(
             "let {} hold the PIN alone, on one line",
             path.display()
         )),

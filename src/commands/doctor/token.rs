@@ -84,7 +84,10 @@ impl<'a> Trial<'a> {
                     self.refused.push(key.clone());
                 }
                 let mend = mend_failed(key, &error);
-                match (error.in_key_file(&key.file.name), setup.named_runtime_dir()) {
+                match (
+                    error.in_key_file(&key.file.name),
+                    setup.named_runtime_dir.as_deref(),
+                ) {
                     (error @ Error::Hsm(hsm::Error::PinRejectedBefore { .. }), Some(directory)) => {
                         findings.fail(
                             kind::KEY_FAILED,

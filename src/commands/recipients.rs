@@ -1,0 +1,259 @@
+//! For whom a layer's key is wrapped: `pkcs11:FILE`, `jwe:FILE`, `pkcs7:FILE`, `provider:NAME[:TEXT]`, or a bare FILE.
+//!
+//! A public key is all that wrapping takes, but for a provider, which is asked. Nothing else of a scheme is known here.
+
+use std::path::{Path, PathBuf};
+
+use super::image_args;
+use crate::commands::args::HsmArgs;
+use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
+use crate::error::{Error, Result};
+use crate::file;
+use crate::hsm;
+use crate::keys::certificate::Certificate;
+use crate::keys::packet;
+use crate::keys::policy::Policy;
+use crate::keys::public::PublicKey;
+use crate::keys::public::jwk::Jwk;
+use crate::keys::recipient::Recipient;
+use crate::operation::OaepHash;
+use crate::options::PrivateOptions;
+use crate::schemes::jwe::{self, WrapFor};
+use crate::schemes::pkcs7;
+use crate::schemes::provider::{self, Providers};
+use crate::settings::{self, Environment};
+
+/// Most bytes of a recipient's file.
+const MAX_FILE: usize = 64 << 10;
+
+/// Everybody that a layer's key is wrapped for, by scheme.
+#[derive(Debug, Default)]
+pub(super) struct Recipients {
+    /// OAEP hash of the PKCS#11 packet.
+    pub(super) hash: Option<OaepHash>,
+    packet: Vec<PublicKey>,
+    jwe: Vec<(PublicKey, OaepHash)>,
+    certificates: Vec<Certificate>,
+    /// Providers, each with the text behind its name.
+    providers: Vec<(String, String)>,
+    known: Providers,
+}
+
+/// What somebody wrote on the command line.
+#[derive(Debug, PartialEq, Eq)]
+enum Written<'a> {
+    Packet(&'a Path),
+    Jwe(&'a Path),
+    Pkcs7(&'a Path),
+    Provider(&'a str, &'a str),
+    /// Whatever fits what is in the file.
+    Bare(&'a Path),
+}
+
+impl Recipients {
+    /// Reads what was given. A key file's token is asked for its public key, so no thread may run yet.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub(super) fn read(given: &[String], hash: Option<OaepHash>, hsm: &HsmArgs) -> Result<Self> {
+        if given.len() > MAX_RECIPIENTS {
+            return Err(too_many());
+        }
+        let environment = Environment::current();
+        let policy = Policy::discover(&settings::policy(&environment))?;
+        let mut all = Self::default();
+        if let Some(path) = settings::providers(&environment) {
+            all.known = Providers::read(&path)?;
+        }
+        for text in given {
+            if image_args::is_uri(text) {
+                return Err(Error::UriAsArgument {
+                    argument: "--recipient",
+                });
+            }
+            match Written::parse(text)? {
+                Written::Packet(path) => {
+                    let (key, _) = public_key(path, &policy, hsm)?;
+                    key.for_pkcs11(&path.display().to_string())?;
+                    add(&mut all.packet, key);
+                }
+                Written::Jwe(path) => {
+                    let (key, asked) = public_key(path, &policy, hsm)?;
+                    let wrapping = asked.hash.or(hash).unwrap_or(OaepHash::Sha1);
+                    add(&mut all.jwe, (key, wrapping));
+                }
+                Written::Pkcs7(path) => {
+                    let bytes = file::read_secret_or_pipe(path, MAX_FILE)?;
+                    let certificate = Certificate::all(bytes.expose()).into_iter().next();
+                    let certificate = certificate.ok_or_else(|| Error::InvalidPublicKey {
+                        name: path.display().to_string(),
+                        what: "it is not a certificate, which the scheme pkcs7 takes",
+                    })?;
+                    add(&mut all.certificates, certificate);
+                }
+                Written::Provider(name, text) => {
+                    all.known.get(name)?;
+                    add(&mut all.providers, (name.to_owned(), text.to_owned()));
+                }
+                Written::Bare(path) => {
+                    let (key, asked) = public_key(path, &policy, hsm)?;
+                    match (&key, asked.in_token) {
+                        (PublicKey::Rsa(_), true) => add(&mut all.packet, key),
+                        // Whoever has the private key can open it, wherever that is.
+                        _ => {
+                            let wrapping = asked.hash.or(hash).unwrap_or(OaepHash::Sha1);
+                            add(&mut all.jwe, (key, wrapping));
+                        }
+                    }
+                }
+            }
+        }
+        all.hash = hash;
+        Ok(all)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.packet.len() + self.jwe.len() + self.certificates.len() + self.providers.len()
+    }
+
+    /// Adds a wrapped key for each: of a packet, a JWE and a PKCS#7 message one for all that it is for, as the
+    /// reference does.
+    ///
+    /// # Errors
+    /// What kept one from being made.
+    pub(super) fn add(&self, mut envelope: Envelope, private: &PrivateOptions) -> Result<Envelope> {
+        if !self.packet.is_empty() {
+            let hash = self.hash.unwrap_or(OaepHash::Sha256);
+            let wrapped: Vec<_> = (self.packet.iter())
+                .map(|key| key.wrap(hash, private))
+                .collect::<Result<_>>()?;
+            envelope.push(Scheme::pkcs11(), &packet::to_json(&wrapped));
+        }
+        let options = private.to_json();
+        if !self.jwe.is_empty() {
+            let keys: Vec<_> = (self.jwe.iter())
+                .map(|(key, hash)| match key {
+                    PublicKey::Rsa(key) => WrapFor::Rsa(key, *hash),
+                    PublicKey::Ec(key) => WrapFor::Ec(key),
+                })
+                .collect();
+            let sealed = jwe::seal(options.expose(), &keys).map_err(crate::schemes::Error::from)?;
+            envelope.push(Scheme::named("jwe"), &sealed);
+        }
+        if !self.certificates.is_empty() {
+            let sealed = pkcs7::seal(options.expose(), &self.certificates)
+                .map_err(crate::schemes::Error::from)?;
+            envelope.push(Scheme::named("pkcs7"), &sealed);
+        }
+        for (name, text) in &self.providers {
+            let wrapped = (self.known).wrap(name, text, &options, provider::PATIENCE)?;
+            envelope.push(Scheme::named(&format!("provider.{name}")), &wrapped);
+        }
+        Ok(envelope)
+    }
+}
+
+/// What a file asks of whoever wraps for its key.
+#[derive(Default)]
+struct Asked {
+    /// By its `alg`, if it is a JWK.
+    hash: Option<OaepHash>,
+    /// Whether the private key is in a token.
+    in_token: bool,
+}
+
+/// The public key in a file; or in the token, if it is a key file.
+fn public_key(path: &Path, policy: &Policy, hsm: &HsmArgs) -> Result<(PublicKey, Asked)> {
+    let name = path.display().to_string();
+    let bytes = file::read_secret_or_pipe(path, MAX_FILE)?;
+    match Recipient::parse(&name, bytes.expose())? {
+        Recipient::InToken(key) => {
+            let key = hsm::public_key(&hsm.settings(), &policy.resolve(*key)?)?;
+            let in_token = true;
+            Ok((
+                key,
+                Asked {
+                    hash: None,
+                    in_token,
+                },
+            ))
+        }
+        Recipient::Key(key) => {
+            let jwk = Jwk::parse(&name, bytes.expose()).ok();
+            let hash = jwk.and_then(|jwk| match jwk.algorithm.as_deref() {
+                Some("RSA-OAEP-256") => Some(OaepHash::Sha256),
+                Some("RSA-OAEP") => Some(OaepHash::Sha1),
+                _ => None,
+            });
+            let in_token = false;
+            Ok((key, Asked { hash, in_token }))
+        }
+    }
+}
+
+impl<'a> Written<'a> {
+    fn parse(text: &'a str) -> Result<Self> {
+        let unknown = || Error::UnknownRecipient {
+            text: text.chars().take(80).collect(),
+        };
+        if let Some((scheme, rest)) = text.split_once(':') {
+            let written = match scheme {
+                "pkcs11" => Self::Packet(Path::new(rest)),
+                "jwe" => Self::Jwe(Path::new(rest)),
+                "pkcs7" => Self::Pkcs7(Path::new(rest)),
+                "provider" => {
+                    let (name, text) = rest.split_once(':').unwrap_or((rest, ""));
+                    Self::Provider(name, text)
+                }
+                _ if PathBuf::from(text).exists() => Self::Bare(Path::new(text)),
+                _ => return Err(unknown()),
+            };
+            return match rest.is_empty() {
+                true => Err(unknown()),
+                false => Ok(written),
+            };
+        }
+        match text.is_empty() {
+            true => Err(unknown()),
+            false => Ok(Self::Bare(Path::new(text))),
+        }
+    }
+}
+
+fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {
+    if !list.contains(&one) {
+        list.push(one);
+    }
+}
+
+/// That a layer would have more recipients than a reader tries.
+pub(super) fn too_many() -> Error {
+    Error::TooLarge {
+        what: "number of recipients of a layer",
+        limit: MAX_RECIPIENTS as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipients_as_they_are_written() {
+        let path = Path::new;
+        for (text, written) in [
+            ("pkcs11:a:b", Written::Packet(path("a:b"))),
+            ("jwe:a", Written::Jwe(path("a"))),
+            ("pkcs7:a", Written::Pkcs7(path("a"))),
+            ("provider:n", Written::Provider("n", "")),
+            ("provider:n:t:u", Written::Provider("n", "t:u")),
+            ("a.pem", Written::Bare(path("a.pem"))),
+        ] {
+            assert_eq!(Written::parse(text).unwrap(), written);
+        }
+        for text in ["", "jwe:", "provider:", "pgp:a", "x:y", "PKCS11:a"] {
+            assert!(Written::parse(text).is_err(), "{text}");
+        }
+    }
+}
