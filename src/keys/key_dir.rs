@@ -101,6 +101,14 @@ impl KeyDir {
     }
 }
 
+impl Skipped {
+    /// Whether it is for the name alone: something hidden, or the copy of a key file.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        matches!(self.why, Error::NotAKeyFile { what, .. } if what == COPY)
+    }
+}
+
 /// The reason, which names the file.
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

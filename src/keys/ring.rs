@@ -79,6 +79,9 @@ impl KeyRing {
         };
         for path in paths {
             let found = KeyDir::read(path)?;
+            for copy in found.skipped.iter().filter(|skipped| skipped.is_copy()) {
+                tracing::warn!("passed over {}: {COPY}", copy.path.display());
+            }
             ring.skipped
                 .extend(found.skipped.into_iter().map(|skipped| skipped.why));
             for key in found.private_keys {
@@ -191,13 +194,6 @@ impl KeyRing {
     /// Files that are no keys or have a mistake in them, and keys without a module: each with the reason.
     pub fn skipped(&self) -> impl Iterator<Item = &Error> {
         self.unusable.iter().chain(&self.skipped)
-    }
-
-    /// Files that were passed over for their names alone: hidden ones, and copies of key files.
-    pub fn passed_over(&self) -> impl Iterator<Item = &Error> {
-        let is_copy =
-            |error: &&Error| matches!(error, Error::NotAKeyFile { what, .. } if *what == COPY);
-        self.skipped.iter().filter(is_copy)
     }
 
     /// If there is no usable key, the reason of the one key that could have been it; `None` if there are others.
