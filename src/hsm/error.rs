@@ -83,18 +83,16 @@ pub enum Error {
         name: String,
     },
     /// A function of the module failed.
-    #[error("{subject}: {failed}: {phrase} ({function}: {code})")]
+    #[error("{subject}: {what} ({function}: {code})")]
     Call {
         /// The token, or the module: `token "prod"`.
         subject: String,
-        /// What failed: `login failed`.
-        failed: &'static str,
-        /// What the code means.
-        phrase: &'static str,
+        /// What failed, and what the code means: `login failed: the PIN is wrong`.
+        what: Box<str>,
         /// Name of the function in the standard.
         function: &'static str,
         /// Name of the code in the standard.
-        code: String,
+        code: Box<str>,
         /// What to do about it, where code and function tell.
         hint: Option<&'static str>,
         /// Whether it may pass by itself.
