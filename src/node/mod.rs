@@ -7,6 +7,7 @@ pub mod containerd;
 mod document;
 pub mod environment;
 pub mod modules;
+pub mod running;
 pub mod section;
 pub mod stanza;
 

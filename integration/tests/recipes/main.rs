@@ -142,6 +142,11 @@ fn upgrade() {
 }
 
 #[test]
+fn findings() {
+    page("docs/findings.md", Some(Root::host()));
+}
+
+#[test]
 fn skopeo_and_buildah() {
     for root in [Root::trixie(), Root::sid()] {
         page("docs/skopeo-and-buildah.md", root);

@@ -38,7 +38,6 @@ kinds! {
         IMPORT_RELATIVE = "import-relative",
         DROP_IN_UNIMPORTED = "drop-in-unimported",
         PLUGIN_NAME = "plugin-name",
-        NOT_RUNNING = "not-running",
     }
     "stream processor": {
         PROCESSOR = "processor",
