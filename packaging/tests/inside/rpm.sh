@@ -52,6 +52,8 @@ for made in $conffile.rpmsave /etc/ocicrypt.conf /etc/containerd/ocicrypt/keys/i
     rm "$made" || fail "removing it took $made"
 done
 rm -rf /var/lib/ocihsm-token $conffile.rpmnew
+# A distribution that has rpm has this directory as well.
+rmdir /usr/share/licenses 2>/dev/null || true
 rmdir -p /etc/containerd/conf.d /etc/containerd/ocicrypt/keys 2>/dev/null || true
 rmdir -p /etc/containerd/ocicrypt/keys 2>/dev/null || true
 listed >/tmp/after
