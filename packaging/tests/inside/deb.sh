@@ -69,7 +69,7 @@ timed remove_it
 grep -q '^# changed by hand' $conffile || fail "removing it took the configuration, before a purge"
 timed purge_it
 # What an operator made by hand is no package's.
-for made in /etc/ocicrypt.conf /etc/containerd/config.toml /etc/containerd/ocicrypt/keys/imagekey.yaml; do
+for made in /etc/ocicrypt.conf /etc/containerd/ocicrypt/keys/imagekey.yaml; do
     rm "$made" || fail "the purge took $made, which was not its own"
 done
 rm -rf /var/lib/ocihsm-token

@@ -48,10 +48,12 @@ grep -q '^# changed by hand' $conffile || fail "the upgrade lost what was change
 timed remove_it
 [ ! -e /usr/bin/ocihsm ] && [ ! -L /usr/bin/ctd-decoder ] || fail "a program stayed"
 # A changed configuration is kept under another name, as rpm does.
-for made in $conffile.rpmsave /etc/ocicrypt.conf /etc/containerd/config.toml /etc/containerd/ocicrypt/keys/imagekey.yaml; do
+for made in $conffile.rpmsave /etc/ocicrypt.conf /etc/containerd/ocicrypt/keys/imagekey.yaml; do
     rm "$made" || fail "removing it took $made"
 done
 rm -rf /var/lib/ocihsm-token $conffile.rpmnew
+# A distribution that has rpm has this directory as well.
+rmdir /usr/share/licenses 2>/dev/null || true
 rmdir -p /etc/containerd/conf.d /etc/containerd/ocicrypt/keys 2>/dev/null || true
 rmdir -p /etc/containerd/ocicrypt/keys 2>/dev/null || true
 listed >/tmp/after

@@ -53,7 +53,7 @@ for blob in "$vectors"/images/plain/blobs/sha256/*; do
 done
 
 echo "-- doctor"
-printf 'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n' >/etc/containerd/config.toml
-ocihsm doctor >"$place/doctor" 2>&1 || { cat "$place/doctor"; fail "doctor finds fault"; }
+printf 'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n' >"$place/config.toml"
+ocihsm doctor --containerd-config "$place/config.toml" >"$place/doctor" 2>&1 || { cat "$place/doctor"; fail "doctor finds fault"; }
 cat "$place/doctor"
 rm -rf "$place"
