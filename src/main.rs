@@ -14,13 +14,17 @@ use ocihsm::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
 use ocihsm::telemetry::{self, Audience, LayerRecord, Verbosity};
-use ocihsm::{Error, payload, spoil};
+use ocihsm::{Error, hsm, payload, spoil};
 use tracing::info_span;
 
 /// Where a payload comes, if one comes.
 const PAYLOAD: i32 = 3;
 
 fn main() -> ExitCode {
+    // Before all else: a layer waits for a worker to be ready.
+    if let Some(status) = hsm::worker_main() {
+        return status;
+    }
     // Before anything here opens a file, which would get the first free number.
     let inherited = inherited_payload();
     forbid_core_dumps();

@@ -90,7 +90,7 @@ impl<'a> Pod<'a> {
                 .iter()
                 .map(text)
                 .collect(),
-            grace: pod["terminationGracePeriodSeconds"].as_i64().unwrap_or(30),
+            grace: number(&pod["terminationGracePeriodSeconds"]),
         })
     }
 
@@ -256,9 +256,9 @@ fn security(context: &Value) -> LinuxContainerSecurityContext {
         selinux_options: Some(SELinuxOption {
             kind: text(&context["seLinuxOptions"]["type"]),
         }),
-        run_as_user: context["runAsUser"]
-            .as_i64()
-            .map(|value| Int64Value { value }),
+        run_as_user: Some(Int64Value {
+            value: number(&context["runAsUser"]),
+        }),
         readonly_rootfs: context["readOnlyRootFilesystem"].as_bool().unwrap_or(false),
         no_new_privs: context["allowPrivilegeEscalation"] == false,
         seccomp: Some(SecurityProfile { profile_type: 0 }),
@@ -278,6 +278,11 @@ fn only(value: &Value, fields: &str) {
             "{field} is not understood, in {value}"
         );
     }
+}
+
+fn number(value: &Value) -> i64 {
+    let number = value.as_i64();
+    number.unwrap_or_else(|| panic!("a number was expected, not {value}"))
 }
 
 fn list(value: &Value) -> Vec<Value> {

@@ -114,10 +114,9 @@ fn cryptoki_decrypts_nothing_by_raw_rsa_on_kryoptic() {
 
 #[test]
 fn cryptoki_returns_what_it_decrypted_in_memory_that_is_not_wiped() {
-    // Compiles as long as it does.
-    let decrypt: fn(&Session, &Mechanism<'_>, ObjectHandle, &[u8]) -> Result<Vec<u8>> =
-        Session::decrypt;
-    let _ = decrypt;
+    /// Compiles as long as it does.
+    type Decrypt = fn(&Session, &Mechanism<'_>, ObjectHandle, &[u8]) -> Result<Vec<u8>>;
+    let _: Decrypt = Session::decrypt;
 }
 
 #[test]

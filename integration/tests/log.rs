@@ -248,10 +248,12 @@ fn steps_of_a_decoder_go_to_its_log_and_never_to_standard_error() {
             .collect();
         let records = lines.iter().filter(|line| line.get("result").is_some());
         assert_eq!(records.count(), usize::from(logged), "{text}");
-        for step in ["decode > find: ", "decode > unwrap: ", "decode > stream: "] {
+        for step in [" > find: ", " > unwrap: ", " > stream: "] {
             let steps = lines.iter().filter_map(|line| line["message"].as_str());
-            let times =
-                steps.filter(|message| message.starts_with(step) && message.contains(" ms"));
+            let times = steps.filter(|message| {
+                let (path, took) = message.split_once(step).unwrap_or_default();
+                path.starts_with("decode") && took.contains(" ms")
+            });
             assert_eq!(times.count(), usize::from(logged), "{step} {text}");
         }
     }

@@ -26,7 +26,10 @@ Locks of tokens, and PINs that were rejected, as slow hashes.
 
 /// Writes them all.
 pub(crate) fn write(directory: &Path) -> Result<(), Error> {
-    let mut program = Cli::command().disable_help_subcommand(true);
+    // The long version is about one build, and a page is about all of them.
+    let mut program = Cli::command()
+        .disable_help_subcommand(true)
+        .long_version(None::<&str>);
     let version = program.get_version().unwrap_or_default().to_owned();
     program.build();
     pages(&program, "ocihsm", &version, directory)

@@ -16,8 +16,8 @@ fail() {
 
 # Everything but what dpkg writes about its own work, and what is not of a package.
 listed() {
-    find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /work -o -path /var/lib/dpkg -o -path /var/log \
-        -o -path /var/cache -o -path "$vectors" \) -prune -o -print | sort
+    find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/lib/dpkg -o -path /var/log \
+        -o -path /var/cache \) -prune -o -print | sort
 }
 
 timed() {

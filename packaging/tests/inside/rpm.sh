@@ -14,8 +14,7 @@ fail() {
 }
 
 listed() {
-    find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /work -o -path /var/lib/rpm -o -path /root \
-        -o -path /var/log -o -path "$vectors" \) -prune -o -print | sort
+    find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/lib/rpm -o -path /root -o -path /var/log \) -prune -o -print | sort
 }
 
 timed() {

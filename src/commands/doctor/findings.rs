@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::kind::Kind;
 use crate::error::{Error, Result};
 use crate::escape::escaped;
+use crate::hsm;
 
 /// Everything that was found, in order.
 #[derive(Debug, Default)]
@@ -220,6 +221,7 @@ fn is_denied(error: &Error) -> bool {
         }
         Error::InFile(error) => error.is_denied(),
         Error::InKeyFile { source, .. } => is_denied(source),
+        Error::Hsm(hsm::Error::PinFile { source }) => is_denied(source),
         _ => false,
     }
 }

@@ -11,7 +11,7 @@ use super::print;
 use super::unwrapping::{self, Locked};
 use crate::commands::args::HsmArgs;
 use crate::error::{Cure, Error, Reason, Result};
-use crate::hsm::Outcome;
+use crate::hsm::unwrap::Outcome;
 use crate::image::choice::for_platform;
 use crate::image::{Descriptor, Platform, Reference, media_type};
 
