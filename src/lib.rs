@@ -25,6 +25,7 @@ pub mod descriptor;
 pub mod envelope;
 pub mod error;
 pub mod escape;
+pub mod file;
 pub mod hsm;
 pub mod image;
 pub mod keys;
@@ -35,5 +36,6 @@ pub mod options;
 pub mod payload;
 pub mod secret;
 pub mod spoil;
+pub mod words;
 
 pub use error::{Error, Result};

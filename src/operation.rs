@@ -74,6 +74,16 @@ impl KeyOperation {
 }
 
 impl Curve {
+    /// Size of the field in bits.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::P256 => 256,
+            Self::P384 => 384,
+            Self::P521 => 521,
+        }
+    }
+
     /// Length of a coordinate in bytes.
     #[must_use]
     pub fn field_len(self) -> usize {

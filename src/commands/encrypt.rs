@@ -13,10 +13,10 @@ use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
 use crate::error::{Error, Result};
 use crate::hsm;
 use crate::image::{self, Choice, Layers, Plan, Platform, media_type};
-use crate::keys::key_file::KeyFile;
 use crate::keys::packet::{self, OaepHash};
 use crate::keys::policy::{Policy, PolicySearch};
 use crate::keys::public::PublicKey;
+use crate::keys::recipient::Recipient;
 use crate::options::{CipherName, PrivateOptions};
 
 /// Arguments of `encrypt`.
@@ -219,11 +219,12 @@ fn recipients(args: &Args) -> Result<Vec<PublicKey>> {
 
 /// The public key in a file; or in the token, if it is a key file. That forks, so no thread may run yet.
 fn public_key(file: &Path, policy: &Policy, hsm: &HsmArgs) -> Result<PublicKey> {
-    match KeyFile::read(file) {
-        Ok(key) => hsm::public_key(&hsm.settings(), &policy.resolve(key)?),
-        Err(Error::NotAKeyFile { .. }) => PublicKey::read(file),
-        Err(error) => Err(error),
-    }
+    let key = match Recipient::read(file)? {
+        Recipient::InToken(key) => hsm::public_key(&hsm.settings(), &policy.resolve(*key)?)?,
+        Recipient::Key(key) => key,
+    };
+    key.for_pkcs11(&file.display().to_string())?;
+    Ok(key)
 }
 
 fn chosen_hash(given: Option<OaepHash>) -> Result<OaepHash> {

@@ -6,6 +6,7 @@ use super::Error;
 
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
+        Error::InFile(error) => return error.hint(),
         Error::InKeyFile { source, .. } => return hint(source),
         Error::KeysUnreadable { source, .. } => match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
@@ -27,9 +28,6 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "install the module, or name its file with module-path in the key file's URI"
         }
         Error::ModuleNotNamed => "add ?module-name=NAME or ?module-path=FILE to the key file's URI",
-        Error::InvalidPublicKey { what, .. } if what.contains("certificate") => {
-            "take the public key out of it: openssl x509 -in FILE -pubkey -noout"
-        }
         Error::InvalidPublicKey { what, .. } if what.contains("private key") => {
             "take the public key out of it: openssl pkey -in FILE -pubout"
         }

@@ -7,7 +7,7 @@ mod event;
 mod hint;
 mod panicked;
 mod refusals;
-pub(crate) mod words;
+mod words;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +18,8 @@ use crate::descriptor::Digest;
 pub use self::panicked::{catch, watch_panics};
 pub use self::refusals::{Cure, Reason, Refusals};
 
-use self::words::{layer, listed, reason, told};
+use self::words::layer;
+use crate::words::{listed, reason, told};
 
 /// Result with our [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,6 +29,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     // ---- everywhere
+    /// A file that somebody names could not be opened or read.
+    #[error(transparent)]
+    InFile(#[from] crate::file::Error),
     /// A file could not be read, written, created or listed.
     #[error("cannot {action} {}: {}", path.display(), reason(source))]
     File {
@@ -150,8 +154,8 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// Not an RSA public key that we can read.
-    #[error("{name} is not an RSA public key: {what}")]
+    /// Not a public key that serves.
+    #[error("{name} is not a public key that can be used: {what}")]
     InvalidPublicKey {
         /// The file, or the key's name.
         name: String,

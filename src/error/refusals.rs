@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::Error;
 use super::event::fitted;
-use super::words::listed;
 use crate::escape::escaped;
+use crate::words::listed;
 
 /// How many reasons are told of keys, and of files; and how many schemes.
 const TOLD: usize = 3;

@@ -227,6 +227,7 @@ mod tests {
                 .parse()
                 .unwrap(),
             env: BTreeMap::new(),
+            init: None,
         }
     }
 

@@ -368,6 +368,7 @@ mod tests {
                 name: "k".to_owned(),
                 uri: "pkcs11:token=t;object=o".parse().unwrap(),
                 env: Default::default(),
+                init: None,
             },
             module: "/none.so".into(),
         };

@@ -140,7 +140,8 @@ impl Marks {
         let content = file
             .env
             .iter()
-            .flat_map(|(name, value)| [name.as_str(), value]);
+            .flat_map(|(name, value)| [name.as_str(), value])
+            .chain(file.init.as_deref());
         Self {
             pin: mark(&mut ["PIN"].into_iter()),
             file: mark(&mut ["file", &uri].into_iter().chain(content)),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::descriptor::Digest;
-use crate::error::words::reason;
+use crate::words::{quoted, reason};
 
 /// Result with this room's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -226,9 +226,4 @@ fn tags_there(tags: &[String]) -> String {
         [] => "and no tags at all".to_owned(),
         tags => format!("its tags are {}", quoted(tags)),
     }
-}
-
-fn quoted(texts: &[String]) -> String {
-    let texts: Vec<_> = texts.iter().map(|text| format!("{text:?}")).collect();
-    texts.join(", ")
 }

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use zeroize::Zeroizing;
 
-use super::bounded;
 use super::key_file::MAX_KEY_FILE;
+use super::yaml;
 use crate::error::{Error, Result};
+use crate::file;
 
 type Names = BTreeMap<String, IgnoredAny>;
 
@@ -37,10 +38,10 @@ const QUERY: [&str; 4] = ["pin-value", "pin-source", "module-name", "module-path
 /// Each with where it stands, as a message may name it; none in a file that is as it should be.
 ///
 /// # Errors
-/// [`Error::File`], [`Error::FileTooLarge`]; [`Error::InvalidYaml`] for a file that is no key file.
+/// [`Error::InFile`]; [`Error::InvalidYaml`] for a file that is no key file.
 pub fn in_key_file(path: &Path) -> Result<Vec<String>> {
-    let bytes = bounded::read(path, MAX_KEY_FILE)?;
-    in_text(&path.display().to_string(), &bytes)
+    let bytes = file::read_secret(path, MAX_KEY_FILE)?;
+    in_text(&path.display().to_string(), bytes.expose())
 }
 
 fn in_text(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
@@ -49,7 +50,7 @@ fn in_text(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
         line: 1,
     })?;
     fn read<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
-        bounded::yaml(name, text)
+        yaml::read(name, text)
     }
     let top: Names = read(name, text)?;
     let sections: Sections = read(name, text)?;
@@ -66,7 +67,7 @@ fn in_text(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
         ignored.extend(others(pkcs11, &["uri"], " under `pkcs11:`"));
     }
     if let Some(module) = &sections.module {
-        ignored.extend(others(module, &["env"], " under `module:`"));
+        ignored.extend(others(module, &["env", "init"], " under `module:`"));
     }
     if let Some(uri) = file.pkcs11.and_then(|pkcs11| pkcs11.uri) {
         ignored.extend(in_query(&uri));

@@ -10,10 +10,12 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::bounded;
+use super::pem;
 use super::uri::Pkcs11Uri;
+use super::yaml;
 use crate::error::{Error, Result};
-use crate::secret::Pin;
+use crate::file;
+use crate::secret::{Pin, SecretBytes};
 
 /// Most bytes that a key file may have.
 pub const MAX_KEY_FILE: usize = 64 << 10;
@@ -30,6 +32,9 @@ pub struct KeyFile {
     pub uri: Pkcs11Uri,
     /// `module.env`.
     pub env: BTreeMap<String, String>,
+    /// `module.init`: the initialization string that the module wants in `C_Initialize` (its `pReserved`). NSS is told so
+    /// where its database is. An extension: other readers of key files pass over it.
+    pub init: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +54,7 @@ struct Pkcs11Yaml {
 #[derive(Deserialize)]
 struct ModuleYaml {
     env: Option<BTreeMap<String, Option<String>>>,
+    init: Option<String>,
 }
 
 impl KeyFile {
@@ -64,7 +70,7 @@ impl KeyFile {
             Ok(_) => return Err(another_kind(&name, "it is over the limit of 65536 bytes")),
             Err(_) => return Err(another_kind(&name, "it is not text")),
         };
-        if text.trim_start().starts_with("-----BEGIN") {
+        if pem::is_in(bytes) {
             return Err(another_kind(&name, "it is PEM"));
         }
         if !text.contains("pkcs11:") {
@@ -77,7 +83,7 @@ impl KeyFile {
             ));
         }
 
-        let yaml: KeyYaml = bounded::yaml(&name, text)?;
+        let yaml: KeyYaml = yaml::read(&name, text)?;
         let Some(pkcs11) = yaml.pkcs11 else {
             return Err(mistake(&name, "it has no section `pkcs11:`"));
         };
@@ -92,15 +98,18 @@ impl KeyFile {
             source: Box::new(source),
         })?;
         names_one_key(&name, &uri)?;
-        let env = yaml
+        let (env, init) = yaml
             .module
-            .and_then(|module| module.env)
+            .map(|module| (module.env.unwrap_or_default(), module.init))
             .unwrap_or_default();
         if env
             .iter()
             .any(|(variable, value)| !can_be_set(variable, value))
         {
             return Err(mistake(&name, "`module.env` holds what no environment can"));
+        }
+        if init.as_ref().is_some_and(|init| init.contains('\0')) {
+            return Err(mistake(&name, "`module.init` has a NUL"));
         }
         Ok(Self {
             name,
@@ -109,23 +118,24 @@ impl KeyFile {
                 .into_iter()
                 .map(|(variable, value)| (variable, value.unwrap_or_default()))
                 .collect(),
+            init: init.filter(|init| !init.is_empty()),
         })
     }
 
     /// Reads a key file from disk.
     ///
     /// # Errors
-    /// As [`KeyFile::parse`]; [`Error::File`] or [`Error::FileTooLarge`] when it cannot be read.
+    /// As [`KeyFile::parse`]; [`Error::InFile`] when it cannot be read, or is no regular file.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = bounded::read(path, MAX_KEY_FILE)?;
-        Self::parse(path.display().to_string(), &bytes)
+        let bytes = file::read_secret(path, MAX_KEY_FILE)?;
+        Self::parse(path.display().to_string(), bytes.expose())
     }
 
     /// The PIN, from the URI or from the file that it names, less one line end. `None` where it has neither: the
     /// token may need none, or have a keypad of its own.
     ///
     /// # Errors
-    /// [`Error::File`] or [`Error::FileTooLarge`] when the PIN file cannot be read; [`Error::InvalidPinFile`],
+    /// [`Error::InFile`] when the PIN file cannot be read, or is no regular file; [`Error::InvalidPinFile`],
     /// within [`Error::InKeyFile`], when it cannot be a PIN. Such a one is never tried, since each try may lock the token.
     pub fn pin(&self) -> Result<Option<Pin>> {
         if let Some(pin) = &self.uri.pin_value {
@@ -134,7 +144,8 @@ impl KeyFile {
         let Some(path) = &self.uri.pin_source else {
             return Ok(None);
         };
-        match read_pin(path) {
+        let text = file::read_secret(path, MAX_PIN_FILE).map_err(Error::from);
+        match text.and_then(|text| pin_in(path, &text)) {
             Ok(pin) => Ok(Some(pin)),
             Err(error @ Error::InvalidPinFile { .. }) => Err(Error::InKeyFile {
                 name: self.name.clone(),
@@ -159,14 +170,18 @@ impl KeyFile {
         }
         #[derive(Serialize)]
         struct WrittenModule {
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             env: BTreeMap<String, String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            init: Option<String>,
         }
         let written = Written {
             pkcs11: WrittenUri {
                 uri: self.uri.with_query(),
             },
-            module: (!self.env.is_empty()).then(|| WrittenModule {
+            module: (!self.env.is_empty() || self.init.is_some()).then(|| WrittenModule {
                 env: self.env.clone(),
+                init: self.init.clone(),
             }),
         };
         // On one line, however long, since people edit it.
@@ -176,13 +191,18 @@ impl KeyFile {
     }
 }
 
-/// Reads a PIN file: one line, of which the end does not count.
+/// Reads a PIN file that somebody named on a command line: one line, of which the end does not count. It may be a
+/// pipe, which is waited for a while; in a key file it may not.
 ///
 /// # Errors
 /// As [`KeyFile::pin`].
 pub fn read_pin(path: &Path) -> Result<Pin> {
-    let bytes = bounded::read(path, MAX_PIN_FILE)?;
-    let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    pin_in(path, &file::read_secret_or_pipe(path, MAX_PIN_FILE)?)
+}
+
+fn pin_in(path: &Path, bytes: &SecretBytes) -> Result<Pin> {
+    let bytes = bytes.expose();
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let invalid = |what| Error::InvalidPinFile {
         path: path.to_owned(),
@@ -239,6 +259,9 @@ fn mistake(name: &str, what: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
 
     use super::*;
 
@@ -311,6 +334,24 @@ mod tests {
         .unwrap();
         let env: Vec<_> = key.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(env, ["A=1", "B=true", "C=", "D=/x y", "E=0x10"]);
+    }
+
+    #[test]
+    fn an_initialization_string_is_kept_as_it_is() {
+        let init = |line: &str| parse(&format!("pkcs11:\n  uri: {URI}\nmodule:\n  {line}\n"));
+        let nss = "configdir='sql:/etc/nss' flags=readOnly";
+        let key = init(&format!("init: \"{nss}\"")).unwrap();
+        assert_eq!(key.init.as_deref(), Some(nss));
+        assert_eq!(parse(&key.to_yaml()).unwrap().init, key.init);
+        for nothing in ["init:", "init: ''", "env: {A: b}"] {
+            assert_eq!(init(nothing).unwrap().init, None);
+        }
+        assert!(
+            init("init: \"a\\0b\"")
+                .unwrap_err()
+                .to_string()
+                .contains("module.init")
+        );
     }
 
     #[test]
@@ -398,7 +439,7 @@ mod tests {
             path.display()
         ))
         .unwrap();
-        assert!(matches!(key.pin(), Err(Error::File { .. })));
+        assert!(matches!(key.pin(), Err(Error::InFile(_))));
         for content in ["12 34", "12 34\n", "12 34\r\n"] {
             fs::write(&path, content).unwrap();
             assert_eq!(key.pin().unwrap().unwrap().expose(), "12 34");
@@ -415,6 +456,19 @@ mod tests {
             let shown = key.pin().unwrap_err().to_string();
             assert!(shown.contains(part) && !shown.contains("1234"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_pipe_is_neither_a_key_file_nor_its_pin() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let shown = KeyFile::read(&path).unwrap_err().to_string();
+        assert!(shown.contains("it is a pipe"), "{shown}");
+        let uri = format!("pkcs11:token=t;object=o?pin-source={}", path.display());
+        let key = parse(&format!("pkcs11:\n  uri: {uri}\n")).unwrap();
+        let shown = key.pin().unwrap_err().to_string();
+        assert!(shown.contains("it is a pipe"), "{shown}");
     }
 
     #[test]

@@ -2,16 +2,18 @@
 //!
 //! Data, the files that hold it, and arithmetic. No module is loaded here; that is `hsm`, which stands on this room.
 
-mod bounded;
 pub mod ignored;
 pub mod key_dir;
 pub mod key_file;
 pub mod oaep;
 pub mod packet;
+pub mod pem;
 pub mod policy;
 pub mod public;
+pub mod recipient;
 pub mod ring;
 pub mod uri;
+mod yaml;
 
 use std::path::PathBuf;
 

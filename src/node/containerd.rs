@@ -97,8 +97,8 @@ impl ContainerdConfig {
     /// Reads a file with everything that it imports. A section that stands in several files is the last one's whole.
     ///
     /// # Errors
-    /// [`Error::File`] for a file that cannot be read, on which containerd does not start either;
-    /// [`Error::InvalidToml`], [`Error::RepeatedTomlKey`]; [`Error::TooLarge`] and [`Error::FileTooLarge`] over a bound.
+    /// [`Error::InFile`] for a file that cannot be read, on which containerd does not start either;
+    /// [`Error::InvalidToml`], [`Error::RepeatedTomlKey`]; [`Error::TooLarge`] over a bound.
     pub fn read(path: &Path) -> Result<Self> {
         let mut config = Self::built_in();
         let mut seen = HashSet::new();

@@ -1,8 +1,6 @@
 //! One file of containerd's configuration, as far as it matters here.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,9 +8,10 @@ use serde::de::IgnoredAny;
 
 use super::section::Section;
 use crate::error::{Error, Result};
+use crate::file;
 
 /// Most bytes that a file may have.
-const MAX_FILE: u64 = 4 << 20;
+const MAX_FILE: usize = 4 << 20;
 
 #[derive(Deserialize)]
 #[serde(default)]
@@ -44,24 +43,17 @@ impl Document {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::FileTooLarge`]; [`Error::RepeatedTomlKey`] and [`Error::InvalidToml`], which place the mistake and
+    /// [`Error::InFile`]; [`Error::RepeatedTomlKey`] and [`Error::InvalidToml`], which place the mistake and
     /// do not quote the file, since it may hold passwords of registries.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let unreadable = |source| Error::File {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        };
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
-            .map_err(unreadable)?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(Error::FileTooLarge {
+        let bytes = file::read(path, MAX_FILE)?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            Error::InvalidToml {
                 path: path.to_owned(),
-                limit: MAX_FILE,
-            });
-        }
+                line: 1 + before.iter().filter(|&&byte| byte == b'\n').count() as u64,
+            }
+        })?;
         toml::from_str(&text).map_err(|error| mistake(path, &text, &error))
     }
 
@@ -106,6 +98,9 @@ fn mistake(path: &Path, text: &str, error: &toml::de::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
     use super::*;
 
     fn mistake_in(text: &str) -> String {
@@ -122,6 +117,24 @@ mod tests {
             error.contains("config.toml: line 3 ") && !error.contains("secret"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_pipe_among_the_imports_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let error = Document::read(&path).err().unwrap().to_string();
+        assert!(error.contains("a.toml: it is a pipe"), "{error}");
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_placed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, b"version = 2\n# \xfc\n").unwrap();
+        let error = Document::read(&path).err().unwrap().to_string();
+        assert!(error.contains("line 2 is not the TOML"), "{error}");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! Finds files and looks at their names and symbols. No module is loaded.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use memchr::memmem;
 
+use crate::file;
 use crate::keys::policy::{Allowed, Policy};
 use crate::keys::uri::Pkcs11Uri;
 
@@ -235,8 +236,9 @@ fn is_module(path: &Path) -> bool {
         return false;
     }
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_MODULE).read_to_end(&mut bytes));
-    read.is_ok()
+    let read =
+        file::open(path).is_ok_and(|file| file.take(MAX_MODULE).read_to_end(&mut bytes).is_ok());
+    read
         && bytes.starts_with(b"\x7fELF")
         // Without what precedes it: a linker stores the end of a longer name once, such as NSS's.
         && memmem::find(&bytes, b"C_GetFunctionList\0").is_some()

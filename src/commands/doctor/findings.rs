@@ -156,6 +156,7 @@ fn is_denied(error: &Error) -> bool {
         Error::File { source, .. } | Error::Stream { source, .. } => {
             source.kind() == io::ErrorKind::PermissionDenied
         }
+        Error::InFile(error) => error.is_denied(),
         Error::InKeyFile { source, .. } => is_denied(source),
         _ => false,
     }

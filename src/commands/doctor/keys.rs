@@ -126,7 +126,7 @@ fn check_fields(findings: &mut Findings, file: &KeyFile) {
         findings.warn(
             KEY,
             format!("{}: {field} means nothing there, and is passed over", file.name),
-            "a key file has `uri` under `pkcs11:` and `env` under `module:`, a URI's query pin-value, pin-source, \
+            "a key file has `uri` under `pkcs11:`, `env` and `init` under `module:`, a URI's query pin-value, pin-source, \
              module-name and module-path",
         );
     }

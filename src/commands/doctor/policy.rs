@@ -1,11 +1,10 @@
 //! The policy that a decoder works with: which file it is, and what it allows.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::access::check_owner;
 use super::findings::Findings;
 use super::setup::Setup;
-use crate::error::Error;
 use crate::keys::policy::{Allowed, Origin, Policy, PolicySearch};
 use crate::node;
 use crate::node::section::Section;
@@ -30,7 +29,7 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Option<Policy> {
     let policy = match Policy::discover(&search) {
         Ok(policy) => policy,
         Err(error) => {
-            findings.error(POLICY, &error, &mend(&error));
+            findings.error(POLICY, &error, COMPARE);
             return None;
         }
     };
@@ -46,20 +45,6 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Option<Policy> {
         }
     }
     Some(policy)
-}
-
-/// A file that is there may hold work of somebody's, and is not to be overwritten.
-fn mend(error: &Error) -> String {
-    match error {
-        Error::File { path, .. } if !exists(path) => {
-            format!("ocihsm config policy > {}", path.display())
-        }
-        _ => COMPARE.to_owned(),
-    }
-}
-
-fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
 }
 
 fn describe(findings: &mut Findings, policy: &Policy) {

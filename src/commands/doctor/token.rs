@@ -1,12 +1,13 @@
 //! One key, tried for real: its module loaded, its token found, a login, and two wrapped keys opened.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::findings::Findings;
 use super::keys::{KEY, MODULE};
 use super::setup::Setup;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::hsm::{self, How, HsmSettings, Outcome, Probe};
 use crate::keys::TokenKey;
 use crate::keys::packet::{OaepHash, Recipient};
@@ -218,16 +219,16 @@ fn searched(value: &str, added_has_any: bool) -> Vec<&str> {
 
 /// What to do about a token that could not be asked, where the error does not say.
 fn mend_failed(key: &TokenKey, error: &Error) -> String {
-    let pin_file = |path: &PathBuf| key.file.uri.pin_source.as_ref() == Some(path);
+    let pin_file = |path: &Path| key.file.uri.pin_source.as_deref() == Some(path);
     match error {
         Error::InKeyFile { source, .. } => mend_failed(key, source),
-        Error::File { path, .. } if pin_file(path) => format!(
-            "write the PIN alone, on one line, into {} (mode 600), or correct pin-source in the key file",
-            path.display()
-        ),
-        Error::FileTooLarge { path, .. } | Error::InvalidPinFile { path, .. } => {
+        Error::InFile(file::Error::TooLarge { path, .. }) | Error::InvalidPinFile { path, .. } => {
             format!("let {} hold the PIN alone, on one line", path.display())
         }
+        Error::InFile(error) if pin_file(error.path()) => format!(
+            "write the PIN alone, on one line, into {} (mode 600), or correct pin-source in the key file",
+            error.path().display()
+        ),
         _ => "compare the URI and module.env of the key file with the token".to_owned(),
     }
 }

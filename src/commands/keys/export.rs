@@ -66,6 +66,7 @@ fn key(args: &Args, policy: &Policy) -> Result<TokenKey> {
             name: "the command line".to_owned(),
             uri: args.key.parse()?,
             env: Default::default(),
+            init: None,
         }
     } else {
         KeyFile::read(Path::new(&args.key))?

@@ -116,6 +116,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         name: String::new(),
         uri: uri.clone(),
         env: environment::of_module(module),
+        init: None,
     }
     .to_yaml();
     let written = public_file

@@ -78,6 +78,7 @@ pub(super) fn token_key(uri: &Pkcs11Uri, module: &Path, pin: Option<&GivenPin>) 
                 ..uri.clone()
             },
             env: environment::of_module(module),
+            init: None,
         },
         module: module.to_owned(),
     }

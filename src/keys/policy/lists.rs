@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::Allowed;
 use crate::error::{Error, Result};
-use crate::keys::bounded;
+use crate::keys::yaml;
 
 const DIRECTORIES: &str = "module-directories";
 const ALLOWED: &str = "allowed-module-paths";
@@ -95,7 +95,7 @@ fn parse(policy: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
         line: 1,
     };
     let text = std::str::from_utf8(bytes).map_err(|_| broken())?;
-    match bounded::yaml(policy, text)? {
+    match yaml::read(policy, text)? {
         Value::Null => Ok(Map::new()),
         Value::Object(map) => Ok(map),
         _ => Err(broken()),

@@ -10,12 +10,11 @@ use std::collections::HashSet;
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use self::lists::Lists;
-use super::bounded;
 use crate::error::{Error, Result};
+use crate::file;
 
 const MAX_POLICY: usize = 64 << 10;
 
@@ -133,16 +132,16 @@ impl Policy {
     /// also when it allows nothing.
     ///
     /// # Errors
-    /// [`Error::PolicyMissing`] when `OCICRYPT_CONFIG` names a file that is not there; [`Error::File`] when it cannot be
+    /// [`Error::PolicyMissing`] when `OCICRYPT_CONFIG` names a file that is not there; [`Error::InFile`] when it cannot be
     /// read; [`Error::InvalidYaml`], [`Error::PolicyKey`] or [`Error::PolicyEntry`] for a mistake in it.
     pub fn discover(search: &PolicySearch) -> Result<Self> {
         match &search.ocicrypt_config {
             Some(config) if config == "internal" => return Ok(Self::built_in()),
             Some(config) if !config.is_empty() => {
                 return Self::read(Path::new(config)).map_err(|error| match error {
-                    Error::File { path, source, .. } if is_absent(&source) => {
-                        Error::PolicyMissing { path }
-                    }
+                    Error::InFile(error) if error.is_absent() => Error::PolicyMissing {
+                        path: error.path().to_owned(),
+                    },
                     error => error,
                 });
             }
@@ -150,7 +149,7 @@ impl Policy {
         }
         for candidate in search.candidates() {
             match Self::read(&candidate) {
-                Err(Error::File { source, .. }) if is_absent(&source) => {}
+                Err(Error::InFile(error)) if error.is_absent() => {}
                 result => return result,
             }
         }
@@ -162,7 +161,7 @@ impl Policy {
     /// # Errors
     /// As [`Policy::discover`].
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = bounded::read(path, MAX_POLICY)?;
+        let bytes = file::read(path, MAX_POLICY)?;
         let lists = Lists::of_node(&path.display().to_string(), &bytes)?;
         Ok(Self {
             origin: Origin::File(path.to_owned()),
@@ -227,13 +226,6 @@ impl fmt::Display for Allowed {
             Self::File(path) => write!(f, "{}", path.display()),
         }
     }
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
 
 /// The directory below `/usr/lib` on Debian and its kin for the architecture that we were built for.
@@ -354,7 +346,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut search = nowhere();
         search.system_file = dir.path().to_owned();
-        assert!(matches!(Policy::discover(&search), Err(Error::File { .. })));
+        assert!(matches!(
+            Policy::discover(&search),
+            Err(Error::InFile(file::Error::NotRegular { .. }))
+        ));
         fs::write(dir.path().join("ocicrypt.conf"), "pkcs12:").unwrap();
         search.xdg_config_home = Some(dir.path().into());
         assert!(matches!(
@@ -392,7 +387,10 @@ mod tests {
     #[test]
     fn a_policy_has_a_bound() {
         let text = "#".repeat(MAX_POLICY + 1);
-        assert!(matches!(read(&text), Err(Error::FileTooLarge { .. })));
+        assert!(matches!(
+            read(&text),
+            Err(Error::InFile(file::Error::TooLarge { .. }))
+        ));
         assert!(matches!(
             ClientPolicy::parse("the payload", text.as_bytes()),
             Err(Error::TooLarge { .. })
