@@ -7,7 +7,7 @@ mod event;
 mod hint;
 mod panicked;
 mod refusals;
-pub(crate) mod words;
+mod words;
 
 use std::io;
 use std::path::PathBuf;

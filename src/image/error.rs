@@ -227,8 +227,3 @@ fn tags_there(tags: &[String]) -> String {
         tags => format!("its tags are {}", quoted(tags)),
     }
 }
-
-fn quoted(texts: &[String]) -> String {
-    let texts: Vec<_> = texts.iter().map(|text| format!("{text:?}")).collect();
-    texts.join(", ")
-}
