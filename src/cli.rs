@@ -12,7 +12,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::image_args::is_uri;
-use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
+use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys};
+use crate::ctd_decoder;
 use crate::error::Error;
 use crate::hsm::HsmSettings;
 use crate::log::LogTarget;
@@ -50,6 +51,8 @@ pub enum Command {
     Config(config::Args),
     /// Look after the keys in tokens
     Keys(keys::Args),
+    /// Answer one request of the key-provider protocol, for other tools
+    Keyprovider(keyprovider::Args),
 }
 
 /// How patient and how careful we are with a token.
@@ -105,7 +108,12 @@ impl Cli {
     /// # Errors
     /// What `clap` found wrong, ready to print; asking for help or the version is one of these.
     pub fn parse_from(argv: Vec<OsString>) -> Result<Self, clap::Error> {
-        Self::from_matches(&argv, &definition(&argv).try_get_matches_from(&argv)?)
+        let definition = definition(&argv);
+        let arguments = match is_reference_name(&argv) {
+            true => ctd_decoder::arguments(&definition, &argv),
+            false => argv.clone(),
+        };
+        Self::from_matches(&argv, &definition.try_get_matches_from(arguments)?)
     }
 
     /// Parses the arguments as a process does whose environment is this one.

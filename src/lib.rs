@@ -21,6 +21,7 @@ pub mod cipher;
 pub mod cli;
 pub mod commands;
 pub mod content_store;
+mod ctd_decoder;
 pub mod der;
 pub mod descriptor;
 pub mod elliptic;

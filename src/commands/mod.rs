@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod encrypt;
 pub mod image_args;
 pub mod inspect;
+pub mod keyprovider;
 pub mod keys;
 mod recipients;
 mod transfer;
@@ -28,6 +29,7 @@ pub fn run(command: &Command, inherited: Option<File>) -> Result<()> {
         Command::Config(args) => config::run(args),
         Command::Decode(args) => decode::run(args, inherited),
         Command::Doctor(args) => doctor::run(args),
+        Command::Keyprovider(args) => keyprovider::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Decrypt(args) => decrypt::run(args),
         Command::Encrypt(args) => encrypt::run(args),

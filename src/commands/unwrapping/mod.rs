@@ -10,6 +10,7 @@ mod description;
 mod queue;
 
 use std::collections::{BTreeSet, HashMap};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use crate::keys::ring::{Key, KeyRing};
 use crate::operation::{KeyKind, KeyOperation};
 use crate::options::{PrivateOptions, PublicOptions};
 use crate::schemes::provider::{self, Providers};
-use crate::schemes::{self, WrappedKey};
+use crate::schemes::{self, WrappedKey, WrappedKeys};
 use crate::settings::{self, Environment};
 use crate::software;
 
@@ -274,6 +275,41 @@ impl Opener {
         Said::Shut(
             reason.unwrap_or_else(|| self.another_key(key, "the wrapped keys are for other keys")),
         )
+    }
+
+    /// The private options from wrapped keys that stand by themselves; what they are for is not known here.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub(super) fn open_alone(
+        &mut self,
+        scheme: &Scheme,
+        wrapped: &WrappedKeys,
+    ) -> Result<PrivateOptions> {
+        let mut tally = Tally::new(self.ring.keys().len());
+        tally.schemes.insert(scheme.clone());
+        if wrapped.keys.is_empty() {
+            let first = wrapped.broken.first();
+            tally.broken = first.map(|(_, error)| error.clone().into());
+        } else {
+            tally.readable = true;
+        }
+        for key in 0..self.ring.keys().len() {
+            for wrapped in &wrapped.keys {
+                match self.kind(key) {
+                    Some(kind) if wrapped.operation.suits(kind) => {}
+                    Some(kind) => {
+                        tally.unsuited[key] = Some(kind);
+                        continue;
+                    }
+                    None => break,
+                }
+                if let Some(private) = self.ask(key, wrapped, &mut tally) {
+                    return Ok(private);
+                }
+            }
+        }
+        Err(self.failed(None, tally))
     }
 
     /// That none of the keys opens a layer.
@@ -556,9 +592,13 @@ fn refusals(schemes: BTreeSet<Scheme>, keys: Vec<Reason>, ring: &KeyRing) -> Ref
 /// several of these or none at all.
 pub(super) fn keys(paths: &[PathBuf]) -> Result<KeyRing> {
     let policy = Policy::discover(&settings::policy(&Environment::current()))?;
-    let mut ring = KeyRing::read(paths, &policy)?;
+    // A provider of keys is no file.
+    let is_provider = |path: &&PathBuf| path.as_os_str().as_bytes().starts_with(b"provider:");
+    let files: Vec<_> = (paths.iter().filter(|path| !is_provider(path)).cloned()).collect();
+    let mut ring = KeyRing::read(&files, &policy)?;
     match ring.only_reason() {
         Some(error) => Err(error),
+        None if files.is_empty() && !paths.is_empty() => Ok(ring),
         None if ring.keys().is_empty() => Err(Error::NoUsableKey {
             refusals: Box::new(refusals(BTreeSet::new(), Vec::new(), &ring)),
         }),
