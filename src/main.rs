@@ -13,12 +13,16 @@ use ocihsm::cli::{self, Cli};
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
 use ocihsm::log::LayerRecord;
-use ocihsm::{Error, commands, payload, spoil};
+use ocihsm::{Error, commands, hsm, payload, spoil};
 
 /// Where a payload comes, if one comes.
 const PAYLOAD: i32 = 3;
 
 fn main() -> ExitCode {
+    // Before all else: a layer waits for a worker to be ready.
+    if let Some(status) = hsm::worker_main() {
+        return status;
+    }
     // Before anything here opens a file, which would get the first free number.
     let inherited = inherited_payload();
     forbid_core_dumps();

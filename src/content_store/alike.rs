@@ -51,10 +51,11 @@ impl Candidate {
             .is_ok_and(|start| start.is_like(first))
     }
 
-    pub(super) fn found(self, descriptions: Descriptions, prefix: Prefix) -> Found {
+    pub(super) fn found(self, descriptions: Descriptions, prefix: Prefix, held: bool) -> Found {
         Found {
             digest: self.digest,
             file: self.file,
+            held,
             descriptions,
             prefix,
         }

@@ -50,8 +50,10 @@ pub struct FirstBytes {
 pub struct Found {
     /// Its digest.
     pub digest: Digest,
-    /// The store's own file of the blob, open; the one that the parent feeds us from, where that is known.
+    /// The store's own file of the blob, open.
     pub file: File,
+    /// Whether it is the one that the parent feeds us from. Another one may be damaged, and what comes be sound.
+    pub held: bool,
     /// The layer as each manifest describes it.
     pub descriptions: Descriptions,
     /// What was read of stdin.
@@ -100,7 +102,7 @@ pub fn find(roots: &[PathBuf], parent: u32, mut stdin: impl Read) -> Result<Foun
         let digests = candidate.store.digests()?;
         let listing = manifests::listing(Rc::clone(&candidate.store), &candidate.digest, &digests);
         if let Some(descriptions) = listing.descriptions {
-            return Ok(candidate.found(descriptions, prefix));
+            return Ok(candidate.found(descriptions, prefix, true));
         }
     }
     if empty && !sees_nothing {
@@ -113,7 +115,7 @@ pub fn find(roots: &[PathBuf], parent: u32, mut stdin: impl Read) -> Result<Foun
         let listing = manifests::listing(Rc::clone(&candidate.store), &candidate.digest, json);
         search.manifests += listing.manifests;
         match listing.descriptions {
-            Some(descriptions) => return Ok(candidate.found(descriptions, prefix)),
+            Some(descriptions) => return Ok(candidate.found(descriptions, prefix, false)),
             None => search.undescribed = Some(candidate.digest),
         }
     }

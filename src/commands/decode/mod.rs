@@ -147,12 +147,14 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
     let mut opener = opener.with_keys(node?.and_those_of(&layer)?);
 
     let digest = layer.digest.clone();
-    let first = settings.single_pass && layer.descriptions.is_one();
+    // Where there is nothing to choose from, a file that may be another than the one on stdin proves nothing.
+    let first = (settings.single_pass || !layer.held) && layer.descriptions.is_one();
     let mut stream = Stream::new(&mut layer, input, output, progress)?;
     let opened = opener.open(digest.as_ref(), layer.descriptions, |unwrapped| {
         stream.judge(unwrapped, first)
     });
-    let result = opened.and_then(|unwrapped| Ok((stream.finish(&unwrapped), unwrapped)));
+    opener.rest();
+    let result = opened.map(|unwrapped| (stream.finish(&unwrapped), unwrapped));
     progress.record.unwrap = Some(opener.asked_for);
     let (result, unwrapped) = result?;
     progress.record.key = Some(unwrapped.uri);

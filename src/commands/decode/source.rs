@@ -50,6 +50,8 @@ pub(super) struct Layer {
     pub(super) prefix: Option<PrefixReader>,
     /// The file that stdin is fed from, open, where it is known.
     pub(super) file: Option<File>,
+    /// Whether our parent holds it open, so that its bytes and no others are on stdin.
+    pub(super) held: bool,
     /// Key files that came with the payload.
     pub(super) key_files: Vec<SecretBytes>,
     /// Private keys that came with it.
@@ -110,6 +112,7 @@ impl Layer {
         Self {
             learned_from,
             file: digest.as_ref().and_then(held),
+            held: true,
             digest,
             media_type: descriptor.media_type.clone(),
             descriptions: Described::Once(Some(descriptor)),
@@ -164,6 +167,7 @@ fn search(settings: &LayerSettings, input: &mut File) -> Result<Layer> {
         digest: Some(found.digest),
         prefix: Some(prefix),
         file: Some(found.file),
+        held: found.held,
         key_files: Vec::new(),
         private_keys: Vec::new(),
         passwords: Vec::new(),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::content_store;
 use crate::error::{Error, Result};
 use crate::escape::escaped;
+use crate::hsm;
 
 /// Everything that was found, in order.
 #[derive(Debug, Default, Serialize)]
@@ -162,6 +163,7 @@ fn is_denied(error: &Error) -> bool {
             source.kind() == io::ErrorKind::PermissionDenied
         }
         Error::InKeyFile { source, .. } => is_denied(source),
+        Error::Hsm(hsm::Error::PinFile { source }) => is_denied(source),
         _ => false,
     }
 }

@@ -8,7 +8,8 @@ use super::keys::{KEY, MODULE};
 use super::setup::Setup;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::hsm::{self, How, HsmSettings, Outcome, Probe};
+use crate::hsm::unwrap::{Outcome, unwrap};
+use crate::hsm::{self, How, HsmSettings, Probe};
 use crate::keys::TokenKey;
 use crate::keys::packet::{OaepHash, Recipient};
 use crate::node::environment;
@@ -89,7 +90,7 @@ impl<'a> Trial<'a> {
                     error.in_key_file(&key.file.name),
                     setup.named_runtime_dir.as_deref(),
                 ) {
-                    (error @ Error::PinRejectedBefore { .. }, Some(directory)) => {
+                    (error @ Error::Hsm(hsm::Error::PinRejectedBefore { .. }), Some(directory)) => {
                         findings.fail(KEY, error.to_string(), mend_rejected(directory));
                     }
                     (error, _) => findings.error(KEY, &error, &mend),
@@ -133,8 +134,8 @@ impl Attempt<'_> {
             .iter()
             .map(|&hash| Ok(vec![probe.public_key.wrap(hash, &options)?]))
             .collect();
-        let outcomes = wrapped
-            .and_then(|envelopes| hsm::unwrap(settings, std::slice::from_ref(key), &envelopes));
+        let outcomes =
+            wrapped.and_then(|envelopes| unwrap(settings, std::slice::from_ref(key), &envelopes));
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
             Err(error) => {
@@ -225,6 +226,7 @@ fn mend_failed(key: &TokenKey, error: &Error) -> String {
     let pin_file = |path: &Path| key.file.uri.pin_source.as_deref() == Some(path);
     match error {
         Error::InKeyFile { source, .. } => mend_failed(key, source),
+        Error::Hsm(hsm::Error::PinFile { source }) => mend_failed(key, source),
         Error::InFile(file::Error::TooLarge { path, .. }) | Error::InvalidPinFile { path, .. } => {
             format!("let {} hold the PIN alone, on one line", path.display())
         }

@@ -5,7 +5,6 @@
 //! a key for a public key, so the layer's MAC has the last word. What one foreign description, wrapped key or token does
 //! wrong is kept as a reason, and takes nothing from the next.
 
-mod client;
 mod description;
 mod queue;
 
@@ -20,7 +19,7 @@ use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::Scheme;
 use crate::error::{Cure, Error, Reason, Refusals, Result};
 use crate::escape::escaped;
-use crate::hsm::HsmSettings;
+use crate::hsm::{self, Answer, Client, HsmSettings};
 use crate::image::Descriptor;
 use crate::keys::policy::Policy;
 use crate::keys::ring::{Key, KeyRing};
@@ -31,7 +30,6 @@ use crate::schemes::{self, WrappedKey, WrappedKeys};
 use crate::settings::{self, Environment};
 use crate::software;
 
-use self::client::{Answer, Client, How};
 pub(super) use self::description::{Description, Locked};
 use self::queue::{Queue, REJECTED};
 
@@ -44,8 +42,10 @@ pub(super) struct Opener {
     client: Client,
     /// The file that names the key providers of this node.
     providers: Option<PathBuf>,
-    /// What kept a key from being used; it is not asked again.
-    trouble: Vec<Option<Reason>>,
+    /// What kept a key from being used; it is not asked again, or once more if that may pass.
+    trouble: Vec<Option<hsm::Error>>,
+    /// Keys that were waited for.
+    waited_for: Vec<bool>,
     /// Time that keys took.
     pub(super) asked_for: Duration,
 }
@@ -126,6 +126,7 @@ impl Opener {
             client: Client::new(settings),
             providers,
             trouble: Vec::new(),
+            waited_for: Vec::new(),
             asked_for: Duration::ZERO,
         }
     }
@@ -139,8 +140,14 @@ impl Opener {
     /// The keys to be asked from now on.
     pub(super) fn with_keys(mut self, ring: KeyRing) -> Self {
         self.trouble = ring.keys().iter().map(|_| None).collect();
+        self.waited_for = ring.keys().iter().map(|_| false).collect();
         self.ring = ring;
         self
+    }
+
+    /// Lets go of the keys, while the caller does something else. Asked again, they are found again.
+    pub(super) fn rest(&mut self) {
+        self.client.stop();
     }
 
     /// The keys at hand.
@@ -165,6 +172,9 @@ impl Opener {
         while let Some(mut turn) = queue.next(&mut |layer| tally.read(layer)) {
             while let Some(mut entry) = turn.next() {
                 let Some((key, number)) = self.question(&mut entry, &mut tally) else {
+                    if !entry.again && self.may_pass() {
+                        queue.put_off(entry);
+                    }
                     continue;
                 };
                 turn.pay(1);
@@ -325,7 +335,9 @@ impl Opener {
     fn question(&mut self, entry: &mut queue::Entry, tally: &mut Tally) -> Option<(usize, usize)> {
         let wrapped = &entry.description.wrapped.keys;
         while entry.key < self.ring.keys().len() {
-            if let Some(kind) = self.kind(entry.key) {
+            // What was put off is for the keys alone that were not there.
+            let asked = !entry.again || self.waited_for[entry.key] || self.wait_for(entry.key);
+            if let Some(kind) = self.kind(entry.key).filter(|_| asked) {
                 while let Some(candidate) = wrapped.get(entry.number) {
                     let number = entry.number;
                     entry.number += 1;
@@ -342,6 +354,24 @@ impl Opener {
         None
     }
 
+    /// Whether a key that could not be used may be there a little later.
+    fn may_pass(&self) -> bool {
+        let troubles = self.trouble.iter().zip(&self.waited_for);
+        troubles
+            .filter(|(_, waited_for)| !**waited_for)
+            .any(|(trouble, _)| trouble.as_ref().is_some_and(hsm::Error::may_pass))
+    }
+
+    /// Lets a key be asked once more, if that may help: it is waited for then.
+    fn wait_for(&mut self, key: usize) -> bool {
+        let may_pass = self.trouble[key].as_ref().is_some_and(hsm::Error::may_pass);
+        if may_pass {
+            self.trouble[key] = None;
+            self.waited_for[key] = true;
+        }
+        may_pass
+    }
+
     /// What a key is; `None` if it cannot be used.
     fn kind(&mut self, key: usize) -> Option<KeyKind> {
         if self.trouble[key].is_some() {
@@ -353,7 +383,7 @@ impl Opener {
             Key::Token(key) => self.client.kind(key),
         };
         self.asked_for += start.elapsed();
-        kind.map_err(|error| self.note(key, &error)).ok()
+        kind.map_err(|error| self.note(key, error)).ok()
     }
 
     /// Has one operation done, unless it was done before.
@@ -369,16 +399,20 @@ impl Opener {
         }
         let start = Instant::now();
         let answer = match &self.ring.keys()[key] {
-            Key::File(key) => Ok(match software::answer(key, &wrapped.operation) {
-                Ok(secret) => Answer::Opened(secret, How::Native),
-                Err(refusal) => Answer::Refused(refusal.to_string()),
-            }),
-            Key::Token(key) => self.client.answer(key, &wrapped.operation),
+            Key::File(file) => {
+                let answer = software::answer(file, &wrapped.operation);
+                Ok(answer.map_err(|refusal| self.another_key(key, &refusal.to_string())))
+            }
+            Key::Token(token) => match self.client.answer(token, &wrapped.operation) {
+                Ok(Answer::Opened(secret, _)) => Ok(Ok(secret)),
+                Ok(Answer::Refused(why)) => Ok(Err(self.refusal(key, &why))),
+                Err(error) => Err(error),
+            },
         };
         let took = start.elapsed();
         self.asked_for += took;
         let opened = match answer {
-            Ok(Answer::Opened(secret, _)) => match wrapped.private_options(&secret) {
+            Ok(Ok(secret)) => match wrapped.private_options(&secret) {
                 Ok(private) => Some(private),
                 // Not this key's: what is not authentic may be for another one.
                 Err(error @ schemes::Error::NotOpened) => {
@@ -390,12 +424,12 @@ impl Opener {
                     None
                 }
             },
-            Ok(Answer::Refused(why)) => {
-                tally.said[key] = Some(self.another_key(key, &why));
+            Ok(Err(why)) => {
+                tally.said[key] = Some(why);
                 None
             }
             Err(error) => {
-                self.note(key, &error);
+                self.note(key, error);
                 None
             }
         };
@@ -426,9 +460,25 @@ impl Opener {
         })
     }
 
-    fn note(&mut self, key: usize, error: &Error) {
+    fn note(&mut self, key: usize, error: hsm::Error) {
+        self.trouble[key] = Some(error);
+    }
+
+    fn refusal(&self, key: usize, why: &hsm::Refusal) -> Reason {
         let name = self.ring.keys()[key].name();
-        self.trouble[key] = Some(reason(name, error));
+        match why {
+            hsm::Refusal::NotMineOrFailed { said } => Reason {
+                text: format!(
+                    "{name}: the wrapped keys are for other keys, or the device failed ({said})"
+                ),
+                cure: Cure::AnotherKey,
+            },
+            hsm::Refusal::Unable { said } => Reason {
+                text: format!("{name}: {said}"),
+                cure: Cure::Unknown,
+            },
+            _ => self.another_key(key, "the wrapped keys are for other keys"),
+        }
     }
 
     fn another_key(&self, key: usize, why: &str) -> Reason {
@@ -441,7 +491,7 @@ impl Opener {
     /// Why a key opened nothing; `None` where it was not asked.
     fn reason(&self, key: usize, tally: &Tally) -> Option<Reason> {
         if let Some(trouble) = &self.trouble[key] {
-            return Some(trouble.clone());
+            return Some(reason(self.ring.keys()[key].name(), trouble));
         }
         if let Some(said) = &tally.said[key] {
             return Some(said.clone());
@@ -471,7 +521,16 @@ impl Opener {
             Some(error) if !tally.readable => return error,
             _ => {}
         }
-        let keys = 0..self.ring.keys().len();
+        // What bars a token is told by each of its keys, and once is enough.
+        let barred = |key: usize| match &self.trouble[key] {
+            Some(error) if error.is_about_pin() => Some(error.to_string()),
+            _ => None,
+        };
+        let told_before = |key: usize| {
+            let own = barred(key);
+            own.is_some() && (0..key).any(|other| barred(other) == own)
+        };
+        let keys = (0..self.ring.keys().len()).filter(|&key| !told_before(key));
         let mut reasons: Vec<_> = keys.filter_map(|key| self.reason(key, &tally)).collect();
         reasons.extend(tally.unreadable);
         Error::NoKeyOpens {
@@ -559,13 +618,9 @@ impl Tally {
 }
 
 /// Why a key cannot be used.
-fn reason(name: &str, error: &Error) -> Reason {
-    let named = matches!(
-        error,
-        Error::InKeyFile { .. } | Error::PinRejectedBefore { .. } | Error::PinMissing { .. }
-    );
+fn reason(name: &str, error: &hsm::Error) -> Reason {
     Reason {
-        text: match named {
+        text: match error.names_key_file() {
             true => error.to_string(),
             false => format!("{name}: {error}"),
         },

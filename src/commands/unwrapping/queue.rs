@@ -23,6 +23,8 @@ const WAITING: usize = 4 << 20;
 pub(super) struct Queue<I> {
     unread: I,
     waiting: VecDeque<Turn>,
+    /// Descriptions for keys that may be there later.
+    put_off: Vec<Entry>,
     /// Descriptions that were seen.
     seen: HashSet<u64>,
     hasher: RandomState,
@@ -44,6 +46,8 @@ pub(super) struct Entry {
     pub(super) number: usize,
     /// Whether every key was asked.
     pub(super) done: bool,
+    /// Whether it is for keys alone that were not there.
+    pub(super) again: bool,
     bytes: usize,
 }
 
@@ -52,6 +56,7 @@ impl<I: Iterator<Item = Vec<LayerDescriptor>>> Queue<I> {
         Self {
             unread,
             waiting: VecDeque::new(),
+            put_off: Vec::new(),
             seen: HashSet::new(),
             hasher: RandomState::new(),
         }
@@ -63,7 +68,7 @@ impl<I: Iterator<Item = Vec<LayerDescriptor>>> Queue<I> {
         read: &mut impl FnMut(&LayerDescriptor) -> Option<Description>,
     ) -> Option<Turn> {
         let Some(layers) = self.unread.next() else {
-            return self.waiting.pop_front();
+            return self.waiting.pop_front().or_else(|| self.put_off_turn());
         };
         let mut entries = VecDeque::new();
         for layer in layers {
@@ -80,11 +85,35 @@ impl<I: Iterator<Item = Vec<LayerDescriptor>>> Queue<I> {
                     key: 0,
                     number: 0,
                     done: false,
+                    again: false,
                     bytes,
                 });
             }
         }
         Some(Turn {
+            entries,
+            left: TURN,
+            budget: BUDGET,
+        })
+    }
+
+    /// Keeps a description for when nothing else is left.
+    pub(super) fn put_off(&mut self, entry: Entry) {
+        let bytes: usize = self.put_off.iter().map(|entry| entry.bytes).sum();
+        if bytes + entry.bytes <= WAITING {
+            self.put_off.push(Entry {
+                key: 0,
+                number: 0,
+                done: false,
+                again: true,
+                ..entry
+            });
+        }
+    }
+
+    fn put_off_turn(&mut self) -> Option<Turn> {
+        let entries = VecDeque::from(std::mem::take(&mut self.put_off));
+        (!entries.is_empty()).then_some(Turn {
             entries,
             left: TURN,
             budget: BUDGET,

@@ -1,27 +1,28 @@
 //! What a token and one of its keys say of themselves: who made it, what state its PIN is in, what the key may do.
 //!
-//! For `doctor`. Runs in the module's process and logs in as unwrapping does, once.
+//! For `doctor`. Logs in as unwrapping does, once.
 
 use cryptoki_sys as sys;
 use serde::{Deserialize, Serialize};
 
-use super::device::{Device, Key, Patience};
-use super::failure::Failure;
-use super::public::{self, Components};
-use super::search;
-use super::token::TokenInfo;
+use super::device::{Device, Key};
+use super::public;
+use super::search::{self, boolean};
+use crate::hsm::failure::{Failure, Fault};
+use crate::hsm::protocol::Components;
+use crate::hsm::token::TokenInfo;
 
 /// What the module's process reports.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Report {
-    pub(super) token: TokenInfo,
-    pub(super) components: Components,
+pub(in crate::hsm) struct Report {
+    pub(in crate::hsm) token: TokenInfo,
+    pub(in crate::hsm) components: Components,
     /// What the key may do, and how well it is kept.
-    pub(super) usage: Usage,
+    pub(in crate::hsm) usage: Usage,
     /// `CKM_RSA_PKCS_OAEP`, and whether it decrypts.
-    pub(super) oaep: bool,
+    pub(in crate::hsm) oaep: bool,
     /// `CKM_RSA_X_509`, likewise.
-    pub(super) raw_rsa: bool,
+    pub(in crate::hsm) raw_rsa: bool,
 }
 
 /// Attributes of a private key; `None` where the token does not tell.
@@ -35,8 +36,8 @@ pub struct Usage {
     pub extractable: Option<bool>,
 }
 
-pub(super) fn probe(device: &mut Device<'_>, key: &Key<'_>) -> Result<Report, Failure> {
-    device.patiently(Patience::Some, |device| {
+pub(super) fn probe(device: &mut Device<'_>, key: &Key) -> Result<Report, Failure> {
+    device.patiently(|device| {
         let uri = &key.file.uri;
         let token = device.token(uri)?;
         // As the token was before the login, which clears what it remembers of wrong PINs.
@@ -58,7 +59,7 @@ pub(super) fn probe(device: &mut Device<'_>, key: &Key<'_>) -> Result<Report, Fa
             ))
         };
         let (usage, oaep, raw_rsa, components) =
-            report().map_err(|fault: super::failure::Fault| fault.on(&token.label))?;
+            report().map_err(|fault: Fault| fault.on(&token.label))?;
         let components = match components {
             Some(components) => components,
             // Not every token shows the modulus with the private key.
@@ -73,12 +74,4 @@ pub(super) fn probe(device: &mut Device<'_>, key: &Key<'_>) -> Result<Report, Fa
             raw_rsa,
         })
     })
-}
-
-/// A `CK_BBOOL`.
-fn boolean(value: Option<Vec<u8>>) -> Option<bool> {
-    match value.as_deref() {
-        Some([byte]) => Some(*byte != sys::CK_FALSE),
-        _ => None,
-    }
 }

@@ -1,26 +1,19 @@
 //! The public half of a key, read from its token: from the public key object, else from the private one.
 //!
-//! Runs in the module's process. Logs in only where the token shows nothing otherwise.
+//! Logs in only where the token shows nothing otherwise.
 
 use cryptoki_sys as sys;
-use serde::{Deserialize, Serialize};
 
-use super::device::{Device, Key, Patience};
-use super::failure::{Failure, Fault};
-use super::module::Session;
+use super::device::{Device, Key};
+use super::module::{Object, Session};
 use super::search;
-use super::token::TokenInfo;
-
-/// Modulus and public exponent, big-endian.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Components {
-    pub(super) modulus: Vec<u8>,
-    pub(super) exponent: Vec<u8>,
-}
+use crate::hsm::failure::{Failure, Fault};
+use crate::hsm::protocol::Components;
+use crate::hsm::token::TokenInfo;
 
 /// Reads the key that the URI means.
-pub(super) fn public_key(device: &mut Device<'_>, key: &Key<'_>) -> Result<Components, Failure> {
-    device.patiently(Patience::Some, |device| {
+pub(super) fn public_key(device: &mut Device<'_>, key: &Key) -> Result<Components, Failure> {
+    device.patiently(|device| {
         let token = device.token(&key.file.uri)?;
         let session = device.session(&token)?;
         if let Some(found) = shown(device, session, &token, key)? {
@@ -42,7 +35,7 @@ pub(super) fn shown(
     device: &Device<'_>,
     session: Session,
     token: &TokenInfo,
-    key: &Key<'_>,
+    key: &Key,
 ) -> Result<Option<Components>, Failure> {
     match search::only(device, session, token, &key.file.uri, sys::CKO_PUBLIC_KEY) {
         Ok(object) => components(device, session, object).map_err(|fault| fault.on(&token.label)),
@@ -55,7 +48,7 @@ pub(super) fn shown(
 pub(super) fn components(
     device: &Device<'_>,
     session: Session,
-    object: super::module::Object,
+    object: Object,
 ) -> Result<Option<Components>, Fault> {
     let kinds = [sys::CKA_MODULUS, sys::CKA_PUBLIC_EXPONENT];
     let [modulus, exponent] = device.module.attributes(session, object, kinds)?;

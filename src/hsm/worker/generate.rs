@@ -5,45 +5,24 @@
 
 use cryptoki_sys as sys;
 
-use super::ckr::Ckr;
-use super::device::{Device, Key, Patience};
-use super::failure::{Failure, Fault};
+use super::device::{Device, Key};
 use super::module::{NewPair, Object, Session, Wanted};
-use super::public::{self, Components};
-use super::token::TokenInfo;
-use super::{HsmSettings, ask_about};
-use crate::error::Result;
-use crate::keys::TokenKey;
-use crate::keys::public::PublicKey;
+use super::public;
+use crate::hsm::NewKey;
+use crate::hsm::ckr::Ckr;
+use crate::hsm::failure::{Failure, Fault};
+use crate::hsm::protocol::Components;
+use crate::hsm::token::TokenInfo;
 
-/// A pair to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewKey {
-    /// `CKA_LABEL` of both halves.
-    pub label: String,
-    /// `CKA_ID` of both halves.
-    pub id: Vec<u8>,
-    /// Size of the modulus in bits.
-    pub bits: u32,
-}
-
-/// Makes a pair in the one token that the URI means, with the PIN that comes with it. Returns the public half.
-///
-/// # Errors
-/// [`Error::KeyExists`](crate::Error::KeyExists) when the token holds a key of that label or id;
-/// [`Error::NewKeySize`](crate::Error::NewKeySize) when it makes none of that size; of the token and the login, as
-/// [`unwrap`](super::unwrap()).
-pub fn generate(settings: &HsmSettings, token: &TokenKey, new: &NewKey) -> Result<PublicKey> {
-    let Components { modulus, exponent } =
-        ask_about(settings, token, |device, key| make(device, key, new))?;
-    PublicKey::from_components(&new.label, &modulus, &exponent)
-}
-
-fn make(device: &mut Device<'_>, key: &Key<'_>, new: &NewKey) -> Result<Components, Failure> {
-    let (token, session) = device.patiently(Patience::Some, |device| {
+pub(super) fn make(
+    device: &mut Device<'_>,
+    key: &Key,
+    new: &NewKey,
+) -> Result<Components, Failure> {
+    let (token, session) = device.patiently(|device| {
         let token = device.token(&key.file.uri)?;
-        device.open_for_writing(&token)?;
-        let session = device.login(&token, key)?;
+        let session = device.writing_session(&token)?;
+        device.login(&token, key)?;
         Ok((token, session))
     })?;
     let on_token = |fault: Fault| fault.on(&token.label);
@@ -68,7 +47,12 @@ fn refuse_known(
 ) -> Result<(), Failure> {
     for class in [sys::CKO_PRIVATE_KEY, sys::CKO_PUBLIC_KEY] {
         let by = |id, label| {
-            let wanted = Wanted { class, id, label };
+            let wanted = Wanted {
+                class,
+                kind: Some(sys::CKK_RSA),
+                id,
+                label,
+            };
             let found = device.module.find(session, wanted, 1);
             found.map_err(|fault| fault.on(&token.label))
         };

@@ -1,11 +1,9 @@
-//! What changes a token: a session that may write, and an RSA pair made in it.
-
-use std::ptr;
+//! What changes a token: an RSA pair made in it.
 
 use cryptoki_sys as sys;
 
 use super::objects::{attribute, bytes_of};
-use super::{Ckr, Fault, Function, Module, Object, Session, call};
+use super::{Ckr, Fault, Function, Instant, Module, Object, Session, call};
 
 /// 65537, the public exponent of every key that we make (FIPS 186-5, appendix A.1.1, allows it).
 const PUBLIC_EXPONENT: [u8; 3] = [1, 0, 1];
@@ -23,24 +21,6 @@ pub(in crate::hsm) struct NewPair<'a> {
 }
 
 impl Module<'_> {
-    /// A session that may write.
-    pub(in crate::hsm) fn open_writing_session(
-        &self,
-        slot: sys::CK_SLOT_ID,
-    ) -> Result<Session, Fault> {
-        let mut session = 0;
-        call!(
-            self,
-            C_OpenSession,
-            slot,
-            sys::CKF_SERIAL_SESSION | sys::CKF_RW_SESSION,
-            ptr::null_mut(),
-            None,
-            &mut session,
-        )?;
-        Ok(Session(session))
-    }
-
     /// Smallest and largest RSA key that a mechanism makes, in bits.
     pub(in crate::hsm) fn key_sizes(
         &self,
@@ -75,6 +55,7 @@ impl Module<'_> {
         ]);
         if pair.no_signing {
             public.push(attribute(sys::CKA_VERIFY, &no));
+            public.push(attribute(sys::CKA_VERIFY_RECOVER, &no));
         }
         let mut private = shared.to_vec();
         private.extend([
@@ -86,6 +67,7 @@ impl Module<'_> {
         ]);
         if pair.no_signing {
             private.push(attribute(sys::CKA_SIGN, &no));
+            private.push(attribute(sys::CKA_SIGN_RECOVER, &no));
         }
         let mut mechanism = sys::CK_MECHANISM {
             mechanism: pair.mechanism,

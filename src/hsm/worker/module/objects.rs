@@ -1,11 +1,11 @@
-//! Objects on a token: finding RSA keys, and reading their attributes.
+//! Objects on a token: finding keys, and reading their attributes.
 
 use std::ffi::c_void;
 use std::ptr;
 
 use cryptoki_sys as sys;
 
-use super::{Ckr, Fault, Function, Module, Object, Session, call};
+use super::{Ckr, Fault, Function, Instant, Module, Object, Session, call};
 
 /// Longest attribute value that we read: the modulus of RSA-16384.
 const MAX_ATTRIBUTE: usize = 2048;
@@ -14,27 +14,14 @@ const MAX_ATTRIBUTE: usize = 2048;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::hsm) struct Wanted<'a> {
     pub(in crate::hsm) class: sys::CK_OBJECT_CLASS,
+    pub(in crate::hsm) kind: Option<sys::CK_KEY_TYPE>,
     pub(in crate::hsm) id: Option<&'a [u8]>,
     pub(in crate::hsm) label: Option<&'a str>,
 }
 
 impl Module<'_> {
-    /// Up to `limit` RSA keys that match, in as few calls as can be: what one call gives, as the modules that we know
-    /// give all at once.
+    /// Up to `limit` keys that match, asked for until the module has no more: some give one at a time.
     pub(in crate::hsm) fn find(
-        &self,
-        session: Session,
-        wanted: Wanted<'_>,
-        limit: usize,
-    ) -> Result<Vec<Object>, Fault> {
-        self.begin_search(session, wanted)?;
-        let found = self.next(session, limit);
-        let ended = call!(self, C_FindObjectsFinal, session.0);
-        found.and_then(|found| ended.map(|()| found))
-    }
-
-    /// Up to `limit` RSA keys that match, asked for until the module has no more.
-    pub(in crate::hsm) fn find_all(
         &self,
         session: Session,
         wanted: Wanted<'_>,
@@ -57,11 +44,12 @@ impl Module<'_> {
     }
 
     fn begin_search(&self, session: Session, wanted: Wanted<'_>) -> Result<(), Fault> {
-        let (class, kind) = (wanted.class, sys::CKK_RSA);
-        let mut template = vec![
-            attribute(sys::CKA_CLASS, bytes_of(&class)),
-            attribute(sys::CKA_KEY_TYPE, bytes_of(&kind)),
-        ];
+        let (class, kind) = (wanted.class, wanted.kind);
+        let mut template = vec![attribute(sys::CKA_CLASS, bytes_of(&class))];
+        template.extend(
+            kind.as_ref()
+                .map(|kind| attribute(sys::CKA_KEY_TYPE, bytes_of(kind))),
+        );
         template.extend(wanted.id.map(|id| attribute(sys::CKA_ID, id)));
         template.extend(
             wanted
@@ -129,7 +117,13 @@ impl Module<'_> {
         }
         let mut found = [const { None }; N];
         for ((entry, value), found) in template.iter().zip(&values).zip(&mut found) {
-            *found = value.get(..entry.ulValueLen as usize).map(<[u8]>::to_vec);
+            // A module that stopped at another attribute left this one as it was.
+            let untouched = result.is_err()
+                && entry.ulValueLen as usize == MAX_ATTRIBUTE
+                && value.iter().all(|&byte| byte == 0);
+            if !untouched {
+                *found = value.get(..entry.ulValueLen as usize).map(<[u8]>::to_vec);
+            }
         }
         Ok(found)
     }

@@ -8,22 +8,24 @@
 
 mod generate;
 mod objects;
+mod operations;
 
+use std::ffi::{CString, c_void};
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr;
+use std::time::Instant;
 
 use cryptoki_sys as sys;
-use zeroize::Zeroizing;
 
-pub(super) use self::generate::NewPair;
-pub(super) use self::objects::Wanted;
-use super::child::Reporter;
-use super::ckr::Ckr;
-use super::failure::{Failure, Fault};
-use super::function::Function;
-use super::token::{TokenInfo, text};
-use crate::keys::packet::OaepHash;
+pub(in crate::hsm) use self::generate::NewPair;
+pub(in crate::hsm) use self::objects::Wanted;
+pub(in crate::hsm) use self::operations::{Mechanism, Readable};
+use super::reporter::Reporter;
+use crate::hsm::ckr::Ckr;
+use crate::hsm::failure::{Failure, Fault};
+use crate::hsm::function::Function;
+use crate::hsm::token::{TokenInfo, text};
 use crate::secret::Pin;
 
 /// Most slots that a module may list.
@@ -31,23 +33,31 @@ const MAX_SLOTS: usize = 1024;
 
 /// An open session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Session(sys::CK_SESSION_HANDLE);
+pub(in crate::hsm) struct Session(sys::CK_SESSION_HANDLE);
 
 /// An object on a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Object(sys::CK_OBJECT_HANDLE);
+pub(in crate::hsm) struct Object(sys::CK_OBJECT_HANDLE);
 
-/// How a ciphertext is to be decrypted.
+/// Who logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mechanism {
-    /// `CKM_RSA_PKCS_OAEP`, MGF1 with the same hash, no label.
-    Oaep(OaepHash),
-    /// `CKM_RSA_X_509`: the padding stays.
-    RawRsa,
+pub(in crate::hsm) enum User {
+    /// `CKU_USER`.
+    Normal,
+    /// `CKU_CONTEXT_SPECIFIC`: the same, for the one operation that was begun.
+    ContextSpecific,
+}
+
+/// `CK_C_INITIALIZE_ARGS` with one word more: NSS has `LibraryParameters` where the standard has `pReserved`, and behind
+/// that a `pReserved` of its own, which it reads.
+#[repr(C)]
+struct InitializeArguments {
+    standard: sys::CK_C_INITIALIZE_ARGS,
+    reserved: *mut c_void,
 }
 
 /// A module, loaded and for the life of this process.
-pub(super) struct Module<'a> {
+pub(in crate::hsm) struct Module<'a> {
     functions: *mut sys::CK_FUNCTION_LIST,
     reporter: &'a Reporter,
     /// Never unloaded: the process ends instead, and a destructor of the module's could still hang or crash it.
@@ -58,6 +68,7 @@ pub(super) struct Module<'a> {
 macro_rules! call {
     ($module:ident, $function:ident $(, $argument:expr)* $(,)?) => {{
         $module.reporter.announce(Function::$function);
+        let begin = Instant::now();
         #[allow(unsafe_code)]
         // SAFETY: `load` checked that the list is there and of a version that begins with these functions; the
         // library is never unloaded. Each argument is a value, or a pointer to memory that lives beyond the call
@@ -68,6 +79,7 @@ macro_rules! call {
                 None => sys::CKR_FUNCTION_NOT_SUPPORTED,
             }
         };
+        $module.reporter.returned(Ckr(code), begin.elapsed());
         match code {
             sys::CKR_OK => Ok(()),
             code => Err(Fault { function: Function::$function, code: Ckr(code) }),
@@ -79,7 +91,7 @@ use call;
 
 impl<'a> Module<'a> {
     /// Loads the library.
-    pub(super) fn load(path: &Path, reporter: &'a Reporter) -> Result<Self, Failure> {
+    pub(in crate::hsm) fn load(path: &Path, reporter: &'a Reporter) -> Result<Self, Failure> {
         reporter.announce(Function::dlopen);
         #[allow(unsafe_code)]
         // SAFETY: loading runs the library's initializers. It is the file that the policy allowed, and this
@@ -123,15 +135,24 @@ impl<'a> Module<'a> {
         })
     }
 
-    /// `C_Initialize`, which may have been done by another part of the module.
-    pub(super) fn initialize(&self) -> Result<(), Fault> {
-        let mut arguments = sys::CK_C_INITIALIZE_ARGS {
-            flags: sys::CKF_OS_LOCKING_OK,
-            ..Default::default()
+    /// `C_Initialize`, which may have been done by another part of the module. `init` is a string that some modules want
+    /// to be initialized with; where there is none they get NULL, since others refuse everything else.
+    pub(in crate::hsm) fn initialize(&self, init: Option<&str>) -> Result<(), Fault> {
+        // A key file's string has no NUL; one that had would end there.
+        let init = init.map(|text| CString::new(text).unwrap_or_default());
+        let mut arguments = InitializeArguments {
+            standard: sys::CK_C_INITIALIZE_ARGS {
+                flags: sys::CKF_OS_LOCKING_OK,
+                pReserved: init.as_ref().map_or(ptr::null_mut(), |text| {
+                    text.as_ptr().cast_mut().cast::<c_void>()
+                }),
+                ..Default::default()
+            },
+            reserved: ptr::null_mut(),
         };
         match call!(self, C_Initialize, ptr::from_mut(&mut arguments).cast()) {
             // No thread of ours comes near it, so a module that cannot lock is as good.
-            Err(fault) if fault.code == Ckr::CKR_CANT_LOCK => {
+            Err(fault) if fault.code == Ckr::CKR_CANT_LOCK && init.is_none() => {
                 call!(self, C_Initialize, ptr::null_mut())
             }
             Err(fault) if fault.code == Ckr::CKR_CRYPTOKI_ALREADY_INITIALIZED => Ok(()),
@@ -140,12 +161,12 @@ impl<'a> Module<'a> {
     }
 
     /// `C_Finalize`, which closes sessions and logs out.
-    pub(super) fn finalize(&self) {
+    pub(in crate::hsm) fn finalize(&self) {
         let _ = call!(self, C_Finalize, ptr::null_mut());
     }
 
     /// The library's manufacturer, description and version (`C_GetInfo`).
-    pub(super) fn library_info(&self) -> Result<(String, String, (u8, u8)), Fault> {
+    pub(in crate::hsm) fn library_info(&self) -> Result<(String, String, (u8, u8)), Fault> {
         let mut info = sys::CK_INFO::default();
         call!(self, C_GetInfo, &mut info)?;
         let version = (info.libraryVersion.major, info.libraryVersion.minor);
@@ -157,7 +178,7 @@ impl<'a> Module<'a> {
     }
 
     /// Slots that say they hold a token. One call where the module allows; never more than three.
-    pub(super) fn slots(&self) -> Result<Vec<sys::CK_SLOT_ID>, Fault> {
+    pub(in crate::hsm) fn slots(&self) -> Result<Vec<sys::CK_SLOT_ID>, Fault> {
         let mut slots = [0; 64];
         let mut count = slots.len() as sys::CK_ULONG;
         let result = call!(
@@ -196,21 +217,24 @@ impl<'a> Module<'a> {
     }
 
     /// The slot's manufacturer and description (`C_GetSlotInfo`).
-    pub(super) fn slot_info(&self, slot: sys::CK_SLOT_ID) -> Result<(String, String), Fault> {
+    pub(in crate::hsm) fn slot_info(
+        &self,
+        slot: sys::CK_SLOT_ID,
+    ) -> Result<(String, String), Fault> {
         let mut info = sys::CK_SLOT_INFO::default();
         call!(self, C_GetSlotInfo, slot, &mut info)?;
         Ok((text(&info.manufacturerID), text(&info.slotDescription)))
     }
 
     /// What the token in a slot is (`C_GetTokenInfo`).
-    pub(super) fn token_info(&self, slot: sys::CK_SLOT_ID) -> Result<TokenInfo, Fault> {
+    pub(in crate::hsm) fn token_info(&self, slot: sys::CK_SLOT_ID) -> Result<TokenInfo, Fault> {
         let mut info = sys::CK_TOKEN_INFO::default();
         call!(self, C_GetTokenInfo, slot, &mut info)?;
         Ok(TokenInfo::new(slot, &info))
     }
 
     /// Whether the token has a mechanism, and decrypts with it.
-    pub(super) fn decrypts(
+    pub(in crate::hsm) fn decrypts(
         &self,
         slot: sys::CK_SLOT_ID,
         mechanism: sys::CK_MECHANISM_TYPE,
@@ -223,14 +247,22 @@ impl<'a> Module<'a> {
         }
     }
 
-    /// A read-only session.
-    pub(super) fn open_session(&self, slot: sys::CK_SLOT_ID) -> Result<Session, Fault> {
+    /// A session; one that `writes` may change the token.
+    pub(in crate::hsm) fn open_session(
+        &self,
+        slot: sys::CK_SLOT_ID,
+        writes: bool,
+    ) -> Result<Session, Fault> {
+        let flags = match writes {
+            true => sys::CKF_SERIAL_SESSION | sys::CKF_RW_SESSION,
+            false => sys::CKF_SERIAL_SESSION,
+        };
         let mut session = 0;
         call!(
             self,
             C_OpenSession,
             slot,
-            sys::CKF_SERIAL_SESSION,
+            flags,
             ptr::null_mut(),
             None,
             &mut session,
@@ -239,12 +271,17 @@ impl<'a> Module<'a> {
     }
 
     /// `C_CloseSession`; a session that is gone already is closed.
-    pub(super) fn close_session(&self, session: Session) {
+    pub(in crate::hsm) fn close_session(&self, session: Session) {
         let _ = call!(self, C_CloseSession, session.0);
     }
 
-    /// Logs the user in; without a PIN the token asks for it by itself. A user who is logged in is success.
-    pub(super) fn login(&self, session: Session, pin: Option<&Pin>) -> Result<(), Fault> {
+    /// Logs a user in; without a PIN the token asks for it by itself. A user who is logged in is success.
+    pub(in crate::hsm) fn login(
+        &self,
+        session: Session,
+        user: User,
+        pin: Option<&Pin>,
+    ) -> Result<(), Fault> {
         let pin = pin.map_or(&[][..], |pin| pin.expose().as_bytes());
         // The standard asks for NULL where there is none, and an empty slice has a pointer that is not.
         let pointer = if pin.is_empty() {
@@ -253,65 +290,24 @@ impl<'a> Module<'a> {
             pin.as_ptr().cast_mut()
         };
         let length = pin.len() as sys::CK_ULONG;
-        match call!(self, C_Login, session.0, sys::CKU_USER, pointer, length) {
+        let kind = match user {
+            User::Normal => sys::CKU_USER,
+            User::ContextSpecific => sys::CKU_CONTEXT_SPECIFIC,
+        };
+        match call!(self, C_Login, session.0, kind, pointer, length) {
             Err(fault) if fault.code == Ckr::CKR_USER_ALREADY_LOGGED_IN => Ok(()),
+            // The operation asks for no login, or the token knows none of this kind: it takes the operation as it is.
+            Err(fault)
+                if user == User::ContextSpecific
+                    && matches!(
+                        fault.code,
+                        Ckr::CKR_USER_TYPE_INVALID | Ckr::CKR_OPERATION_NOT_INITIALIZED
+                    ) =>
+            {
+                Ok(())
+            }
             result => result,
         }
-    }
-
-    /// Decrypts in one call, into memory that is wiped. `modulus_len` bounds the result.
-    pub(super) fn decrypt(
-        &self,
-        session: Session,
-        key: Object,
-        mechanism: Mechanism,
-        ciphertext: &[u8],
-        modulus_len: usize,
-    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        let mut oaep;
-        let mut mechanism = match mechanism {
-            Mechanism::Oaep(hash) => {
-                oaep = oaep_parameters(hash);
-                sys::CK_MECHANISM {
-                    mechanism: sys::CKM_RSA_PKCS_OAEP,
-                    pParameter: ptr::from_mut(&mut oaep).cast(),
-                    ulParameterLen: size_of_val(&oaep) as sys::CK_ULONG,
-                }
-            }
-            Mechanism::RawRsa => sys::CK_MECHANISM {
-                mechanism: sys::CKM_RSA_X_509,
-                ..Default::default()
-            },
-        };
-        call!(self, C_DecryptInit, session.0, &mut mechanism, key.0)?;
-        let mut plain = Zeroizing::new(vec![0; modulus_len]);
-        let mut length = plain.len() as sys::CK_ULONG;
-        call!(
-            self,
-            C_Decrypt,
-            session.0,
-            ciphertext.as_ptr().cast_mut(),
-            ciphertext.len() as sys::CK_ULONG,
-            plain.as_mut_ptr(),
-            &mut length,
-        )?;
-        plain.truncate(length as usize);
-        Ok(plain)
-    }
-}
-
-/// No label is a NULL pointer: NSS refuses one that merely has no length.
-fn oaep_parameters(hash: OaepHash) -> sys::CK_RSA_PKCS_OAEP_PARAMS {
-    let (hash, mgf) = match hash {
-        OaepHash::Sha1 => (sys::CKM_SHA_1, sys::CKG_MGF1_SHA1),
-        OaepHash::Sha256 => (sys::CKM_SHA256, sys::CKG_MGF1_SHA256),
-    };
-    sys::CK_RSA_PKCS_OAEP_PARAMS {
-        hashAlg: hash,
-        mgf,
-        source: sys::CKZ_DATA_SPECIFIED,
-        pSourceData: ptr::null_mut(),
-        ulSourceDataLen: 0,
     }
 }
 
@@ -327,17 +323,4 @@ fn loader_text(error: &dyn std::error::Error) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(200)
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn oaep_has_no_label_and_the_same_hash_twice() {
-        let parameters = oaep_parameters(OaepHash::Sha256);
-        assert!(parameters.pSourceData.is_null());
-        assert_eq!(parameters.hashAlg, sys::CKM_SHA256);
-        assert_eq!(parameters.mgf, sys::CKG_MGF1_SHA256);
-    }
 }
