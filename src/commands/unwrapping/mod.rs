@@ -399,10 +399,8 @@ impl Opener {
         }
         let start = Instant::now();
         let answer = match &self.ring.keys()[key] {
-            Key::File(file) => {
-                let answer = software::answer(file, &wrapped.operation);
-                Ok(answer.map_err(|refusal| self.another_key(key, &refusal.to_string())))
-            }
+            Key::File(file) => Ok(software::answer(file, &wrapped.operation)
+                .map_err(|why| self.another_key(key, &why.to_string()))),
             Key::Token(token) => match self.client.answer(token, &wrapped.operation) {
                 Ok(Answer::Opened(secret, _)) => Ok(Ok(secret)),
                 Ok(Answer::Refused(why)) => Ok(Err(self.refusal(key, &why))),
