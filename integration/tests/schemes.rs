@@ -452,3 +452,149 @@ fn a_key_of_another_kind_says_what_does_not_fit() {
         );
     }
 }
+
+#[test]
+fn key_files_of_a_token_are_recipients_and_its_elliptic_keys_are_exported() {
+    let token = Token::vectors();
+    let provider = KeyProvider::new();
+    let place = TempDir::new().unwrap();
+    let plain = Layout::open(vector("images").join("plain"));
+    for (scheme, name, expected) in [
+        ("jwe:", "p256", "jwe"),
+        ("jwe:", "p384", "jwe"),
+        ("", "p521", "jwe"),
+        ("jwe:", "rsa3072", "jwe"),
+        ("", "rsa3072", "pkcs11"),
+    ] {
+        let recipient = format!("{scheme}{}", token.key_file(name).display());
+        let target = place.path().join(format!("{name}-{expected}"));
+        let output = encrypt(&token, &target, &[recipient.clone()], &provider);
+        assert!(output.status.success(), "{recipient} {output:?}");
+        let annotations = &Layout::open(&target).manifest("amd64")["layers"][0]["annotations"];
+        assert!(
+            annotations[format!("{RECIPIENTS}{expected}")].is_string(),
+            "{recipient}"
+        );
+        let back = place.path().join(format!("{name}-{expected}-back"));
+        let program = token.ocihsm().arg("decrypt").arg(&target).arg(&back);
+        program.arg("--key").arg(token.keys(&[name])).ok();
+        assert_eq!(
+            Layout::open(back).entry("latest"),
+            plain.entry("latest"),
+            "{recipient}"
+        );
+    }
+    for name in ["p256", "p384", "p521"] {
+        let program = token
+            .ocihsm()
+            .args(["keys", "export"])
+            .arg(token.key_file(name));
+        let exported = String::from_utf8(program.ok().stdout).unwrap();
+        assert_eq!(
+            exported,
+            fs::read_to_string(key(&format!("{name}.pub.pem"))).unwrap()
+        );
+    }
+    let recipient = format!("pkcs11:{}", token.key_file("p256").display());
+    let output = encrypt(&token, &place.path().join("never"), &[recipient], &provider);
+    assert!(output.stderr.contains("EC key"), "{output:?}");
+}
+
+/// Has `ocihsm keyprovider` answer one request.
+fn ask(token: &Token, keys: &Path, request: &Value) -> Output {
+    let program = token
+        .ocihsm()
+        .args(["keyprovider", "--decryption-keys-path"]);
+    program.arg(keys).stdin(request.to_string()).run()
+}
+
+#[test]
+fn other_tools_use_a_token_through_us() {
+    let token = Token::vectors();
+    let options = json!({ "symkey": STANDARD.encode([7; 32]), "digest": format!("sha256:{}", "ab".repeat(32)),
+        "cipheroptions": { "nonce": STANDARD.encode([9; 16]) } });
+    let wrap = |texts: &[String]| {
+        let texts: Vec<_> = texts.iter().map(|text| STANDARD.encode(text)).collect();
+        json!({ "op": "keywrap", "keywrapparams": {
+            "ec": { "Parameters": { "ocihsm": texts }, "DecryptConfig": { "Parameters": null } },
+            "optsdata": STANDARD.encode(options.to_string()),
+        }, "keyunwrapparams": { "dc": null, "annotation": null } })
+    };
+    let file = |name: &str| token.key_file(name).display().to_string();
+    let none = TempDir::new().unwrap();
+    for (texts, keys) in [
+        (
+            vec![format!("pkcs11:{}", file("rsa3072"))],
+            &["rsa3072"][..],
+        ),
+        (vec![format!("jwe:{}", file("p384"))], &["p384"]),
+        (vec![file("rsa2048")], &["rsa2048"]),
+        (
+            vec![file("p521"), format!("pkcs11:{}", file("other3072"))],
+            &["p521", "other3072"],
+        ),
+    ] {
+        let output = ask(&token, none.path(), &wrap(&texts));
+        assert!(output.status.success(), "{texts:?} {output:?}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let annotation = &answer["keywrapresults"]["annotation"];
+        let unwrap = json!({ "op": "keyunwrap", "keywrapparams": { "ec": null, "optsdata": null },
+            "keyunwrapparams": { "dc": { "Parameters": { "ocihsm": [""] } }, "annotation": annotation } });
+        for name in keys {
+            let output = ask(&token, &token.keys(&[name]), &unwrap);
+            assert!(output.status.success(), "{name} {output:?}");
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let opened = answer["keyunwrapresults"]["optsdata"].as_str().unwrap();
+            let opened: Value = serde_json::from_slice(&STANDARD.decode(opened).unwrap()).unwrap();
+            assert_eq!(opened["symkey"], options["symkey"], "{name}");
+        }
+        let output = ask(&token, &key("pkcs7-rsa.pem"), &unwrap);
+        assert!(
+            !output.status.success() && output.stdout.is_empty(),
+            "{output:?}"
+        );
+    }
+    for (request, part) in [
+        (wrap(&[]), "names no recipient"),
+        (wrap(&["provider:other".to_owned()]), "provider"),
+        (wrap(&["pgp:x".to_owned()]), "is not a recipient"),
+        (json!({ "op": "sing" }), "no request"),
+        (json!([]), "no request"),
+        (
+            json!({ "op": "keyunwrap", "keyunwrapparams": { "annotation": STANDARD.encode("x") } }),
+            "JWE",
+        ),
+    ] {
+        let output = ask(&token, &key("jwe-rsa.pem"), &request);
+        assert!(
+            !output.status.success() && output.stdout.is_empty(),
+            "{request} {output:?}"
+        );
+        assert!(output.stderr.contains(part), "{part}: {output:?}");
+    }
+}
+
+#[test]
+fn the_references_name_takes_flags_as_go_does() {
+    let token = Token::empty_for_files();
+    let link = token.path().join("ctd-decoder");
+    std::os::unix::fs::symlink(integration::ocihsm(), &link).unwrap();
+    let vector = &layers("jwe", "jwe-rsa")[0];
+    let digest = vector.layer["digest"].as_str().unwrap();
+    for words in [
+        &["-decryption-keys-path", "KEY"][..],
+        &["--decryption-keys-path", "KEY", "stray", "-x"],
+    ] {
+        let mut processor = Processor::new(&link).blob(vector.layout.blob(digest));
+        for word in words {
+            processor = match *word {
+                "KEY" => processor.arg(key("jwe-rsa.pem")),
+                word => processor.arg(word),
+            };
+        }
+        check(vector, processor.payload(&vector.layer, &Value::Null).run());
+    }
+    let help = Program::new(&link).arg("help").run();
+    assert!(help.status.success(), "{help:?}");
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--decryption-keys-path"));
+}
