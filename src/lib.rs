@@ -31,6 +31,7 @@ pub mod escape;
 pub mod file;
 pub mod hsm;
 pub mod image;
+pub mod imgcrypt;
 mod json;
 pub mod keys;
 pub mod log;

@@ -13,7 +13,7 @@ use ocihsm::cli::{self, Cli};
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
 use ocihsm::log::LayerRecord;
-use ocihsm::{Error, commands, hsm, payload, spoil};
+use ocihsm::{Error, commands, hsm, imgcrypt, payload, spoil};
 
 /// Where a payload comes, if one comes.
 const PAYLOAD: i32 = 3;
@@ -60,6 +60,13 @@ fn refuse(error: &clap::Error, argv: &[OsString]) {
         report(&complaint);
     } else {
         let _ = error.print();
+        let first = error.to_string();
+        let first = first.lines().next().unwrap_or_default();
+        if error.use_stderr()
+            && let Some(hint) = imgcrypt::hint(argv, first)
+        {
+            let _ = writeln!(io::stderr(), "ocihsm: hint: {hint}");
+        }
         if let Some(name) = cli::variable_of(error, argv) {
             let hint = "the value stands in the environment variable";
             let _ = writeln!(io::stderr(), "ocihsm: hint: {hint} {name}");

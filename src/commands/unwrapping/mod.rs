@@ -631,6 +631,7 @@ fn refusals(schemes: BTreeSet<Scheme>, keys: Vec<Reason>, ring: &KeyRing) -> Ref
     let (ours, others): (Vec<_>, Vec<_>) = schemes.into_iter().partition(schemes::is_known);
     Refusals {
         for_pkcs11: !ours.is_empty(),
+        schemes: ours.iter().map(ToString::to_string).collect(),
         other_schemes: others.iter().map(ToString::to_string).collect(),
         searched: ring.searched().to_vec(),
         keys,
