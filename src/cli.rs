@@ -10,7 +10,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::args::VerboseArgs;
-use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
+use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys};
+use crate::ctd_decoder;
 use crate::envelope::Scheme;
 use crate::error::Error;
 use crate::options::CipherName;
@@ -60,6 +61,8 @@ pub enum Command {
     Config(config::Args),
     /// Look after the keys in tokens
     Keys(keys::Args),
+    /// Answer one request of the key-provider protocol, for other tools
+    Keyprovider(keyprovider::Args),
 }
 
 impl Cli {
@@ -71,9 +74,9 @@ impl Cli {
         let Some(alone) = decode::Args::alone(argv) else {
             return Self::from_arg_matches(&Self::command().try_get_matches_from(argv)?);
         };
-        let matches = alone
-            .long_version(VERSION.as_str())
-            .try_get_matches_from(argv)?;
+        let alone = alone.long_version(VERSION.as_str());
+        let arguments = ctd_decoder::arguments(&alone, argv);
+        let matches = alone.try_get_matches_from(arguments)?;
         Ok(Self {
             verbose: VerboseArgs::from_arg_matches(&matches)?,
             command: Command::Decode(decode::Args::from_arg_matches(&matches)?),

@@ -83,6 +83,8 @@ pub struct Payload {
     pub passwords: Vec<SecretBytes>,
     /// The client's module policies (`pkcs11-config`).
     pub policies: Vec<SecretBytes>,
+    /// How many OpenPGP keys there were (`gpg-privatekeys`), which nobody here reads.
+    pub openpgp_keys: usize,
 }
 
 /// Whether a descriptor that we inherited can carry a payload: containerd sends it through a pipe, a test may
@@ -141,6 +143,7 @@ impl Payload {
             private_keys: values(given.private_keys),
             passwords: values(given.passwords),
             policies: values(given.policies),
+            openpgp_keys: values(given.openpgp_keys).len(),
         }))
     }
 }
@@ -164,6 +167,7 @@ object! {
         key_files: Secrets = "pkcs11-yamls",
         private_keys: Secrets = "privkeys",
         passwords: Secrets = "privkeys-passwords",
+        openpgp_keys: Secrets = "gpg-privatekeys",
         policies: Secrets = "pkcs11-config",
     }
 }

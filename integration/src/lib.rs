@@ -5,6 +5,7 @@
 
 pub mod containerd;
 pub mod cri;
+pub mod key_provider;
 pub mod layer;
 pub mod layout;
 pub mod module;

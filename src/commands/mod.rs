@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod encrypt;
 pub mod image_args;
 pub mod inspect;
+pub mod keyprovider;
 pub mod keys;
 mod recipients;
 mod summary;

@@ -124,19 +124,12 @@ impl Recipients {
     /// What kept one from being made.
     pub(super) fn add(&self, mut envelope: Envelope, private: &PrivateOptions) -> Result<Envelope> {
         if !self.packet.is_empty() {
-            let hash = self.hash.unwrap_or(OaepHash::Sha256);
-            let wrapped: Vec<_> = (self.packet.iter())
-                .map(|key| key.wrap(hash, private))
-                .collect::<Result<_>>()?;
-            envelope.push(Scheme::pkcs11(), &packet::to_json(&wrapped));
+            envelope.push(Scheme::pkcs11(), &self.packet(private)?);
         }
         let options = private.to_json();
         if !self.jwe.is_empty() {
             let keys: Vec<_> = (self.jwe.iter())
-                .map(|(key, hash)| match key {
-                    PublicKey::Rsa(key) => WrapFor::Rsa(key, *hash),
-                    PublicKey::Ec(key) => WrapFor::Ec(key),
-                })
+                .map(|(key, hash)| wrap_for(key, *hash))
                 .collect();
             let sealed = jwe::seal(options.expose(), &keys).map_err(crate::schemes::Error::from)?;
             envelope.push(Scheme::named("jwe"), &sealed);
@@ -151,6 +144,50 @@ impl Recipients {
             envelope.push(Scheme::named(&format!("provider.{name}")), &wrapped);
         }
         Ok(envelope)
+    }
+}
+
+impl Recipients {
+    /// The one wrapped key for all of them that a key provider answers with: a PKCS#11 packet where that takes every
+    /// recipient, else a JWE.
+    ///
+    /// # Errors
+    /// [`Error::RecipientOfProvider`] for a certificate or another provider; what kept it from being made.
+    pub(super) fn wrap_alone(&self, private: &PrivateOptions) -> Result<Vec<u8>> {
+        let other = |text: &str| Error::RecipientOfProvider {
+            text: text.to_owned(),
+        };
+        if let Some((name, _)) = self.providers.first() {
+            let name: String = name.chars().take(40).collect();
+            return Err(other(&format!("provider:{name}")));
+        }
+        if !self.certificates.is_empty() {
+            return Err(other("pkcs7:"));
+        }
+        if self.jwe.is_empty() {
+            return self.packet(private);
+        }
+        let packet = self.packet.iter().map(|key| (key, OaepHash::Sha1));
+        let keys: Vec<_> = packet
+            .chain(self.jwe.iter().map(|(key, hash)| (key, *hash)))
+            .map(|(key, hash)| wrap_for(key, hash))
+            .collect();
+        Ok(jwe::seal(private.to_json().expose(), &keys).map_err(crate::schemes::Error::from)?)
+    }
+
+    fn packet(&self, private: &PrivateOptions) -> Result<Vec<u8>> {
+        let hash = self.hash.unwrap_or(OaepHash::Sha256);
+        let wrapped: Vec<_> = (self.packet.iter())
+            .map(|key| key.wrap(hash, private))
+            .collect::<Result<_>>()?;
+        Ok(packet::to_json(&wrapped))
+    }
+}
+
+fn wrap_for(key: &PublicKey, hash: OaepHash) -> WrapFor<'_> {
+    match key {
+        PublicKey::Rsa(key) => WrapFor::Rsa(key, hash),
+        PublicKey::Ec(key) => WrapFor::Ec(key),
     }
 }
 

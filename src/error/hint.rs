@@ -14,6 +14,9 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::Envelope(error) => return error.hint(),
         Error::Schemes(error) => return error.hint(),
         Error::PrivateKey { error, .. } => return error.hint(),
+        Error::NoRecipient => {
+            "name a recipient behind the provider: provider:ocihsm:pkcs11:FILE, or provider:ocihsm:jwe:FILE"
+        }
         Error::Provider(error) => return error.hint(),
         Error::KeysUnreadable { source, .. } => match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {

@@ -120,6 +120,18 @@ pub enum Error {
         /// The private key's file.
         path: PathBuf,
     },
+    /// What `keyprovider` was fed.
+    #[error("standard input holds no request of the key-provider protocol")]
+    InvalidRequest,
+    /// A request to wrap that names nobody.
+    #[error("the request names no recipient")]
+    NoRecipient,
+    /// A recipient that cannot stand behind the name of a key provider.
+    #[error("{text:?} cannot be a recipient of a key provider")]
+    RecipientOfProvider {
+        /// What was given, shortened.
+        text: String,
+    },
     /// A key provider wrapped or unwrapped nothing.
     #[error(transparent)]
     Provider(#[from] crate::schemes::provider::Error),

@@ -130,14 +130,13 @@ impl Client {
         })
     }
 
-    /// The public half of an RSA key; without a login where the token allows.
+    /// The public half of a key; without a login where the token allows.
     ///
     /// # Errors
     /// Whatever keeps the key from being found and read.
     pub fn public_key(&mut self, key: &TokenKey) -> crate::Result<PublicKey> {
-        let Components { modulus, exponent } =
-            self.ask(key, Patience::Some, Question::PublicKey)?;
-        PublicKey::from_components(&key.file.name, &modulus, &exponent)
+        let components: Components = self.ask(key, Patience::Some, Question::PublicKey)?;
+        components.public_key(&key.file.name)
     }
 
     /// Logs in to a key's token and asks about both.
@@ -146,7 +145,7 @@ impl Client {
     /// Whatever keeps the key from being found.
     pub fn probe(&mut self, key: &TokenKey) -> crate::Result<Probe> {
         let report: Report = self.ask(key, Patience::Some, Question::Probe)?;
-        let Components { modulus, exponent } = &report.components;
+        let public_key = report.components.public_key(&key.file.name)?;
         Ok(Probe {
             had_wrong_pin: report.token.had_wrong_pin(),
             was_final_try: report.token.is_final_try(),
@@ -157,7 +156,8 @@ impl Client {
             usage: report.usage,
             oaep: report.oaep,
             raw_rsa: report.raw_rsa,
-            public_key: PublicKey::from_components(&key.file.name, modulus, exponent)?,
+            ecdh: report.ecdh,
+            public_key,
         })
     }
 
@@ -192,9 +192,9 @@ impl Client {
     /// [`Error::KeyExists`] when the token holds a key of that label or id; [`Error::NewKeySize`] when it makes none of
     /// that size; whatever keeps the token from being found and logged in to.
     pub fn generate(&mut self, token: &TokenKey, new: &NewKey) -> crate::Result<PublicKey> {
-        let Components { modulus, exponent } =
+        let components: Components =
             self.ask(token, Patience::Some, Question::Generate(new.clone()))?;
-        PublicKey::from_components(&new.label, &modulus, &exponent)
+        components.public_key(&new.label)
     }
 
     /// Begins the workers' end, while the caller does something else: they finalize their modules and exit. Asked again,

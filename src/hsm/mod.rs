@@ -129,6 +129,8 @@ pub struct Probe {
     pub oaep: bool,
     /// The token decrypts raw RSA.
     pub raw_rsa: bool,
+    /// The token agrees on secrets (`CKM_ECDH1_DERIVE`), as far as it says so.
+    pub ecdh: bool,
     /// The public half.
     pub public_key: PublicKey,
 }

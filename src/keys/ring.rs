@@ -143,6 +143,21 @@ impl KeyRing {
         }
     }
 
+    /// Notes OpenPGP keys that a client sent.
+    pub fn skip_openpgp_keys(&mut self, count: usize) {
+        self.skipped
+            .extend((0..count.min(1)).map(|_| Error::NotAKeyFile {
+                name: "key of the payload".to_owned(),
+                what: "it is for OpenPGP, which this program does not read",
+            }));
+    }
+
+    /// Whether nothing came that is or was meant to be a key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.skipped().next().is_none()
+    }
+
     fn add(&mut self, key: KeyFile, policy: &Policy) {
         match policy.resolve(key) {
             Ok(key) => self.insert(key),

@@ -65,26 +65,43 @@ pub fn wrapped_keys(envelope: &Envelope) -> WrappedKeys {
                 Some(blob) => read(scheme, &blob),
                 None => vec![Err(Error::NotBase64)],
             };
-            for key in read {
-                match key {
-                    Ok(_) if found.keys.len() >= MAX_RECIPIENTS => {
-                        let limit = MAX_RECIPIENTS;
-                        found
-                            .broken
-                            .push((scheme.clone(), Error::TooManyKeys { limit }));
-                        return found;
-                    }
-                    Ok((operation, opening)) => found.keys.push(WrappedKey {
-                        scheme: scheme.clone(),
-                        operation,
-                        opening,
-                    }),
-                    Err(error) => found.broken.push((scheme.clone(), error)),
-                }
+            if !found.add(scheme, read) {
+                return found;
             }
         }
     }
     found
+}
+
+/// The wrapped keys in one annotation's value, already decoded from base64, of this scheme.
+#[must_use]
+pub fn wrapped_key(scheme: &Scheme, blob: &[u8]) -> WrappedKeys {
+    let mut found = WrappedKeys::default();
+    found.add(scheme, read(scheme, blob));
+    found
+}
+
+impl WrappedKeys {
+    /// Adds what was read; `false` at the bound.
+    fn add(&mut self, scheme: &Scheme, read: Vec<Result<(KeyOperation, Opening), Error>>) -> bool {
+        for key in read {
+            match key {
+                Ok(_) if self.keys.len() >= MAX_RECIPIENTS => {
+                    let limit = MAX_RECIPIENTS;
+                    self.broken
+                        .push((scheme.clone(), Error::TooManyKeys { limit }));
+                    return false;
+                }
+                Ok((operation, opening)) => self.keys.push(WrappedKey {
+                    scheme: scheme.clone(),
+                    operation,
+                    opening,
+                }),
+                Err(error) => self.broken.push((scheme.clone(), error)),
+            }
+        }
+        true
+    }
 }
 
 /// The operations that open one wrapped key, any of them; none of a scheme that we do not open.

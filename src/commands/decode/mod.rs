@@ -208,9 +208,10 @@ impl NodeKeys {
             .chain(std::iter::repeat(None));
         let passwords = passwords.map(|text| text.filter(|text| !text.expose().is_empty()));
         ring.add_private_keys(layer.private_keys.iter().zip(passwords));
+        ring.skip_openpgp_keys(layer.openpgp_keys);
         match ring.only_reason() {
             Some(error) => Err(error),
-            None if ring.keys().is_empty() && !self.named => Err(Error::NoKeys),
+            None if ring.is_empty() && !self.named => Err(Error::NoKeys),
             None => Ok(ring),
         }
     }

@@ -58,6 +58,8 @@ pub(super) struct Layer {
     pub(super) private_keys: Vec<SecretBytes>,
     /// Their passwords; an empty one is none.
     pub(super) passwords: Vec<SecretBytes>,
+    /// How many OpenPGP keys came with it.
+    pub(super) openpgp_keys: usize,
     /// Module policies that came with the payload.
     pub(super) policies: Vec<SecretBytes>,
 }
@@ -93,6 +95,7 @@ pub(super) fn find(
                 key_files: payload.key_files,
                 private_keys: payload.private_keys,
                 passwords: payload.passwords,
+                openpgp_keys: payload.openpgp_keys,
                 policies: payload.policies,
                 ..Layer::new("payload", payload.descriptor)
             },
@@ -120,6 +123,7 @@ impl Layer {
             key_files: Vec::new(),
             private_keys: Vec::new(),
             passwords: Vec::new(),
+            openpgp_keys: 0,
             policies: Vec::new(),
         }
     }
@@ -171,6 +175,7 @@ fn search(settings: &LayerSettings, input: &mut File) -> Result<Layer> {
         key_files: Vec::new(),
         private_keys: Vec::new(),
         passwords: Vec::new(),
+        openpgp_keys: 0,
         policies: Vec::new(),
     })
 }

@@ -65,7 +65,7 @@ pub(super) fn check(
             Ok(setup) => setup,
             Err(error) => {
                 let mend = "name the directory of the key files there";
-                findings.error(kind::KEYS, &error, mend);
+                findings.error(kind::KEYS_UNREADABLE, &error, mend);
                 continue;
             }
         };

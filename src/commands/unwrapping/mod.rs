@@ -25,6 +25,7 @@ use crate::image::Descriptor;
 use crate::keys::policy::Policy;
 use crate::keys::ring::{Key, KeyRing};
 use crate::options::PrivateOptions;
+use crate::schemes::WrappedKeys;
 use crate::settings::{self, Environment};
 
 pub(super) use self::description::{Description, Locked};
@@ -191,6 +192,41 @@ impl Opener {
         Said::Shut(
             reason.unwrap_or_else(|| self.another_key(key, "the wrapped keys are for other keys")),
         )
+    }
+
+    /// The private options from wrapped keys that stand by themselves; what they are for is not known here.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub(super) fn open_alone(
+        &mut self,
+        scheme: &Scheme,
+        wrapped: &WrappedKeys,
+    ) -> Result<PrivateOptions> {
+        let mut tally = Tally::new(self.ring.keys().len());
+        tally.schemes.insert(scheme.clone());
+        if wrapped.keys.is_empty() {
+            let first = wrapped.broken.first();
+            tally.broken = first.map(|(_, error)| error.clone().into());
+        } else {
+            tally.readable = true;
+        }
+        for key in 0..self.ring.keys().len() {
+            for wrapped in &wrapped.keys {
+                match self.kind(key) {
+                    Some(kind) if wrapped.operation.suits(kind) => {}
+                    Some(kind) => {
+                        tally.unsuited[key] = Some(kind);
+                        continue;
+                    }
+                    None => break,
+                }
+                if let Some(private) = self.ask(key, wrapped, &mut tally) {
+                    return Ok(private);
+                }
+            }
+        }
+        Err(self.failed(None, tally))
     }
 
     /// That none of the keys opens a layer.

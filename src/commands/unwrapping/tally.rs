@@ -24,7 +24,7 @@ pub(super) struct Tally {
     /// Operations that were asked for already, and what they opened.
     pub(super) answers: HashMap<(usize, u64), Option<PrivateOptions>>,
     /// The first description or wrapped key that could not be read.
-    broken: Option<Error>,
+    pub(super) broken: Option<Error>,
     /// Wrapped keys that could not be read.
     pub(super) unreadable: Vec<Reason>,
     /// Wrapped keys that only a key provider opens.
@@ -32,7 +32,7 @@ pub(super) struct Tally {
     /// What was opened and is not the layer's key, and why.
     pub(super) rejected: Option<Error>,
     /// Whether any description could be read.
-    readable: bool,
+    pub(super) readable: bool,
     /// Time of operations that opened nothing.
     pub(super) in_vain: Duration,
     hasher: std::hash::RandomState,
@@ -184,6 +184,7 @@ pub(super) fn refusals(schemes: BTreeSet<Scheme>, keys: Vec<Reason>, ring: &KeyR
     let (ours, others): (Vec<_>, Vec<_>) = schemes.into_iter().partition(schemes::is_known);
     Refusals {
         for_pkcs11: !ours.is_empty(),
+        schemes: ours.iter().map(ToString::to_string).collect(),
         other_schemes: others.iter().map(ToString::to_string).collect(),
         searched: ring.searched().to_vec(),
         keys,

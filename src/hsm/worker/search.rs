@@ -109,8 +109,13 @@ pub(super) fn only(
     class: sys::CK_OBJECT_CLASS,
 ) -> Result<Object, Failure> {
     let on_token = |fault: Fault| fault.on(&token.label);
-    let wanted = wanted(class, Some(sys::CKK_RSA), uri);
-    let objects = find(device, session, token, uri, wanted)?;
+    let mut objects = Vec::new();
+    for kind in [sys::CKK_RSA, sys::CKK_EC] {
+        if objects.is_empty() {
+            let wanted = wanted(class, Some(kind), uri);
+            objects = find(device, session, token, uri, wanted)?;
+        }
+    }
     let (Some(&first), many) = (objects.first(), objects.len() > 1) else {
         return Err(none(token, uri));
     };

@@ -249,6 +249,20 @@ impl<'a> Module<'a> {
         }
     }
 
+    /// Whether the token has a mechanism, whatever it says that this is for: tpm2-pkcs11 says nothing of ECDH.
+    pub(in crate::hsm) fn has(
+        &self,
+        slot: sys::CK_SLOT_ID,
+        mechanism: sys::CK_MECHANISM_TYPE,
+    ) -> Result<bool, Fault> {
+        let mut info = sys::CK_MECHANISM_INFO::default();
+        match call!(self, C_GetMechanismInfo, slot, mechanism, &mut info) {
+            Ok(()) => Ok(true),
+            Err(fault) if fault.code == Ckr::CKR_MECHANISM_INVALID => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// A session; one that `writes` may change the token.
     pub(in crate::hsm) fn open_session(
         &self,
