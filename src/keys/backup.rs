@@ -59,7 +59,7 @@ pub(super) fn is_one(name: &OsStr) -> bool {
         let stem = |ending: &&str| name.strip_suffix(ending.as_bytes());
         ENDINGS
             .iter()
-            .filter_map(|ending| stem(&ending))
+            .filter_map(|ending| stem(ending))
             .any(|stem| !stem.is_empty())
     };
     ends(&name) || ends(base)
