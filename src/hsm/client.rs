@@ -113,7 +113,9 @@ impl Client {
             true => Patience::None,
             false => Patience::Some,
         };
-        let kind = self.ask(key, patience, Question::Kind)?;
+        let kind = self
+            .ask(key, patience, Question::Kind)
+            .inspect_err(|error| warn(key, error))?;
         self.keys[at].kind = Some(kind);
         Ok(kind)
     }
@@ -124,7 +126,10 @@ impl Client {
     /// As [`kind`](Self::kind); [`Error::SecretUnreadable`].
     pub fn answer(&mut self, key: &TokenKey, operation: &KeyOperation) -> Result<Answer, Error> {
         let question = Question::Operation(operation.clone());
-        Ok(match self.ask(key, Patience::Some, question)? {
+        let answered = self
+            .ask(key, Patience::Some, question)
+            .inspect_err(|error| warn(key, error))?;
+        Ok(match answered {
             Answered::Opened { secret, how } => Answer::Opened(secret, how),
             Answered::Refused(refused) => Answer::Refused(refused.into()),
         })
@@ -233,15 +238,8 @@ impl Client {
         };
         match child.ask(&request) {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(failure)) => {
-                let error = failure.into_error(&key.module, &key.file.name, pin_error);
-                if error.is_about_pin() {
-                    tracing::warn!(key = %key.file.name, "{error}");
-                }
-                Err(error)
-            }
+            Ok(Err(failure)) => Err(failure.into_error(&key.module, &key.file.name, pin_error)),
             Err(error) => {
-                tracing::warn!(key = %key.file.name, "{error}");
                 worker.child = Err(error.clone());
                 Err(error)
             }
@@ -280,6 +278,14 @@ impl Client {
                 (self.keys.len() - 1, true)
             }
         }
+    }
+}
+
+/// Says what takes a token or a module away from a layer that another key may open all the same. Whoever asks for one key
+/// alone has it as the error.
+fn warn(key: &TokenKey, error: &Error) {
+    if error.is_about_pin() || error.is_about_module() {
+        tracing::warn!(key = %key.file.name, "{error}");
     }
 }
 

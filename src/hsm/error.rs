@@ -287,6 +287,18 @@ impl Error {
         }
     }
 
+    /// Whether the module's process is gone, or never came to be.
+    pub(super) fn is_about_module(&self) -> bool {
+        matches!(
+            self,
+            Self::Worker { .. }
+                | Self::Timeout { .. }
+                | Self::Busy { .. }
+                | Self::Crashed { .. }
+                | Self::Load { .. }
+        )
+    }
+
     /// Whether the message names the key file already.
     #[must_use]
     pub fn names_key_file(&self) -> bool {
