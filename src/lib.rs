@@ -1,5 +1,7 @@
 //! Opens encrypted OCI image layers with a key that stays in an HSM.
 //!
+//! The program `ocihsm` is what is released. Nothing of this library is stable: any release may change or remove it.
+//!
 //! # The one idea
 //!
 //! However a layer's key was wrapped, opening it comes down to one [operation] with one private key. A scheme turns

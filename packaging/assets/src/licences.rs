@@ -23,7 +23,8 @@ const APACHE: &str = include_str!("../../../LICENSE");
 /// All of it.
 pub(crate) fn text(crates: &Crates) -> Result<String, Error> {
     let mut table = String::from(
-        "ocihsm contains these crates, each under the licence beside it. The texts follow.\n\n",
+        "ocihsm contains the Rust standard library (MIT OR Apache-2.0) and these crates, each under the licence\n\
+         beside it. The texts follow.\n\n",
     );
     let mut texts: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     for library in &crates.libraries {

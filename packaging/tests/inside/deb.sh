@@ -28,6 +28,7 @@ timed() {
 
 # What a program says that would start or restart something.
 watch_services() {
+    mkdir -p /usr/local/sbin
     for name in systemctl service invoke-rc.d deb-systemd-invoke; do
         printf '#!/bin/sh\necho "$0 $*" >>/tmp/services\n' >/usr/local/sbin/$name
         chmod +x /usr/local/sbin/$name
