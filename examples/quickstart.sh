@@ -107,7 +107,7 @@ containerd=$!
 # in_time SECONDS COMMAND...: fails with containerd's log where the command is not done by then.
 in_time() {
     local status=0
-    timeout --kill-after 5 "$@" || status=$?
+    timeout --foreground --kill-after 5 "$@" || status=$? # in the foreground, since ctr asks the terminal
     [ $status -lt 124 ] || give_up "not done within $1 s: ${*:2}"
     return $status
 }
