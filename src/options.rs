@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::json::{InPlace, object};
-use crate::secret::{LayerKey, SecretBytes};
+use crate::secret::{LayerKey, SecretBytes, scrub_stack};
 
 /// What is wrong with options. Holds none of their values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -222,8 +222,9 @@ impl PrivateOptions {
     /// # Errors
     /// [`Error::Invalid`] when it is not such JSON, or the key is not 32 bytes.
     pub fn parse(json: &SecretBytes) -> Result<Self> {
-        let members: PrivateMembers = serde_json::from_slice(json.expose())
-            .map_err(|_| invalid("private options are not the JSON we expect"))?;
+        let members: Result<PrivateMembers, _> = serde_json::from_slice(json.expose());
+        scrub_stack();
+        let members = members.map_err(|_| invalid("private options are not the JSON we expect"))?;
         let key = members.key.ok_or(invalid("there is no layer key"))?;
         Ok(Self {
             key: key.0.ok_or(invalid("the layer key is not 32 bytes long"))?,

@@ -56,6 +56,18 @@ impl fmt::Debug for LayerKey {
     }
 }
 
+/// Bytes of stack that a function which works with a key may use.
+const SCRUBBED: usize = 32 << 10;
+
+/// Overwrites the stack below the caller's frame: what functions that have returned left there of a key. To be called
+/// by whoever called them, with nothing of the key in its own frame but pointers to it.
+#[inline(never)]
+pub(crate) fn scrub_stack() {
+    let mut below = [0_u8; SCRUBBED];
+    below.zeroize();
+    std::hint::black_box(&mut below);
+}
+
 /// A user PIN, UTF-8 as PKCS#11 has it (section 5.1 of the standard). Never empty: an empty PIN is not a PIN.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Pin(String);

@@ -5,33 +5,33 @@
 //! a key for a public key, so the layer's MAC has the last word. What one foreign description, wrapped key or token does
 //! wrong is kept as a reason, and takes nothing from the next.
 
+mod asking;
 mod description;
+mod providers;
 mod queue;
+mod tally;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cipher::Parameters;
 use crate::cli::HsmArgs;
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::Scheme;
-use crate::error::{Cure, Error, Reason, Refusals, Result};
-use crate::escape::escaped;
-use crate::hsm::{self, Answer, Client, HsmSettings};
+use crate::error::{Error, Reason, Result};
+use crate::hsm::{self, Client, HsmSettings};
 use crate::image::Descriptor;
 use crate::keys::policy::Policy;
 use crate::keys::ring::{Key, KeyRing};
-use crate::operation::{KeyKind, KeyOperation};
-use crate::options::{PrivateOptions, PublicOptions};
-use crate::schemes::provider::{self, Providers};
-use crate::schemes::{self, WrappedKey, WrappedKeys};
+use crate::options::PrivateOptions;
+use crate::schemes::WrappedKeys;
 use crate::settings::{self, Environment};
-use crate::software;
 
 pub(super) use self::description::{Description, Locked};
 use self::queue::{Queue, REJECTED};
+use self::tally::{Tally, refusals};
 
 /// How long operations may go on that open nothing, over all descriptions of one layer.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -82,41 +82,6 @@ pub(super) enum Said {
     Opens,
     /// It does not, and why.
     Shut(Reason),
-}
-
-/// A wrapped key that only a key provider opens.
-struct Provided {
-    name: String,
-    annotation: Vec<u8>,
-    public_options: PublicOptions,
-    size: Option<u64>,
-}
-
-/// Most of these over all descriptions of a layer.
-const MAX_PROVIDED: usize = 16;
-
-/// What happened on the way to one layer.
-struct Tally {
-    schemes: BTreeSet<Scheme>,
-    /// What each key said last; nothing of one that was not asked.
-    said: Vec<Option<Reason>>,
-    /// Length of the moduli of keys for which nothing was there.
-    unsuited: Vec<Option<KeyKind>>,
-    /// Operations that were asked for already, and what they opened.
-    answers: HashMap<(usize, u64), Option<PrivateOptions>>,
-    /// The first description or wrapped key that could not be read.
-    broken: Option<Error>,
-    /// Wrapped keys that could not be read.
-    unreadable: Vec<Reason>,
-    /// Wrapped keys that only a key provider opens.
-    provided: Vec<Provided>,
-    /// What was opened and is not the layer's key, and why.
-    rejected: Option<Error>,
-    /// Whether any description could be read.
-    readable: bool,
-    /// Time of operations that opened nothing.
-    in_vain: Duration,
-    hasher: std::hash::RandomState,
 }
 
 impl Opener {
@@ -206,63 +171,6 @@ impl Opener {
         Err(self.failed(digest, tally))
     }
 
-    /// Has the key providers of this node open what they wrapped: last, since each is a program that is started.
-    fn ask_providers(
-        &self,
-        digest: Option<&Digest>,
-        tally: &mut Tally,
-        accept: &mut impl FnMut(&Unwrapped) -> Result<(), Rejected>,
-    ) -> Result<Option<Unwrapped>> {
-        if tally.provided.is_empty() {
-            return Ok(None);
-        }
-        let providers = match &self.providers {
-            Some(path) => Providers::read(path),
-            None => Ok(Providers::default()),
-        };
-        let providers = match providers {
-            Ok(providers) => providers,
-            Err(error) => {
-                tally.unreadable.push(Reason::from(&Error::from(error)));
-                return Ok(None);
-            }
-        };
-        for provided in std::mem::take(&mut tally.provided) {
-            let name = &provided.name;
-            let opened = providers.unwrap(name, &provided.annotation, &[], provider::PATIENCE);
-            let private = match opened {
-                Ok(options) => PrivateOptions::parse(&options),
-                Err(error) => {
-                    let reason = Reason::from(&Error::from(error));
-                    if !tally.unreadable.contains(&reason) {
-                        tally.unreadable.push(reason);
-                    }
-                    continue;
-                }
-            };
-            let unwrapped = private.map_err(Error::from).and_then(|private| {
-                Ok(Unwrapped {
-                    parameters: Parameters::new(&provided.public_options, &private)?,
-                    private,
-                    size: provided.size,
-                    uri: format!("provider {}", escaped(name)),
-                    scheme: Scheme::named(&format!("provider.{name}")),
-                    hash: None,
-                })
-            });
-            let judged = (unwrapped.map_err(Rejected::TryNext))
-                .and_then(|unwrapped| accept(&unwrapped).map(|()| unwrapped));
-            match judged {
-                Ok(unwrapped) => return Ok(Some(unwrapped)),
-                Err(Rejected::GiveUp(error)) => return Err(layer_error(digest, error)),
-                Err(Rejected::TryNext(error)) => {
-                    tally.rejected = tally.rejected.take().or(Some(error));
-                }
-            }
-        }
-        Ok(None)
-    }
-
     /// What one key says to the wrapped keys of a layer, without a look at the layer itself.
     pub(super) fn try_key(&mut self, key: usize, layer: &Locked) -> Said {
         let mut tally = Tally::new(self.ring.keys().len());
@@ -329,313 +237,6 @@ impl Opener {
             digest: Some(layer.layer.digest.clone()),
             refusals: Box::new(refusals(schemes.collect(), keys, &self.ring)),
         }
-    }
-
-    /// The next key and wrapped key that suit one another.
-    fn question(&mut self, entry: &mut queue::Entry, tally: &mut Tally) -> Option<(usize, usize)> {
-        let wrapped = &entry.description.wrapped.keys;
-        while entry.key < self.ring.keys().len() {
-            // What was put off is for the keys alone that were not there.
-            let asked = !entry.again || self.waited_for[entry.key] || self.wait_for(entry.key);
-            if let Some(kind) = self.kind(entry.key).filter(|_| asked) {
-                while let Some(candidate) = wrapped.get(entry.number) {
-                    let number = entry.number;
-                    entry.number += 1;
-                    if candidate.operation.suits(kind) {
-                        return Some((entry.key, number));
-                    }
-                    tally.unsuited[entry.key] = Some(kind);
-                }
-            }
-            entry.key += 1;
-            entry.number = 0;
-        }
-        entry.done = true;
-        None
-    }
-
-    /// Whether a key that could not be used may be there a little later.
-    fn may_pass(&self) -> bool {
-        let troubles = self.trouble.iter().zip(&self.waited_for);
-        troubles
-            .filter(|(_, waited_for)| !**waited_for)
-            .any(|(trouble, _)| trouble.as_ref().is_some_and(hsm::Error::may_pass))
-    }
-
-    /// Lets a key be asked once more, if that may help: it is waited for then.
-    fn wait_for(&mut self, key: usize) -> bool {
-        let may_pass = self.trouble[key].as_ref().is_some_and(hsm::Error::may_pass);
-        if may_pass {
-            self.trouble[key] = None;
-            self.waited_for[key] = true;
-        }
-        may_pass
-    }
-
-    /// What a key is; `None` if it cannot be used.
-    fn kind(&mut self, key: usize) -> Option<KeyKind> {
-        if self.trouble[key].is_some() {
-            return None;
-        }
-        let start = Instant::now();
-        let kind = match &self.ring.keys()[key] {
-            Key::File(key) => Ok(key.kind()),
-            Key::Token(key) => self.client.kind(key),
-        };
-        self.asked_for += start.elapsed();
-        kind.map_err(|error| self.note(key, error)).ok()
-    }
-
-    /// Has one operation done, unless it was done before.
-    fn ask(
-        &mut self,
-        key: usize,
-        wrapped: &WrappedKey,
-        tally: &mut Tally,
-    ) -> Option<PrivateOptions> {
-        let question = (key, tally.hash(&wrapped.operation));
-        if let Some(known) = tally.answers.get(&question) {
-            return known.clone();
-        }
-        let start = Instant::now();
-        let answer = match &self.ring.keys()[key] {
-            Key::File(file) => Ok(software::answer(file, &wrapped.operation)
-                .map_err(|why| self.another_key(key, &why.to_string()))),
-            Key::Token(token) => match self.client.answer(token, &wrapped.operation) {
-                Ok(Answer::Opened(secret, _)) => Ok(Ok(secret)),
-                Ok(Answer::Refused(why)) => Ok(Err(self.refusal(key, &why))),
-                Err(error) => Err(error),
-            },
-        };
-        let took = start.elapsed();
-        self.asked_for += took;
-        let opened = match answer {
-            Ok(Ok(secret)) => match wrapped.private_options(&secret) {
-                Ok(private) => Some(private),
-                // Not this key's: what is not authentic may be for another one.
-                Err(error @ schemes::Error::NotOpened) => {
-                    tally.said[key] = Some(self.another_key(key, &error.to_string()));
-                    None
-                }
-                Err(error) => {
-                    tally.rejected = tally.rejected.take().or(Some(error.into()));
-                    None
-                }
-            },
-            Ok(Err(why)) => {
-                tally.said[key] = Some(why);
-                None
-            }
-            Err(error) => {
-                self.note(key, error);
-                None
-            }
-        };
-        if opened.is_none() {
-            tally.in_vain += took;
-        }
-        tally.answers.insert(question, opened.clone());
-        opened
-    }
-
-    fn unwrapped(
-        &self,
-        key: usize,
-        wrapped: &WrappedKey,
-        description: &Description,
-        private: PrivateOptions,
-    ) -> Result<Unwrapped> {
-        Ok(Unwrapped {
-            parameters: Parameters::new(&description.envelope.public_options, &private)?,
-            private,
-            size: description.size,
-            uri: self.ring.keys()[key].shown(),
-            scheme: wrapped.scheme.clone(),
-            hash: match &wrapped.operation {
-                KeyOperation::RsaOaep { hash, .. } => Some(hash.as_str()),
-                _ => None,
-            },
-        })
-    }
-
-    fn note(&mut self, key: usize, error: hsm::Error) {
-        self.trouble[key] = Some(error);
-    }
-
-    fn refusal(&self, key: usize, why: &hsm::Refusal) -> Reason {
-        let name = self.ring.keys()[key].name();
-        match why {
-            hsm::Refusal::NotMineOrFailed { said } => Reason {
-                text: format!(
-                    "{name}: the wrapped keys are for other keys, or the device failed ({said})"
-                ),
-                cure: Cure::AnotherKey,
-            },
-            hsm::Refusal::Unable { said } => Reason {
-                text: format!("{name}: {said}"),
-                cure: Cure::Unknown,
-            },
-            _ => self.another_key(key, "the wrapped keys are for other keys"),
-        }
-    }
-
-    fn another_key(&self, key: usize, why: &str) -> Reason {
-        Reason {
-            text: format!("{}: {why}", self.ring.keys()[key].name()),
-            cure: Cure::AnotherKey,
-        }
-    }
-
-    /// Why a key opened nothing; `None` where it was not asked.
-    fn reason(&self, key: usize, tally: &Tally) -> Option<Reason> {
-        if let Some(trouble) = &self.trouble[key] {
-            return Some(reason(self.ring.keys()[key].name(), trouble));
-        }
-        if let Some(said) = &tally.said[key] {
-            return Some(said.clone());
-        }
-        Some(match tally.unsuited[key]? {
-            KeyKind::Rsa {
-                modulus_len: Some(length),
-            } => {
-                let bits = length.saturating_mul(8);
-                self.another_key(
-                    key,
-                    &format!("no wrapped key has the length of this RSA-{bits} key"),
-                )
-            }
-            KeyKind::Rsa { .. } => self.another_key(key, "the wrapped keys are for other keys"),
-            KeyKind::Ec(curve) => {
-                self.another_key(key, &format!("no wrapped key is for a key on {curve}"))
-            }
-        })
-    }
-
-    fn failed(&self, digest: Option<&Digest>, tally: Tally) -> Error {
-        if let Some(error) = tally.rejected {
-            return layer_error(digest, error);
-        }
-        match tally.broken {
-            Some(error) if !tally.readable => return error,
-            _ => {}
-        }
-        // What bars a token is told by each of its keys, and once is enough.
-        let barred = |key: usize| match &self.trouble[key] {
-            Some(error) if error.is_about_pin() => Some(error.to_string()),
-            _ => None,
-        };
-        let told_before = |key: usize| {
-            let own = barred(key);
-            own.is_some() && (0..key).any(|other| barred(other) == own)
-        };
-        let keys = (0..self.ring.keys().len()).filter(|&key| !told_before(key));
-        let mut reasons: Vec<_> = keys.filter_map(|key| self.reason(key, &tally)).collect();
-        reasons.extend(tally.unreadable);
-        Error::NoKeyOpens {
-            digest: digest.cloned(),
-            refusals: Box::new(refusals(tally.schemes, reasons, &self.ring)),
-        }
-    }
-}
-
-impl Tally {
-    fn new(keys: usize) -> Self {
-        Self {
-            schemes: BTreeSet::new(),
-            said: (0..keys).map(|_| None).collect(),
-            unsuited: vec![None; keys],
-            answers: HashMap::new(),
-            broken: None,
-            unreadable: Vec::new(),
-            provided: Vec::new(),
-            rejected: None,
-            readable: false,
-            in_vain: Duration::ZERO,
-            hasher: std::hash::RandomState::new(),
-        }
-    }
-
-    /// Reads a description; `None` if it cannot be, which is noted.
-    fn read(&mut self, layer: &LayerDescriptor) -> Option<Description> {
-        let description = match Description::new(layer) {
-            Ok(description) => description,
-            Err(error) => {
-                self.broken = self.broken.take().or(Some(error));
-                return None;
-            }
-        };
-        let schemes = description.envelope.schemes();
-        self.schemes
-            .extend(schemes.map(|(scheme, _)| scheme.clone()));
-        for (name, annotation) in &description.wrapped.provided {
-            let is_there = |one: &Provided| one.name == *name && one.annotation == *annotation;
-            if self.provided.len() < MAX_PROVIDED && !self.provided.iter().any(is_there) {
-                self.provided.push(Provided {
-                    name: name.clone(),
-                    annotation: annotation.clone(),
-                    public_options: description.envelope.public_options.clone(),
-                    size: description.size,
-                });
-            }
-        }
-        for (_, error) in &description.wrapped.broken {
-            let reason = Reason {
-                text: error.to_string(),
-                cure: Cure::AnotherKey,
-            };
-            if !self.unreadable.contains(&reason) {
-                self.unreadable.push(reason);
-            }
-        }
-        match description.wrapped.broken.first() {
-            Some((_, error)) if description.wrapped.keys.is_empty() => {
-                self.broken = self.broken.take().or(Some(error.clone().into()));
-                None
-            }
-            _ => {
-                self.readable = true;
-                Some(description)
-            }
-        }
-    }
-
-    fn hash(&self, operation: &KeyOperation) -> u64 {
-        use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
-        let mut hasher = self.hasher.build_hasher();
-        match operation {
-            KeyOperation::RsaOaep { hash, ciphertext } => {
-                (0, hash.as_str(), ciphertext).hash(&mut hasher)
-            }
-            KeyOperation::RsaPkcs1 { length, ciphertext } => {
-                (1, length, ciphertext).hash(&mut hasher)
-            }
-            KeyOperation::Ecdh { curve, point } => (2, curve.field_len(), point).hash(&mut hasher),
-        }
-        hasher.finish()
-    }
-}
-
-/// Why a key cannot be used.
-fn reason(name: &str, error: &hsm::Error) -> Reason {
-    Reason {
-        text: match error.names_key_file() {
-            true => error.to_string(),
-            false => format!("{name}: {error}"),
-        },
-        cure: error.hint().map_or(Cure::Unknown, Cure::Hint),
-    }
-}
-
-/// Why none of the keys opens a layer that is wrapped with these schemes; `keys` is what each of them says.
-fn refusals(schemes: BTreeSet<Scheme>, keys: Vec<Reason>, ring: &KeyRing) -> Refusals {
-    let (ours, others): (Vec<_>, Vec<_>) = schemes.into_iter().partition(schemes::is_known);
-    Refusals {
-        for_pkcs11: !ours.is_empty(),
-        schemes: ours.iter().map(ToString::to_string).collect(),
-        other_schemes: others.iter().map(ToString::to_string).collect(),
-        searched: ring.searched().to_vec(),
-        keys,
-        skipped: ring.skipped().map(Reason::from).collect(),
     }
 }
 
