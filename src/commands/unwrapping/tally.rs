@@ -42,7 +42,12 @@ impl Opener {
     /// Why a key opened nothing; `None` where it was not asked.
     pub(super) fn reason(&self, key: usize, tally: &Tally) -> Option<Reason> {
         if let Some(trouble) = &self.trouble[key] {
-            return Some(reason(self.ring.keys()[key].name(), trouble));
+            let mut reason = reason(self.ring.keys()[key].name(), trouble);
+            if self.is_barred(key) {
+                let name = self.ring.keys()[key].name();
+                reason.text = format!("{name}: not tried, since a PIN was refused on its token");
+            }
+            return Some(reason);
         }
         if let Some(said) = &tally.said[key] {
             return Some(said.clone());
@@ -64,6 +69,16 @@ impl Opener {
         })
     }
 
+    /// Whether a key was not tried, since the PIN of one before it was refused on their token.
+    fn is_barred(&self, key: usize) -> bool {
+        let refused = |key: usize| match &self.trouble[key] {
+            Some(error) if error.is_about_pin() => Some(error.to_string()),
+            _ => None,
+        };
+        let own = refused(key);
+        own.is_some() && (0..key).any(|other| refused(other) == own)
+    }
+
     pub(super) fn failed(&self, digest: Option<&Digest>, tally: Tally) -> Error {
         if let Some(error) = tally.rejected {
             return layer_error(digest, error);
@@ -72,16 +87,8 @@ impl Opener {
             Some(error) if !tally.readable => return error,
             _ => {}
         }
-        // What bars a token is told by each of its keys, and once is enough.
-        let barred = |key: usize| match &self.trouble[key] {
-            Some(error) if error.is_about_pin() => Some(error.to_string()),
-            _ => None,
-        };
-        let told_before = |key: usize| {
-            let own = barred(key);
-            own.is_some() && (0..key).any(|other| barred(other) == own)
-        };
-        let keys = (0..self.ring.keys().len()).filter(|&key| !told_before(key));
+        // What bars a token is told by one of its keys, and once is enough.
+        let keys = (0..self.ring.keys().len()).filter(|&key| !self.is_barred(key));
         let mut reasons: Vec<_> = keys.filter_map(|key| self.reason(key, &tally)).collect();
         reasons.extend(tally.unreadable);
         Error::NoKeyOpens {
