@@ -171,7 +171,7 @@ mod tests {
                 &["ocihsm", "decode", "--keyz", "x"][..],
                 "unexpected argument '--keyz' found",
             ),
-            (&["ctd-decoder", "a\n\nb"], "unexpected argument 'a"),
+            (&["ocihsm", "decode", "a\n\nb"], "unexpected argument 'a"),
             (
                 &["ocihsm", "decode", "--hsm-timeout", "0"],
                 "invalid value '0' for '--hsm-timeout <SECONDS>': expected whole seconds, 1 to 86400",
