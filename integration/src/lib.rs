@@ -11,6 +11,7 @@ pub mod module;
 pub mod node;
 pub mod processor;
 pub mod program;
+pub mod proxy;
 pub mod registry;
 pub mod root;
 pub mod shell;

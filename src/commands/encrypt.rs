@@ -80,13 +80,17 @@ const OAEP_HASH: &str = "OCICRYPT_OAEP_HASHALG";
 /// # Errors
 /// Whatever kept it from being encrypted; nothing was written then.
 pub fn run(args: &Args) -> Result<()> {
-    let (layout, mut image) = image_args::load(&args.image.source)?;
+    let (source, mut image) = image_args::load(
+        &args.image.source,
+        args.platform.as_ref(),
+        &args.image.registry,
+    )?;
     let choice = Choice {
         platform: args.platform.as_ref(),
         layers: &args.encrypt_layer,
         leave_plain: &args.leave_plain,
     };
-    let plan = Plan::encrypt(&mut image, &choice, |blob| layout.has(&blob.digest))?;
+    let plan = Plan::encrypt(&mut image, &choice, |blob| source.has(blob))?;
     let mut summary = Summary::default();
     summary.stays_plain(&plan);
     let wrapping = Wrapping {
@@ -96,7 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
     let opened = open_encrypted(args, &plan.encrypted, wrapping.keys.len())?;
 
     let bytes = plan.plain.descriptors().map(|layer| layer.size).sum();
-    let mut transfer = Transfer::begin(&layout, &image, &args.image, bytes)?;
+    let mut transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
     let mut manifests = image.manifests_mut();
     for ((layer, places), (locked, private)) in plan.encrypted.places().zip(opened) {
         let envelope = wrapping
