@@ -9,35 +9,63 @@ use std::process::ExitCode;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use ocihsm::cli::{self, Cli};
+use ocihsm::cli::{self, Cli, Command};
+use ocihsm::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
-use ocihsm::log::LayerRecord;
-use ocihsm::{Error, commands, payload, spoil};
+use ocihsm::telemetry::{self, Audience, LayerRecord, Verbosity};
+use ocihsm::{Error, hsm, payload, spoil};
+use tracing::info_span;
 
 /// Where a payload comes, if one comes.
 const PAYLOAD: i32 = 3;
 
 fn main() -> ExitCode {
+    // Before all else: a layer waits for a worker to be ready.
+    if let Some(status) = hsm::worker_main() {
+        return status;
+    }
     // Before anything here opens a file, which would get the first free number.
     let inherited = inherited_payload();
     forbid_core_dumps();
     watch_panics();
     let argv: Vec<_> = std::env::args_os().collect();
-    let cli = match Cli::parse_from(argv.clone()) {
+    let cli = match Cli::parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) => {
             refuse(&error, &argv);
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match catch(|| commands::run(&cli.command, inherited)) {
+    telemetry::install(cli.verbose.verbosity(), audience(&cli.command));
+    match catch(|| run(&cli.command, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::ReaderGone) => ExitCode::FAILURE,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs one subcommand. `inherited` is what came as file descriptor 3, if it may carry a payload.
+fn run(command: &Command, inherited: Option<File>) -> Result<(), Error> {
+    match command {
+        Command::Config(args) => info_span!("config").in_scope(|| config::run(args)),
+        Command::Decode(args) => info_span!("decode").in_scope(|| decode::run(args, inherited)),
+        Command::Doctor(args) => info_span!("doctor").in_scope(|| doctor::run(args)),
+        Command::Keys(args) => info_span!("keys").in_scope(|| keys::run(args)),
+        Command::Decrypt(args) => info_span!("decrypt").in_scope(|| decrypt::run(args)),
+        Command::Encrypt(args) => info_span!("encrypt").in_scope(|| encrypt::run(args)),
+        Command::Inspect(args) => info_span!("inspect").in_scope(|| inspect::run(args)),
+    }
+}
+
+/// What a decoder says on standard error becomes the text of containerd's error, so it tells its log.
+fn audience(command: &Command) -> Audience {
+    match command {
+        Command::Decode(args) => Audience::Log(args.log.log.clone()),
+        _ => Audience::Stderr,
     }
 }
 
@@ -49,7 +77,9 @@ fn refuse(error: &clap::Error, argv: &[OsString]) {
             error: Some(complaint.to_string()),
             ..LayerRecord::default()
         };
-        let _ = record.write(&cli::log_in_spite_of_mistakes(argv));
+        let log = decode::log_in_spite_of_mistakes(argv);
+        telemetry::install(Verbosity::Quiet, Audience::Log(log));
+        record.emit();
         spoil::hold();
         report(&complaint);
     } else if matches!(complaint, Error::UriAsArgument { .. }) {

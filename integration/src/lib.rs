@@ -9,6 +9,7 @@ pub mod layer;
 pub mod layout;
 pub mod module;
 pub mod node;
+pub mod pod;
 pub mod processor;
 pub mod program;
 pub mod proxy;

@@ -122,22 +122,21 @@ impl Token {
     /// Makes an RSA pair in the token and returns its public key file, PEM.
     #[must_use]
     pub fn generate(&self, name: &str, id: u8, bits: u32) -> PathBuf {
+        let id = format!("{id:02x}");
+        self.generate_with(
+            name,
+            &format!("rsa:{bits}"),
+            &["--usage-decrypt", "--id", &id],
+        )
+    }
+
+    /// Makes a pair of this kind, with these options of `pkcs11-tool`, and returns its public key file, PEM.
+    #[must_use]
+    pub fn generate_with(&self, name: &str, kind: &str, options: &[&str]) -> PathBuf {
         self.tool()
-            .args([
-                "--login",
-                "--pin",
-                PIN,
-                "--keypairgen",
-                "--key-type",
-                &format!("rsa:{bits}"),
-            ])
-            .args([
-                "--label",
-                name,
-                "--id",
-                &format!("{id:02x}"),
-                "--usage-decrypt",
-            ])
+            .args(["--login", "--pin", PIN, "--keypairgen", "--key-type", kind])
+            .args(["--label", name])
+            .args(options)
             .ok();
         let (der, pem) = (
             self.path().join("public.der"),
@@ -155,7 +154,7 @@ impl Token {
             .arg(&der)
             .ok();
         Program::new("openssl")
-            .args(["rsa", "-pubin", "-inform", "DER", "-in"])
+            .args(["pkey", "-pubin", "-inform", "DER", "-in"])
             .arg(&der)
             .arg("-out")
             .arg(&pem)

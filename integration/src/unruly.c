@@ -3,9 +3,16 @@
  *
  * UNRULY_MODULE  the real module
  * UNRULY_LOG     a file that gets the name of each function that was called
- * UNRULY_FAULTS  function=fault[*times], separated by commas; a fault is a code (0x30), or one of
- *                abort, segv, exit, hang, spin, noise, close
+ * UNRULY_FAULTS  function=fault[*times][@first], separated by commas; a fault is a code (0x30), or one of
+ *                abort, segv, exit, hang, spin, noise, close, flood (announcements without an end), lie (an answer
+ *                of 4 GiB), child (a program that lists what it inherits, in UNRULY_LOG.inherited)
+ * UNRULY_QUIRKS  ways of a module that is not wrong, but poor: no-length-query (C_Decrypt has to be given a buffer),
+ *                no-oaep (the mechanism is not there)
+ * UNRULY_TOKEN   label of the only token on which C_Login has faults
  * UNRULY_FLAGS   token flags to set, UNRULY_NO_FLAGS token flags to clear
+ * UNRULY_TWICE   shows every slot twice
+ * UNRULY_ONE     gives objects one at a time
+ * UNRULY_NO_DECRYPT  says that no key has CKA_DECRYPT
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -42,18 +49,34 @@ static void noise(void)
         (void)!write(file, text, sizeof text - 1);
 }
 
+/* Writes to the socket of the process that loaded us, whatever its number is. */
+static void speak(const void *bytes, size_t length)
+{
+    for (int file = 3; file < 512; file++)
+        (void)!write(file, bytes, length);
+}
+
+static void list_inherited(void)
+{
+    char command[512];
+    snprintf(command, sizeof command, "ls -l /proc/self/fd > '%s.inherited'", getenv("UNRULY_LOG"));
+    (void)!system(command);
+}
+
 /* The code that the function shall answer with, 0 where the real one shall. */
 static word fault(const char *name)
 {
-    static int used[68];
+    static int used[68], seen[68];
     const char *at = getenv("UNRULY_FAULTS");
     size_t length = strlen(name);
     for (int number = 0; at && number < 68; number++) {
         if (!strncmp(at, name, length) && at[length] == '=') {
-            char what[64] = "";
-            int times = 0;
-            sscanf(at + length + 1, "%63[^,*]*%d", what, &times);
-            if (times && used[number] >= times)
+            char what[64] = "", item[64] = "";
+            sscanf(at + length + 1, "%63[^,]", item);
+            sscanf(item, "%63[^*@]", what);
+            const char *star = strchr(item, '*'), *from = strchr(item, '@');
+            int times = star ? atoi(star + 1) : 0;
+            if (++seen[number] < (from ? atoi(from + 1) : 1) || (times && used[number] >= times))
                 goto next;
             used[number]++;
             if (!strcmp(what, "abort")) abort();
@@ -63,6 +86,9 @@ static word fault(const char *name)
             if (!strcmp(what, "spin")) for (;;) {}
             if (!strcmp(what, "noise")) noise();
             if (!strcmp(what, "close")) for (int file = 3; file < 1024; file++) close(file);
+            if (!strcmp(what, "flood")) for (;;) speak((char[4096]){0}, 4096);
+            if (!strcmp(what, "lie")) speak("\377\377\377\377\377", 5);
+            if (!strcmp(what, "child")) list_inherited();
             return strtoul(what, NULL, 0);
         }
     next:
@@ -87,16 +113,47 @@ static word pass(int index, const char *name, word a, word b, word c, word d, wo
 
 PASS(0, C_Initialize)
 PASS(1, C_Finalize)
-PASS(4, C_GetSlotList)
-PASS(12, C_OpenSession)
 PASS(13, C_CloseSession)
-PASS(18, C_Login)
-PASS(24, C_GetAttributeValue)
+PASS(22, C_DestroyObject)
 PASS(26, C_FindObjectsInit)
-PASS(27, C_FindObjects)
 PASS(28, C_FindObjectsFinal)
-PASS(33, C_DecryptInit)
-PASS(34, C_Decrypt)
+PASS(62, C_DeriveKey)
+
+static int has_quirk(const char *name)
+{
+    const char *quirks = getenv("UNRULY_QUIRKS");
+    return quirks && strstr(quirks, name) != NULL;
+}
+
+/* CKM_RSA_PKCS_OAEP is 9, CKR_MECHANISM_INVALID is 0x70. */
+static word C_GetMechanismInfo(word slot, word mechanism, word info, word d, word e, word f)
+{
+    if (mechanism == 9 && has_quirk("no-oaep"))
+        return 0x70;
+    return theirs->functions[8](slot, mechanism, info, d, e, f);
+}
+
+static word C_DecryptInit(word session, word mechanism, word key, word d, word e, word f)
+{
+    if (*(word *)mechanism == 9 && has_quirk("no-oaep")) {
+        note("C_DecryptInit");
+        return 0x70;
+    }
+    return pass(33, "C_DecryptInit", session, mechanism, key, d, e, f);
+}
+
+/* CKR_ARGUMENTS_BAD is 7; the operation is over, as after any other error. */
+static word C_Decrypt(word session, word input, word length, word output, word size, word f)
+{
+    if (!output && has_quirk("no-length-query")) {
+        static unsigned char lost[4096];
+        word lost_size = sizeof lost;
+        note("C_Decrypt");
+        theirs->functions[34](session, input, length, (word)lost, (word)&lost_size, f);
+        return 7;
+    }
+    return pass(34, "C_Decrypt", session, input, length, output, size, f);
+}
 
 /* Takes two arguments more than the others. */
 typedef word (*longer)(word, word, word, word, word, word, word, word);
@@ -108,10 +165,66 @@ static word C_GenerateKeyPair(word a, word b, word c, word d, word e, word f, wo
     return code ? code : ((longer)theirs->functions[59])(a, b, c, d, e, f, g, h);
 }
 
+static word C_UnwrapKey(word a, word b, word c, word d, word e, word f, word g, word h)
+{
+    note("C_UnwrapKey");
+    word code = fault("C_UnwrapKey");
+    return code ? code : ((longer)theirs->functions[61])(a, b, c, d, e, f, g, h);
+}
+
+/* An attribute is a type, a pointer and a length. */
+static word C_GetAttributeValue(word session, word object, word list, word count, word e, word f)
+{
+    word code = pass(24, "C_GetAttributeValue", session, object, list, count, e, f);
+    for (word *at = (word *)list; getenv("UNRULY_NO_DECRYPT") && at < (word *)list + 3 * count; at += 3)
+        if (at[0] == 0x105 && at[2] == 1)
+            *(char *)at[1] = 0;
+    return code;
+}
+
+/* What tells the second appearance of a slot from the first. */
+static const word SECOND = 1UL << 40;
+
+static word C_GetSlotList(word present, word list, word count, word d, word e, word f)
+{
+    word room = *(word *)count, *slots = (word *)list;
+    word code = pass(4, "C_GetSlotList", present, list, count, d, e, f);
+    word found = *(word *)count;
+    if (code || !getenv("UNRULY_TWICE"))
+        return code;
+    *(word *)count = 2 * found;
+    for (word number = 0; slots && number < found && found + number < room; number++)
+        slots[found + number] = slots[number] | SECOND;
+    return 0;
+}
+
+static word C_OpenSession(word slot, word b, word c, word d, word e, word f)
+{
+    return pass(12, "C_OpenSession", slot & ~SECOND, b, c, d, e, f);
+}
+
+static word C_FindObjects(word session, word list, word room, word count, word e, word f)
+{
+    return pass(27, "C_FindObjects", session, list, getenv("UNRULY_ONE") ? 1 : room, count, e, f);
+}
+
+static word C_Login(word session, word user, word pin, word length, word e, word f)
+{
+    const char *token = getenv("UNRULY_TOKEN");
+    word state[4];
+    char info[512] = "";
+    int spared = token && !theirs->functions[15](session, (word)state, 0, 0, 0, 0)
+        && !theirs->functions[6](state[0], (word)info, 0, 0, 0, 0)
+        && strncmp(info, token, strlen(token));
+    note("C_Login");
+    word code = spared ? 0 : fault("C_Login");
+    return code ? code : theirs->functions[18](session, user, pin, length, e, f);
+}
+
 /* The flags stand behind label, manufacturer, model and serial number. */
 static word C_GetTokenInfo(word slot, word info, word c, word d, word e, word f)
 {
-    word code = pass(6, "C_GetTokenInfo", slot, info, c, d, e, f);
+    word code = pass(6, "C_GetTokenInfo", slot & ~SECOND, info, c, d, e, f);
     word *flags = (word *)(info + 32 + 32 + 16 + 16);
     if (code == 0 && getenv("UNRULY_FLAGS"))
         *flags |= strtoul(getenv("UNRULY_FLAGS"), NULL, 0);
@@ -138,9 +251,11 @@ word C_GetFunctionList(struct list **list)
     ours.functions[1] = C_Finalize;
     ours.functions[4] = C_GetSlotList;
     ours.functions[6] = C_GetTokenInfo;
+    ours.functions[8] = C_GetMechanismInfo;
     ours.functions[12] = C_OpenSession;
     ours.functions[13] = C_CloseSession;
     ours.functions[18] = C_Login;
+    ours.functions[22] = C_DestroyObject;
     ours.functions[24] = C_GetAttributeValue;
     ours.functions[26] = C_FindObjectsInit;
     ours.functions[27] = C_FindObjects;
@@ -148,6 +263,8 @@ word C_GetFunctionList(struct list **list)
     ours.functions[33] = C_DecryptInit;
     ours.functions[34] = C_Decrypt;
     ours.functions[59] = (function)C_GenerateKeyPair;
+    ours.functions[61] = (function)C_UnwrapKey;
+    ours.functions[62] = C_DeriveKey;
     *list = &ours;
     return 0;
 }

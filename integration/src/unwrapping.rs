@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ocihsm::keys::packet::{OaepHash, Recipient};
 use ocihsm::keys::public::PublicKey;
+use ocihsm::operation::KeyOperation;
 use ocihsm::options::PrivateOptions;
 use ocihsm::secret::LayerKey;
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ pub struct Unwrapping {
     prefix: Vec<String>,
     keys: Vec<Value>,
     env: Vec<(String, String)>,
+    init: Option<String>,
     envelopes: Vec<Vec<Value>>,
     timeout: u64,
     allow_final_try: bool,
@@ -47,6 +49,7 @@ impl Unwrapping {
             prefix: Vec::new(),
             keys: Vec::new(),
             env: Vec::new(),
+            init: None,
             envelopes: Vec::new(),
             timeout: 60_000,
             allow_final_try: false,
@@ -64,6 +67,13 @@ impl Unwrapping {
     #[must_use]
     pub fn env(mut self, env: impl IntoIterator<Item = (String, String)>) -> Self {
         self.env = env.into_iter().collect();
+        self
+    }
+
+    /// Sets the `module.init` of the keys that follow.
+    #[must_use]
+    pub fn init(mut self, init: &str) -> Self {
+        self.init = Some(init.to_owned());
         self
     }
 
@@ -88,8 +98,14 @@ impl Unwrapping {
     /// Writes a key file anew.
     pub fn write_key(&self, file: &Path, uri: &str) {
         let mut text = format!("pkcs11:\n  uri: {}\n", json!(uri));
+        if self.init.is_some() || !self.env.is_empty() {
+            text.push_str("module:\n");
+        }
+        if let Some(init) = &self.init {
+            text.push_str(&format!("  init: {}\n", json!(init)));
+        }
         if !self.env.is_empty() {
-            text.push_str("module:\n  env:\n");
+            text.push_str("  env:\n");
         }
         for (name, value) in &self.env {
             text.push_str(&format!("    {name}: {}\n", json!(value)));
@@ -138,10 +154,32 @@ impl Unwrapping {
         }))
     }
 
+    /// Has keys, by their numbers, do these operations instead.
+    #[must_use]
+    pub fn operate(&self, operations: &[(usize, KeyOperation)]) -> Answer {
+        let operations: Vec<_> = operations
+            .iter()
+            .map(|(key, operation)| json!({ "key": key, "operation": operation }))
+            .collect();
+        self.ask(&json!({
+            "timeout": self.timeout,
+            "allow_final_try": self.allow_final_try,
+            "keys": self.keys,
+            "operations": operations,
+        }))
+    }
+
     /// Reads the public half of the first key instead.
     #[must_use]
     pub fn public_key(&self) -> Answer {
         self.ask(&json!({ "timeout": self.timeout, "public_key": self.keys[0] }))
+    }
+
+    /// Makes a pair on the token of the first key instead.
+    #[must_use]
+    pub fn generate(&self, label: &str) -> Answer {
+        let generate = json!({ "key": self.keys[0], "label": label });
+        self.ask(&json!({ "timeout": self.timeout, "generate": generate }))
     }
 
     /// The file of the first key.
@@ -191,6 +229,14 @@ impl Answer {
         (outcome["key"].as_u64(), outcome["recipient"].as_u64())
     }
 
+    /// What the operations came to: `opened`, `refused` or `error` in each.
+    #[must_use]
+    pub fn answers(&self) -> &[Value] {
+        self.json["answers"]
+            .as_array()
+            .unwrap_or_else(|| panic!("no answers: {self:?}"))
+    }
+
     /// Why the first envelope was refused, key by key.
     #[must_use]
     pub fn refusals(&self) -> Vec<&str> {
@@ -222,7 +268,7 @@ impl Answer {
         error
     }
 
-    /// The public key that was read, PEM.
+    /// The public key that was read or made, PEM.
     #[must_use]
     pub fn pem(&self) -> Option<&str> {
         self.json["pem"].as_str()

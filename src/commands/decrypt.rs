@@ -8,7 +8,7 @@ use super::summary::Summary;
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher::{self, Parameters};
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::envelope::Envelope;
 use crate::error::Result;
 use crate::image::{Plan, Platform, media_type};

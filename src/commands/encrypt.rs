@@ -8,7 +8,7 @@ use super::summary::Summary;
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher;
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
 use crate::error::{Error, Result};
 use crate::hsm;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
-use crate::error::{Error, Result};
+pub(super) use super::args::{is_uri, no_uris};
+use crate::error::Result;
 use crate::image::reference::HELP;
 use crate::image::{Image, Platform, Reference, Source, place, registry};
 
@@ -93,24 +94,6 @@ pub(super) fn reference() -> impl clap::builder::TypedValueParser<Value = Refere
 /// As [`no_uris`].
 pub(super) fn key_files(given: &[PathBuf]) -> Result<&[PathBuf]> {
     no_uris("--key", given)
-}
-
-/// Paths of key files or of their directories.
-///
-/// # Errors
-/// [`Error::UriAsArgument`] for a URI, which may hold a PIN, so that nothing else prints it.
-pub(super) fn no_uris<'a>(argument: &'static str, given: &'a [PathBuf]) -> Result<&'a [PathBuf]> {
-    match given.iter().any(|path| is_uri(&path.to_string_lossy())) {
-        true => Err(Error::UriAsArgument { argument }),
-        false => Ok(given),
-    }
-}
-
-/// Whether somebody wrote the URI itself where a file belongs.
-pub(crate) fn is_uri(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    let uri = text.find("pkcs11:").map(|start| &text[start..]);
-    text.contains("pin-value=") || uri.is_some_and(|uri| uri.contains('='))
 }
 
 /// Reads an image.

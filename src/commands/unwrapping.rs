@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
 use crate::error::{Cure, Error, Reason, Refusals, Result};
-use crate::hsm::{self, Outcome, Refusal, Why};
+use crate::hsm::unwrap::{self, Outcome, Refusal, Why};
 use crate::image::Descriptor;
 use crate::keys::TokenKey;
 use crate::keys::packet::{self, Recipient};
@@ -100,6 +100,7 @@ pub(super) fn reasons(refusals: &[Refusal]) -> Vec<Reason> {
         text: refusal.to_string(),
         cure: match &refusal.why {
             Why::Unavailable(why) => why.hint.clone().map_or(Cure::Unknown, Cure::Hint),
+            Why::DoesNotFitOrFailed(_) | Why::Unable(_) => Cure::Unknown,
             _ => Cure::AnotherKey,
         },
     };
@@ -123,7 +124,7 @@ pub(super) fn keys(paths: &[PathBuf]) -> Result<KeyRing> {
     }
 }
 
-/// The private options of each layer. Forks, so no thread may run yet.
+/// The private options of each layer.
 ///
 /// # Errors
 /// [`Error::NoKeyOpens`] for the first layer that stays shut; whatever is broken in a token or an envelope.
@@ -156,7 +157,7 @@ pub(super) fn ask(hsm: &HsmArgs, keys: &[TokenKey], layers: &[Locked]) -> Result
         return Ok(Vec::new());
     }
     let envelopes: Vec<_> = layers.iter().map(|it| it.recipients.clone()).collect();
-    hsm::unwrap(&hsm.settings(), keys, &envelopes)
+    tracing::info_span!("unwrap").in_scope(|| unwrap::unwrap(&hsm.settings(), keys, &envelopes))
 }
 
 /// Says in which layer it happened.

@@ -31,29 +31,7 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::InvalidPublicKey { what, .. } if what.contains("private key") => {
             "take the public key out of it: openssl pkey -in FILE -pubout"
         }
-        Error::HsmTimeout { .. } | Error::HsmBusy { .. } => {
-            "check that the HSM can be reached from this node, or allow more time with --hsm-timeout"
-        }
-        Error::Pkcs11 { hint, .. } => (*hint)?,
-        Error::HsmCrashed { .. } => {
-            "try the module with `pkcs11-tool --module FILE -L`, in the environment of the key file's module.env"
-        }
-        Error::ModuleLoad { .. } => {
-            "install the module together with the libraries that it needs, or correct module-path or module-name"
-        }
-        Error::TokenNotFound {
-            any_slot: false, ..
-        } => {
-            "if the module is a client (p11-kit), check that its server runs and that module.env names its address"
-        }
-        Error::TokenNotFound { .. } => {
-            "compare the URI with what `ocihsm keys list` shows, in the environment of the key file's module.env"
-        }
-        Error::SeveralTokens { .. } => "add `serial` or `slot-id` to the URI",
-        Error::SeveralKeys { .. } => "name `id` and `object` in the URI",
-        Error::KeyNotFound { .. } => {
-            "compare `id` and `object` in the URI with the keys that `ocihsm keys list --token LABEL` shows"
-        }
+        Error::Hsm(error) => return error.hint(),
         Error::FileExists { .. } => "take another name, or replace it with --force",
         Error::TokenInNoModule { .. } => {
             "`ocihsm keys list` shows the tokens, and the modules that fail"
@@ -63,20 +41,11 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::KeyFilesUnwritten { .. } => {
             "take its public half with `ocihsm keys export`, and write the key file by hand"
         }
-        Error::KeyExists { .. } => {
-            "`ocihsm keys list` shows it; choose another --label, or take that key's public half with \
-             `ocihsm keys export`"
-        }
-        Error::NewKeySize { .. } => "choose another size with --bits",
-        Error::PinMissing { .. } => "add `pin-source` to the URI in the key file",
-        Error::PinRejectedBefore { .. } => {
-            "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
-        }
-        Error::PinFinalTry { .. } => {
-            "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`"
-        }
-        Error::PinLocked { .. } => {
-            "have the token's security officer unlock the PIN, and correct it in the key files first"
+        Error::InvalidPinFile { path, .. } => {
+            return Some(format!(
+                "let {} hold the PIN alone, on one line",
+                path.display()
+            ));
         }
         Error::UriAsArgument { .. } => {
             "write a key file: the two lines `pkcs11:` and `  uri: URI`, and give its path"

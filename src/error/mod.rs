@@ -11,7 +11,6 @@ mod words;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::descriptor::Digest;
 
@@ -19,7 +18,7 @@ pub use self::panicked::{catch, watch_panics};
 pub use self::refusals::{Cure, Reason, Refusals};
 
 use self::words::layer;
-use crate::words::{listed, reason, told};
+use crate::words::{listed, reason};
 
 /// Result with our [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -69,12 +68,9 @@ pub enum Error {
     },
 
     // ---- descriptor, envelope, options
-    /// Not a digest of the one form that we take.
-    #[error("{text:?} is not a sha256 digest")]
-    InvalidDigest {
-        /// What stood there, shortened.
-        text: String,
-    },
+    /// The name of a layer cannot be used.
+    #[error(transparent)]
+    Descriptor(#[from] crate::descriptor::Error),
     /// One annotation is larger than the bound.
     #[error("annotation {name} is over the limit of {limit} bytes")]
     AnnotationTooLarge {
@@ -137,6 +133,16 @@ pub enum Error {
         name: String,
         /// What is wrong with it.
         what: &'static str,
+    },
+    /// A client's key file that would decide what is loaded on this node.
+    #[error(
+        "{name}: a client may not set {variable} in `module.env`: this node alone decides what is loaded"
+    )]
+    ClientVariable {
+        /// What messages call the key file.
+        name: String,
+        /// The variable.
+        variable: String,
     },
     /// A key file whose URI cannot be read, or whose module cannot be had.
     #[error("key file {name}: {source}")]
@@ -250,166 +256,14 @@ pub enum Error {
         policy: String,
     },
     // ---- hsm
-    /// The module's process did not answer in time.
-    #[error("the PKCS#11 module {} did not answer within {} s, in {function}", module.display(), timeout.as_secs())]
-    HsmTimeout {
-        /// The module.
-        module: PathBuf,
-        /// Which function it was in.
-        function: &'static str,
-        /// The time it had.
-        timeout: Duration,
-    },
-    /// Other processes of ours did not come to an end with the module, or with a token's login.
-    #[error(
-        "waited {} s for other processes that start the PKCS#11 module {} or log in through it",
-        timeout.as_secs(),
-        module.display()
-    )]
-    HsmBusy {
-        /// The module.
-        module: PathBuf,
-        /// The time it had.
-        timeout: Duration,
-    },
-    /// The module's process ended before it had an answer.
-    #[error("the PKCS#11 module {} crashed in {function}: {ending}", module.display())]
-    HsmCrashed {
-        /// The module.
-        module: PathBuf,
-        /// Which function it was in.
-        function: &'static str,
-        /// How the process ended.
-        ending: String,
-    },
-    /// A module's process cannot be forked while other threads run. A mistake of ours.
-    #[error("internal error: {threads} threads run where a PKCS#11 module has to be started")]
-    Threads {
-        /// Number of threads.
-        threads: usize,
-    },
-    /// The module is no library, no PKCS#11 module, or needs a library that is not there.
-    #[error("cannot load the PKCS#11 module {}: {reason}", module.display())]
-    ModuleLoad {
-        /// The module.
-        module: PathBuf,
-        /// The loader's words.
-        reason: String,
-    },
-    /// A variable of `module.env` that no environment can hold.
-    #[error("module.env: {name:?} cannot be a variable, or its value has a NUL")]
-    ModuleEnvironment {
-        /// Name of the variable, shortened.
-        name: String,
-    },
-    /// A function of the module failed.
-    #[error("{subject}: {failed}: {phrase} ({function}: {code})")]
-    Pkcs11 {
-        /// The token, or the module: `token "prod"`.
-        subject: String,
-        /// What failed: `login failed`.
-        failed: &'static str,
-        /// What the code means.
-        phrase: &'static str,
-        /// Name of the function in the standard.
-        function: &'static str,
-        /// Name of the code in the standard.
-        code: String,
-        /// What to do about it, where code and function tell.
-        hint: Option<&'static str>,
-    },
-    /// No token matches a URI.
-    #[error(
-        "no token matches {uri}{}",
-        if *any_slot { String::new() } else { format!(": the module {} lists no slots at all", module.display()) }
-    )]
-    TokenNotFound {
-        /// The URI, without its query.
-        uri: String,
-        /// The module.
-        module: PathBuf,
-        /// Whether the module listed any slot with a token.
-        any_slot: bool,
-    },
-    /// Several tokens match a URI.
-    #[error("{uri} matches several tokens: {}", told(tokens))]
-    SeveralTokens {
-        /// The URI, without its query.
-        uri: String,
-        /// What tells them apart.
-        tokens: Vec<String>,
-    },
-    /// A token holds no key that matches a URI.
-    #[error("token {token:?} holds no key that matches {uri}")]
-    KeyNotFound {
-        /// The URI, without its query.
-        uri: String,
-        /// Label of the token.
-        token: String,
-    },
-    /// Several keys on one token match a URI.
-    #[error("{uri} matches several keys on token {token:?}: {}", told(keys))]
-    SeveralKeys {
-        /// The URI, without its query.
-        uri: String,
-        /// Label of the token.
-        token: String,
-        /// Id and label of each.
-        keys: Vec<String>,
-    },
-    /// A new key is to have the label or the id of one that is there.
-    #[error("token {token:?} holds a key with {key} already")]
-    KeyExists {
-        /// Label of the token.
-        token: String,
-        /// What the other key has: `the label "layers"`.
-        key: String,
-    },
-    /// The token makes no keys of this size.
-    #[error("token {token:?} makes RSA keys of {min} to {max} bits, not {bits}")]
-    NewKeySize {
-        /// Label of the token.
-        token: String,
-        /// The size that was asked for, in bits.
-        bits: u32,
-        /// Smallest size in bits.
-        min: u64,
-        /// Largest size in bits.
-        max: u64,
-    },
-    /// The token wants a PIN, and the key file has none.
-    #[error("token {token:?} wants a PIN, and {key} has none")]
-    PinMissing {
-        /// Label of the token.
-        token: String,
-        /// The key file.
-        key: String,
-    },
-    /// The token rejected this PIN before, on this machine.
-    #[error("token {token:?}: the PIN in {key} was rejected before and is not tried again")]
-    PinRejectedBefore {
-        /// Label of the token.
-        token: String,
-        /// The key file.
-        key: String,
-    },
+    /// A token, its module, or the way to it.
+    #[error(transparent)]
+    Hsm(#[from] crate::hsm::Error),
     /// The directory for locks and rejected PINs cannot be used.
     #[error("no rejected PIN can be remembered here: {why}")]
     RuntimeDirectory {
         /// Which directory, and why not.
         why: String,
-    },
-    /// The token says that one more wrong PIN locks it.
-    #[error("token {token:?}: not logged in, since one more wrong PIN would lock it")]
-    PinFinalTry {
-        /// Label of the token.
-        token: String,
-    },
-    /// The token says that its PIN is locked.
-    #[error("token {token:?}: not logged in, since its PIN is locked")]
-    PinLocked {
-        /// Label of the token.
-        token: String,
     },
     // ---- cipher
     /// The MAC or a tag does not agree: changed, truncated, extended, or opened with another layer's key.
@@ -626,9 +480,8 @@ impl Error {
     #[must_use]
     pub fn in_key_file(self, name: &str) -> Self {
         match self {
-            Self::InKeyFile { .. } | Self::PinRejectedBefore { .. } | Self::PinMissing { .. } => {
-                self
-            }
+            Self::InKeyFile { .. } => self,
+            Self::Hsm(ref error) if error.names_key_file() => self,
             source => Self::InKeyFile {
                 name: name.to_owned(),
                 source: Box::new(source),
@@ -640,10 +493,7 @@ impl Error {
     #[must_use]
     pub fn is_about_pin(&self) -> bool {
         match self {
-            Self::PinRejectedBefore { .. } | Self::PinFinalTry { .. } | Self::PinLocked { .. } => {
-                true
-            }
-            Self::Pkcs11 { function, .. } => *function == "C_Login",
+            Self::Hsm(error) => error.is_about_pin(),
             Self::InKeyFile { source, .. } => source.is_about_pin(),
             _ => false,
         }

@@ -1,280 +1,64 @@
-//! A process of its own for one module: forked before any thread exists, under a deadline, with nothing of ours open
-//! but one pipe.
+//! A worker as its parent sees it: this program, executed anew for one module, under a deadline, behind one socket.
 //!
-//! A module may hang, spin, abort, print, leak descriptors or change the environment: none of it reaches the process
-//! that streams. What is done in there is the caller's closure; what comes back is one JSON text, and before it the
-//! name of each function, so that a hang or a crash can be placed.
+//! A module may hang, spin, abort, print, leak descriptors or flood its socket: none of it reaches the process that
+//! streams, and no memory is shared with it. What it is asked and answers stands in `protocol.rs`; what it does with that,
+//! in `worker`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd};
-use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{self, ForkResult, Pid, getpid, getppid};
-use serde::Serialize;
+use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::Environment;
+use super::ckr::Ckr;
+use super::error::Error;
 use super::failure::Failure;
 use super::function::Function;
-use crate::error::{Error, Result};
+use super::protocol::{ANSWER, MAX_ANSWER, RETURNED, Request, Start, framed};
+use super::{Environment, HsmSettings, worker};
 
-/// Most bytes that a child may answer with. 256 opened keys of 2 KiB, in base64, are under 1 MiB.
-const MAX_ANSWER: u32 = 4 << 20;
-/// First byte of the answer; every smaller one announces a function.
-const ANSWER: u8 = 0xff;
-/// Time to finalize the module and end, once the answer is there.
+/// Time to finalize the module and end, once nothing more is asked.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How often a child that keeps its pipe open is looked after: another process may have inherited it.
+/// How often a worker that keeps its socket open is looked after: another process may have inherited it.
 const LOOK: Duration = Duration::from_millis(200);
-/// Lowest number of the pipe in the child, where a module's stray descriptors do not meet it.
-const PIPE_FD: RawFd = 300;
 
-/// The module that a child is for: its file, and the environment that it wants.
+/// The module that a worker is for: its file, and the environment that it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place<'a> {
     pub(super) module: &'a Path,
     pub(super) env: &'a BTreeMap<String, String>,
 }
 
-/// The child's end of the pipe.
-#[derive(Debug)]
-pub(super) struct Reporter {
-    pipe: File,
-}
-
-impl Reporter {
-    /// Says which function is called next. A parent that is gone is found out at the answer.
-    pub(super) fn announce(&self, function: Function) {
-        let _ = (&self.pipe).write_all(&[function.number()]);
-    }
-
-    /// Hands over the answer. The work goes on after it only to tidy up.
-    pub(super) fn answer<T: Serialize>(&self, answer: &Result<T, Failure>) -> io::Result<()> {
-        let json = Zeroizing::new(serde_json::to_vec(answer)?);
-        let length = u32::try_from(json.len()).unwrap_or(u32::MAX);
-        let mut pipe = &self.pipe;
-        pipe.write_all(&[ANSWER])?;
-        pipe.write_all(&length.to_le_bytes())?;
-        pipe.write_all(&json)
-    }
-}
-
-/// Runs `work` in a child of its own. It hands over its answer by itself, since it has to tidy up after that.
+/// A worker. It is dead and reaped when this is dropped.
 ///
-/// # Errors
-/// [`Error::HsmTimeout`], [`Error::HsmCrashed`], and [`Error::Threads`] where a fork would not be safe. What the work
-/// itself failed with is the inner result.
-pub(super) fn run<T: Serialize + DeserializeOwned>(
-    place: Place<'_>,
-    environment: &Environment,
+/// It also dies with the thread that started it (`PR_SET_PDEATHSIG`).
+#[derive(Debug)]
+pub(super) struct Child {
+    process: process::Child,
+    status: Option<ExitStatus>,
+    socket: UnixStream,
+    incoming: Incoming,
+    module: PathBuf,
+    /// What it was in last.
+    function: Function,
+    /// Time that it has for everything.
     timeout: Duration,
-    work: impl FnOnce(&Reporter) -> io::Result<()>,
-) -> Result<Result<T, Failure>> {
-    alone()?;
-    let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC).map_err(cannot_start)?;
-    let parent = getpid();
-    #[allow(unsafe_code)]
-    // SAFETY: this process has one thread, as was just checked, so the child is a full copy of it in which
-    // everything may be called.
-    let fork = unsafe { unistd::fork() }.map_err(cannot_start)?;
-    match fork {
-        ForkResult::Child => {
-            // Nothing may unwind from here into a second life of the parent's own code.
-            let status = panic::catch_unwind(AssertUnwindSafe(|| {
-                panic::set_hook(Box::new(|_| {}));
-                let reporter = settle(parent, writer)?;
-                let result = match enter(environment, place.env) {
-                    Ok(()) => work(&reporter),
-                    Err(failure) => reporter.answer::<T>(&Err(failure)),
-                };
-                // Not closed before the module's memory is gone, or the parent would have to ask again and again.
-                std::mem::forget(reporter);
-                result
-            }));
-            let status = match status {
-                Ok(Ok(())) => 0,
-                Ok(Err(_)) => 100,
-                Err(_) => 101,
-            };
-            #[allow(unsafe_code)]
-            // SAFETY: `_exit` has no preconditions. It is meant: no handler of the module's, and none that the
-            // parent registered, runs in this process.
-            unsafe {
-                nix::libc::_exit(status)
-            }
-        }
-        ForkResult::Parent { child } => {
-            drop(writer);
-            Guardian {
-                child: Some(child),
-                place,
-                timeout,
-                deadline: Instant::now() + timeout,
-            }
-            .listen(File::from(reader))
-        }
-    }
-}
-
-/// The parent's side. Whatever happens, the child is dead and reaped when this is dropped.
-struct Guardian<'a> {
-    child: Option<Pid>,
-    place: Place<'a>,
-    timeout: Duration,
+    /// What is left of it. Only time in which somebody waits is spent.
+    left: Duration,
+    /// When the answer that is waited for has to be there.
     deadline: Instant,
 }
 
-impl Guardian<'_> {
-    fn listen<T: DeserializeOwned>(mut self, mut pipe: File) -> Result<Result<T, Failure>> {
-        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(cannot_start)?;
-        let mut function = Function::dlopen;
-        let mut byte = [0];
-        loop {
-            match self.read(&mut pipe, &mut byte)? {
-                Came::Nothing => return Err(self.timed_out(function)),
-                Came::End => return Err(self.crashed(function)),
-                Came::All if byte[0] == ANSWER => break,
-                Came::All => match Function::from_number(byte[0]) {
-                    Some(next) => function = next,
-                    None => return Err(self.crashed(function)),
-                },
-            }
-        }
-        let mut length = [0; 4];
-        if self.read(&mut pipe, &mut length)? != Came::All {
-            return Err(self.crashed(function));
-        }
-        let length = u32::from_le_bytes(length);
-        if length > MAX_ANSWER {
-            return Err(Error::TooLarge {
-                what: "the answer of the PKCS#11 module's process",
-                limit: MAX_ANSWER.into(),
-            });
-        }
-        let mut json = Zeroizing::new(vec![0; length as usize]);
-        if self.read(&mut pipe, &mut json)? != Came::All {
-            return Err(self.crashed(function));
-        }
-        let answer = serde_json::from_slice(&json).map_err(|_| self.crashed(function))?;
-        self.deadline = Instant::now() + FAREWELL;
-        // What it still announces is of no interest; its end closes the pipe.
-        self.read(&mut pipe, &mut [0; 64])?;
-        self.wait();
-        Ok(answer)
-    }
-
-    /// Fills the buffer, unless the deadline or the child's end comes first.
-    fn read(&self, pipe: &mut File, mut buffer: &mut [u8]) -> Result<Came> {
-        while !buffer.is_empty() {
-            match pipe.read(buffer) {
-                Ok(0) => return Ok(Came::End),
-                Ok(read) => buffer = &mut buffer[read..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let Some(left) = self.left() else {
-                        return Ok(Came::Nothing);
-                    };
-                    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-                    let ready = poll(&mut fds, poll_timeout(left.min(LOOK)));
-                    // The pipe is read once more after the child's end, since it may have written just before.
-                    if ready == Ok(0) && self.has_ended() && !readable(pipe) {
-                        return Ok(Came::End);
-                    }
-                }
-                Err(source) => return Err(cannot_listen(source)),
-            }
-        }
-        Ok(Came::All)
-    }
-
-    fn left(&self) -> Option<Duration> {
-        self.deadline
-            .checked_duration_since(Instant::now())
-            .filter(|left| !left.is_zero())
-    }
-
-    /// Whether the child is dead, without reaping it: its status is wanted later.
-    fn has_ended(&self) -> bool {
-        use nix::sys::wait::{Id, waitid};
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        self.child.is_none_or(|child| {
-            !matches!(waitid(Id::Pid(child), flags), Ok(WaitStatus::StillAlive))
-        })
-    }
-
-    /// Waits for the child's end until the deadline, then kills it. A child that does not die of that (a driver
-    /// that hangs in the kernel) is left to the system.
-    fn wait(&mut self) -> Option<WaitStatus> {
-        let child = self.child.take()?;
-        let mut killed = false;
-        let mut pause = Duration::from_micros(50);
-        loop {
-            match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
-                Ok(status) => return Some(status),
-                Err(_) => return None,
-            }
-            if self.left().is_none() {
-                if killed {
-                    return None;
-                }
-                killed = true;
-                let _ = kill(child, Signal::SIGKILL);
-                self.deadline = Instant::now() + FAREWELL;
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(5));
-        }
-    }
-
-    fn timed_out(&self, function: Function) -> Error {
-        let (module, timeout) = (self.place.module.to_owned(), self.timeout);
-        match function {
-            Function::flock => Error::HsmBusy { module, timeout },
-            _ => Error::HsmTimeout {
-                module,
-                function: function.name(),
-                timeout,
-            },
-        }
-    }
-
-    fn crashed(&mut self, function: Function) -> Error {
-        self.deadline = self.deadline.min(Instant::now() + FAREWELL);
-        let ending = match self.wait() {
-            Some(WaitStatus::Signaled(_, Signal::SIGKILL, _)) | None => "it broke off".to_owned(),
-            Some(WaitStatus::Signaled(_, signal, _)) => format!("it was ended by {signal}"),
-            Some(WaitStatus::Exited(_, status)) => format!("it exited with status {status}"),
-            Some(_) => "it stopped".to_owned(),
-        };
-        Error::HsmCrashed {
-            module: self.place.module.to_owned(),
-            function: function.name(),
-            ending,
-        }
-    }
-}
-
-impl Drop for Guardian<'_> {
-    fn drop(&mut self) {
-        self.deadline = Instant::now();
-        self.wait();
-    }
-}
-
-/// What a read from the child came to.
+/// What a read from the worker came to.
 #[derive(PartialEq, Eq)]
 enum Came {
     All,
@@ -282,114 +66,346 @@ enum Came {
     Nothing,
 }
 
-/// Only a process with one thread may fork and go on working in the child.
-fn alone() -> Result<()> {
-    let threads = std::fs::read_dir("/proc/self/task")
-        .map(Iterator::count)
-        .map_err(|source| Error::File {
-            action: "list",
-            path: "/proc/self/task".into(),
-            source,
-        })?;
-    match threads {
-        1 => Ok(()),
-        _ => Err(Error::Threads { threads }),
+impl Child {
+    /// Executes this program as a worker, and tells it which module to load. Does not wait for that.
+    ///
+    /// # Errors
+    /// [`Error::Worker`]; [`Error::Variable`] for one that no environment can hold.
+    pub(super) fn start(
+        place: Place<'_>,
+        init: Option<&str>,
+        settings: &HsmSettings,
+    ) -> Result<Self, Error> {
+        let (socket, theirs) = UnixStream::pair().map_err(cannot_start)?;
+        let process = command(place, &settings.environment)?
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .map_err(cannot_start)?;
+        let mut child = Self {
+            process,
+            status: None,
+            socket,
+            incoming: Incoming::default(),
+            module: place.module.to_owned(),
+            function: Function::dlopen,
+            timeout: settings.timeout,
+            left: settings.timeout,
+            deadline: Instant::now() + settings.timeout,
+        };
+        child.socket.set_nonblocking(true).map_err(cannot_start)?;
+        let start = Start {
+            parent: process::id(),
+            module: place.module.as_os_str().to_owned(),
+            env: place.env.clone(),
+            init: init.map(str::to_owned),
+            runtime_dir: settings
+                .runtime_dir
+                .as_deref()
+                .map(|path| path.as_os_str().to_owned()),
+            allow_final_try: settings.allow_final_try,
+        };
+        child.send(&framed(&start).map_err(cannot_start)?)?;
+        Ok(child)
     }
-}
 
-/// Cuts the child off from what the parent has: descriptors, core dumps, and a life beyond the parent's.
-fn settle(parent: Pid, writer: OwnedFd) -> io::Result<Reporter> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    if getppid() != parent {
-        return Err(io::ErrorKind::BrokenPipe.into());
+    /// Time that may still be spent on its answers.
+    pub(super) fn left(&self) -> Duration {
+        self.left
     }
-    // A core pattern that is a pipe ignores the limit, but not this.
-    prctl::set_dumpable(false)?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
 
-    let limit = getrlimit(Resource::RLIMIT_NOFILE)?.0;
-    let lowest =
-        PIPE_FD.min(i32::try_from(limit / 2).unwrap_or(PIPE_FD)) + (getpid().as_raw() & 0x3f);
-    let pipe = fcntl(&writer, FcntlArg::F_DUPFD_CLOEXEC(lowest))
-        .or_else(|_| fcntl(&writer, FcntlArg::F_DUPFD_CLOEXEC(3)))?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    unistd::dup2_stdin(&null)?;
-    unistd::dup2_stdout(&null)?;
-    unistd::dup2_stderr(&null)?;
-    // Both are closed below, by number.
-    std::mem::forget((null, writer));
-    close_all_but(pipe)?;
-    #[allow(unsafe_code)]
-    // SAFETY: the number is the duplicate made above, which nothing else owns.
-    let pipe = unsafe { File::from_raw_fd(pipe) };
-    Ok(Reporter { pipe })
-}
-
-/// Closes every descriptor above 2 except one. The values in this process that own them are never dropped: it ends by
-/// `_exit`.
-fn close_all_but(kept: RawFd) -> io::Result<()> {
-    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&fd| fd > 2 && fd != kept)
-        .collect();
-    for fd in open {
-        // The directory's own descriptor is among them, and closed already.
-        let _ = unistd::close(fd);
+    /// Asks one question, and waits for the answer. After an error there is nobody to be asked.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Busy`], [`Error::Crashed`], [`Error::TooLarge`]. What the worker itself failed with is
+    /// the inner result.
+    pub(super) fn ask<T: DeserializeOwned>(
+        &mut self,
+        request: &Request,
+    ) -> Result<Result<T, Failure>, Error> {
+        let frame = framed(request).map_err(cannot_speak)?;
+        let start = Instant::now();
+        self.deadline = start + self.left;
+        self.send(&frame)?;
+        let answer = self.answer()?;
+        self.left = self.left.saturating_sub(start.elapsed());
+        Ok(answer)
     }
-    Ok(())
-}
 
-/// Sets the module's environment: what it begins with, and what the key file adds.
-fn enter(environment: &Environment, env: &BTreeMap<String, String>) -> Result<(), Failure> {
-    if let Environment::Only(variables) = environment {
-        for (name, _) in std::env::vars_os() {
-            #[allow(unsafe_code)]
-            // SAFETY: as below.
-            unsafe {
-                std::env::remove_var(name);
+    /// Begins its end: it finalizes the module and exits.
+    pub(super) fn dismiss(&self) {
+        let _ = self.socket.shutdown(std::net::Shutdown::Write);
+    }
+
+    fn answer<T: DeserializeOwned>(&mut self) -> Result<Result<T, Failure>, Error> {
+        let mut first = [0];
+        loop {
+            self.require(&mut first)?;
+            match first[0] {
+                ANSWER => break,
+                RETURNED => self.returned()?,
+                number => match Function::from_number(number) {
+                    Some(next) => self.function = next,
+                    None => return Err(self.crashed()),
+                },
+            }
+            // A module that floods its socket must not have more time than one that is silent.
+            if self.remaining().is_none() {
+                return Err(self.timed_out());
             }
         }
-        set(variables)?;
-    }
-    set(env)
-}
-
-fn set(variables: &BTreeMap<String, String>) -> Result<(), Failure> {
-    for (name, value) in variables {
-        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-            return Err(Failure::Environment {
-                name: name.chars().take(80).collect(),
+        let mut length = [0; 4];
+        self.require(&mut length)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MAX_ANSWER {
+            return Err(Error::TooLarge {
+                what: "the answer of the PKCS#11 module's process",
+                limit: MAX_ANSWER as u64,
             });
         }
-        #[allow(unsafe_code)]
-        // SAFETY: this process was just forked and has one thread.
-        unsafe {
-            std::env::set_var(name, value);
+        let mut json = Zeroizing::new(vec![0; length]);
+        self.require(&mut json)?;
+        serde_json::from_slice(&json).map_err(|_| self.crashed())
+    }
+
+    /// What a function returned, for whoever follows what happens. Never with an argument.
+    fn returned(&mut self) -> Result<(), Error> {
+        let (mut code, mut micros) = ([0; 8], [0; 4]);
+        self.require(&mut code)?;
+        self.require(&mut micros)?;
+        let code = Ckr(u64::from_le_bytes(code) as cryptoki_sys::CK_RV);
+        tracing::debug!(
+            target: "ocihsm::pkcs11",
+            function = self.function.name(),
+            rv = %code,
+            ms = f64::from(u32::from_le_bytes(micros)) / 1000.0,
+        );
+        Ok(())
+    }
+
+    fn require(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
+        match self.receive(buffer)? {
+            Came::All => Ok(()),
+            Came::Nothing => Err(self.timed_out()),
+            Came::End => Err(self.crashed()),
         }
     }
-    Ok(())
-}
 
-fn readable(pipe: &File) -> bool {
-    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-}
+    /// Fills the buffer, unless the deadline or the worker's end comes first.
+    fn receive(&mut self, mut buffer: &mut [u8]) -> Result<Came, Error> {
+        loop {
+            let taken = self.incoming.take(buffer);
+            buffer = &mut buffer[taken..];
+            if buffer.is_empty() {
+                return Ok(Came::All);
+            }
+            match self.incoming.fill(&self.socket) {
+                Ok(0) => return Ok(Came::End),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok(Came::End);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let Some(left) = self.remaining() else {
+                        return Ok(Came::Nothing);
+                    };
+                    let ready = self.poll(PollFlags::POLLIN, left.min(LOOK));
+                    // The socket is read once more after the worker's end, since it may have written just before.
+                    if !ready && self.has_ended() && !self.poll(PollFlags::POLLIN, Duration::ZERO) {
+                        return Ok(Came::End);
+                    }
+                }
+                Err(source) => return Err(cannot_speak(source)),
+            }
+        }
+    }
 
-fn poll_timeout(left: Duration) -> PollTimeout {
-    // Rounded up, so that the last millisecond is not spent in a loop.
-    PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-}
+    /// Hands a message over. A worker that ends meanwhile is found out by what it leaves unsaid.
+    fn send(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            match (&self.socket).write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let Some(left) = self.remaining() else {
+                        return Err(self.timed_out());
+                    };
+                    if !self.poll(PollFlags::POLLOUT, left.min(LOOK)) && self.has_ended() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(source) => return Err(cannot_speak(source)),
+            }
+        }
+        Ok(())
+    }
 
-fn cannot_start(errno: Errno) -> Error {
-    Error::Stream {
-        action: "start a process for the PKCS#11 module",
-        source: errno.into(),
+    fn poll(&self, what: PollFlags, left: Duration) -> bool {
+        // Rounded up, so that the last millisecond is not spent in a loop.
+        let timeout = match left {
+            Duration::ZERO => PollTimeout::ZERO,
+            left => {
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        poll(&mut [PollFd::new(self.socket.as_fd(), what)], timeout).is_ok_and(|ready| ready > 0)
+    }
+
+    fn remaining(&self) -> Option<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        (left > Duration::ZERO).then_some(left)
+    }
+
+    fn has_ended(&mut self) -> bool {
+        if self.status.is_none() {
+            self.status = self.process.try_wait().ok().flatten();
+        }
+        self.status.is_some()
+    }
+
+    /// Waits for the worker's end until the deadline, then kills it. One that does not die of that (a driver that hangs
+    /// in the kernel) is left to the system.
+    fn wait(&mut self) -> Option<ExitStatus> {
+        let mut killed = false;
+        let mut pause = Duration::from_micros(50);
+        while !self.has_ended() {
+            if self.remaining().is_none() {
+                if killed {
+                    return None;
+                }
+                killed = true;
+                let _ = self.process.kill();
+                self.deadline = Instant::now() + FAREWELL;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+        self.status
+    }
+
+    fn timed_out(&self) -> Error {
+        let (module, timeout) = (self.module.clone(), self.timeout);
+        match self.function {
+            Function::flock => Error::Busy { module, timeout },
+            function => Error::Timeout {
+                module,
+                function: function.name(),
+                timeout,
+            },
+        }
+    }
+
+    fn crashed(&mut self) -> Error {
+        self.deadline = self.deadline.min(Instant::now() + FAREWELL);
+        let status = self.wait();
+        let signal = status.and_then(|status| status.signal());
+        let ending = match signal.map(Signal::try_from) {
+            Some(Ok(Signal::SIGKILL)) => "it broke off".to_owned(),
+            Some(Ok(signal)) => format!("it was ended by {signal}"),
+            Some(Err(_)) => "it was ended by a signal".to_owned(),
+            None => match status.and_then(|status| status.code()) {
+                Some(code) => format!("it exited with status {code}"),
+                None => "it broke off".to_owned(),
+            },
+        };
+        Error::Crashed {
+            module: self.module.clone(),
+            function: self.function.name(),
+            ending,
+        }
     }
 }
 
-fn cannot_listen(source: io::Error) -> Error {
-    Error::Stream {
-        action: "listen to the PKCS#11 module's process",
-        source,
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.dismiss();
+        self.deadline = Instant::now() + FAREWELL;
+        // What it still announces is of no interest; its end closes the socket.
+        let mut rest = [0; 64];
+        while matches!(self.receive(&mut rest), Ok(Came::All)) && self.remaining().is_some() {}
+        self.wait();
+    }
+}
+
+/// Bytes of the worker's that were read, and not looked at yet. They may hold a secret.
+struct Incoming {
+    buffer: Zeroizing<[u8; 4096]>,
+    from: usize,
+    to: usize,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self {
+            buffer: Zeroizing::new([0; 4096]),
+            from: 0,
+            to: 0,
+        }
+    }
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Incoming({} bytes, redacted)", self.to - self.from)
+    }
+}
+
+impl Incoming {
+    fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let taken = buffer.len().min(self.to - self.from);
+        buffer[..taken].copy_from_slice(&self.buffer[self.from..self.from + taken]);
+        self.from += taken;
+        taken
+    }
+
+    fn fill(&mut self, mut socket: &UnixStream) -> io::Result<usize> {
+        (self.from, self.to) = (0, 0);
+        self.to = socket.read(&mut *self.buffer)?;
+        Ok(self.to)
+    }
+}
+
+/// This program as a worker, in the module's environment: what it begins with, and what the key file adds. That is set
+/// as the program is executed, so that what the loader looks at takes effect.
+fn command(place: Place<'_>, environment: &Environment) -> Result<Command, Error> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0(worker::PROGRAM)
+        .arg(worker::SUBCOMMAND)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if let Environment::Only(variables) = environment {
+        command.env_clear();
+        for (name, value) in variables {
+            command.env(checked(name, value)?, value);
+        }
+    }
+    for (name, value) in place.env {
+        command.env(checked(name, value)?, value);
+    }
+    Ok(command)
+}
+
+fn checked<'a>(name: &'a str, value: &str) -> Result<&'a str, Error> {
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        return Err(Error::Variable {
+            name: name.chars().take(80).collect(),
+        });
+    }
+    Ok(name)
+}
+
+fn cannot_start(source: io::Error) -> Error {
+    Error::Worker {
+        action: "start a process for the PKCS#11 module",
+        source: Arc::new(source),
+    }
+}
+
+fn cannot_speak(source: io::Error) -> Error {
+    Error::Worker {
+        action: "speak to the PKCS#11 module's process",
+        source: Arc::new(source),
     }
 }

@@ -85,6 +85,9 @@ codes! {
     CKR_TOKEN_NOT_PRESENT: "the token is not present",
     CKR_TOKEN_NOT_RECOGNIZED: "the token is not recognized",
     CKR_TOKEN_WRITE_PROTECTED: "the token is write-protected",
+    CKR_WRAPPED_KEY_INVALID: "the wrapped key is not valid",
+    CKR_WRAPPED_KEY_LEN_RANGE: "the wrapped key has the wrong length",
+    CKR_WRAPPING_KEY_HANDLE_INVALID: "the key may not be used for this",
     CKR_USER_ALREADY_LOGGED_IN: "the user is logged in already",
     CKR_USER_NOT_LOGGED_IN: "the user is not logged in",
     CKR_USER_PIN_NOT_INITIALIZED: "the token's user PIN was never set",
@@ -124,7 +127,7 @@ impl Ckr {
     pub(super) fn hint(self, function: Function) -> Option<&'static str> {
         let hint = match (function, self) {
             (_, Self::CKR_PIN_INCORRECT | Self::CKR_PIN_INVALID | Self::CKR_PIN_LEN_RANGE) => {
-                "correct the PIN in the key file; the rejected one is not tried again on this node"
+                "correct the PIN in the key file"
             }
             (_, Self::CKR_PIN_LOCKED) => {
                 "have the token's security officer unlock the PIN, and correct it in the key files first"
@@ -148,11 +151,15 @@ impl Ckr {
                 "check the module's configuration and service, its variables under module.env in the key file, and \
                  that this user may use it"
             }
-            (
-                Function::C_Initialize,
-                Self::CKR_TOKEN_NOT_PRESENT | Self::CKR_ARGUMENTS_BAD | Self::CKR_DEVICE_ERROR,
-            ) => {
+            (Function::C_Initialize, Self::CKR_ARGUMENTS_BAD) => {
+                "check the module's configuration and module.env in the key file; a module that wants a string to be \
+                 initialized with (NSS) takes it from module.init"
+            }
+            (Function::C_Initialize, Self::CKR_TOKEN_NOT_PRESENT | Self::CKR_DEVICE_ERROR) => {
                 "check the module's configuration, and its variables under module.env in the key file"
+            }
+            (Function::C_Initialize, _) => {
+                "compare the URI and module.env of the key file with the token"
             }
             (
                 _,

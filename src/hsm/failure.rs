@@ -1,40 +1,51 @@
-//! What goes wrong in a module's process, in the form in which it travels to the parent and becomes an [`Error`].
+//! What goes wrong in a worker, in the form in which it travels to the parent and becomes an [`Error`].
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::ckr::Ckr;
+use super::error::Error;
 use super::function::Function;
-use crate::error::Error;
 
-/// A function that answered with something else than `CKR_OK`.
+/// A function that answered with something else than `CKR_OK`. As text, `C_Login: CKR_PIN_INCORRECT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Fault {
     pub(super) function: Function,
     pub(super) code: Ckr,
 }
 
-/// Why a module's process could not do what it was asked. Holds no secret: tokens are named by their labels, keys by
-/// their URIs without the query.
+/// Why a worker could not do what it was asked. Holds no secret: tokens are named by their labels, keys by their URIs
+/// without the query.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Failure {
     /// The library cannot be loaded, or is none of PKCS#11.
     Load { reason: String },
-    /// A variable of `module.env` cannot be set.
-    Environment { name: String },
+    /// The request is none that we know: the two sides are not of one version.
+    Request,
+    /// The system has no random bytes.
+    NoRandomness,
     /// A function failed, on a token where it has one.
     Call { token: Option<String>, fault: Fault },
-    /// It happened to the key in this file.
-    WithKey { key: String, failure: Box<Self> },
-    /// The PIN of that key could not be read; the parent knows why.
-    PinUnreadable { key: usize },
+    /// A login failed, and may have been counted.
+    Login {
+        token: String,
+        fault: Fault,
+        /// Whether the PIN was rejected, and that is on record; `None` where the code does not say so.
+        remembered: Option<bool>,
+    },
+    /// The PIN of the key could not be read; the parent knows why.
+    PinUnreadable,
     /// The token asks for a PIN, and the key's file has none.
-    PinMissing { token: String, key: String },
+    PinMissing { token: String },
     /// This PIN was rejected by the token before.
-    PinRejectedBefore { token: String, key: String },
+    PinRejectedBefore { token: String },
     /// The token says that one more wrong PIN locks it.
     FinalTry { token: String },
+    /// The token says that a wrong PIN was tried, and none can be remembered.
+    Unguarded { token: String },
     /// The token says that its PIN is locked.
     Locked { token: String },
     /// Several tokens match one URI.
@@ -49,6 +60,10 @@ pub(super) enum Failure {
     NoToken { uri: String, any_slot: bool },
     /// The token has no such key.
     NoKey { uri: String, token: String },
+    /// The key is neither RSA nor on a curve that we know.
+    KeyType { uri: String, token: String },
+    /// The token derives or unwraps a secret, and does not show it.
+    Unreadable { token: String },
     /// The token has a key of that label, or of that id, already.
     KeyExists { token: String, key: String },
     /// The token holds more keys than are listed.
@@ -72,7 +87,7 @@ impl Fault {
     }
 
     /// Whether the same may go well a little later: the device, its service, or the token's file was not there just
-    /// now. A refusal is never among these, and neither is a login that may have been counted.
+    /// now, or something ran out. A refusal is never among these, and neither is a login that may have been counted.
     pub(super) fn is_transient(self) -> bool {
         match self.function {
             // SoftHSM and openCryptoki truncate a token's file before they write it: who starts just then sees
@@ -83,18 +98,26 @@ impl Fault {
                     | Ckr::CKR_TOKEN_NOT_PRESENT
                     | Ckr::CKR_SESSION_HANDLE_INVALID
             ),
-            Function::C_Decrypt => matches!(
+            // What they say of an input that is for another key is tried once more, in a new session, and no oftener.
+            Function::C_Decrypt | Function::C_UnwrapKey | Function::C_DeriveKey => matches!(
                 self.code,
                 Ckr::CKR_SESSION_HANDLE_INVALID
                     | Ckr::CKR_SESSION_CLOSED
                     | Ckr::CKR_DEVICE_REMOVED
                     | Ckr::CKR_TOKEN_NOT_PRESENT
             ),
+            // A key that was made is not made twice.
+            Function::C_GenerateKeyPair => false,
+            // AWS CloudHSM's word for having no session left.
+            Function::C_OpenSession if self.code == Ckr::CKR_ARGUMENTS_BAD => true,
             _ => matches!(
                 self.code,
                 Ckr::CKR_DEVICE_ERROR
+                    | Ckr::CKR_DEVICE_MEMORY
                     | Ckr::CKR_DEVICE_REMOVED
+                    | Ckr::CKR_FUNCTION_FAILED
                     | Ckr::CKR_GENERAL_ERROR
+                    | Ckr::CKR_HOST_MEMORY
                     | Ckr::CKR_OBJECT_HANDLE_INVALID
                     | Ckr::CKR_KEY_HANDLE_INVALID
                     | Ckr::CKR_SESSION_CLOSED
@@ -106,6 +129,12 @@ impl Fault {
     }
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.function.name(), self.code)
+    }
+}
+
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Self::Call { token: None, fault }
@@ -113,100 +142,130 @@ impl From<Fault> for Failure {
 }
 
 impl Failure {
-    /// Names the key's file, unless the message does so already.
-    pub(super) fn with_key(self, name: &str) -> Self {
-        match self {
-            Self::PinRejectedBefore { .. } => self,
-            _ => Self::WithKey {
-                key: name.to_owned(),
-                failure: Box::new(self),
-            },
-        }
-    }
-
-    /// Whether everything stops: a PIN that is wrong, locked or about to be is not for another key to try.
-    pub(super) fn stops(&self) -> bool {
-        match self {
-            Self::PinRejectedBefore { .. } | Self::FinalTry { .. } | Self::Locked { .. } => true,
-            Self::WithKey { failure, .. } => failure.stops(),
-            Self::Call { fault, .. } => {
-                fault.function == Function::C_Login && !fault.is_transient()
-            }
-            _ => false,
-        }
+    /// Whether nothing else may be tried on this token: a PIN that is wrong, locked or about to be is not for another
+    /// key to try. A PIN that is on record as rejected cost no try, and another key's may be the right one.
+    pub(super) fn bars_token(&self) -> bool {
+        matches!(
+            self,
+            Self::Login { .. }
+                | Self::FinalTry { .. }
+                | Self::Unguarded { .. }
+                | Self::Locked { .. }
+        )
     }
 
     /// Whether a new start of the module may cure it.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::NoToken { .. } => true,
-            Self::WithKey { failure, .. } => failure.is_transient(),
             Self::Call { fault, .. } => fault.is_transient(),
             _ => false,
         }
     }
 
-    /// Whether it is only this key that does not serve: a refusal, no error, while there are others.
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::NoToken { .. } | Self::NoKey { .. } | Self::PinMissing { .. }
-        )
-    }
-
-    /// As the error that the user reads. `pin_errors` are the parent's: why a key's PIN could not be read.
-    pub(super) fn into_error(self, module: &Path, pin_error: impl FnOnce(usize) -> Error) -> Error {
+    /// What a worker told, of this module and this key; `pin_error` is why the key's PIN could not be read.
+    pub(super) fn into_error(
+        self,
+        module: &Path,
+        key: &str,
+        pin_error: Option<crate::Error>,
+    ) -> Error {
+        let passing = self.is_transient();
         let module = module.to_owned();
-        match self {
-            Self::Load { reason } => Error::ModuleLoad { module, reason },
-            Self::Environment { name } => Error::ModuleEnvironment { name },
-            Self::Call { token, fault } => Error::Pkcs11 {
-                subject: match token {
+        let key = key.to_owned();
+        let (subject, fault, remembered) = match self {
+            Self::Call { token, fault } => {
+                let subject = match token {
                     Some(label) => format!("token {label:?}"),
                     None => format!("module {}", module.display()),
-                },
-                failed: fault.function.failed(),
-                phrase: fault.code.phrase(),
-                function: fault.function.name(),
-                code: fault.code.to_string(),
-                hint: fault.code.hint(fault.function),
-            },
-            Self::WithKey { key, failure } => Error::InKeyFile {
-                name: key,
-                source: Box::new(failure.into_error(&module, pin_error)),
-            },
-            Self::PinUnreadable { key } => pin_error(key),
-            Self::PinMissing { token, key } => Error::PinMissing { token, key },
-            Self::PinRejectedBefore { token, key } => Error::PinRejectedBefore { token, key },
-            Self::FinalTry { token } => Error::PinFinalTry { token },
-            Self::Locked { token } => Error::PinLocked { token },
-            Self::SeveralTokens { uri, tokens } => Error::SeveralTokens { uri, tokens },
-            Self::SeveralKeys { uri, token, keys } => Error::SeveralKeys { uri, token, keys },
-            Self::NoToken { uri, any_slot } => Error::TokenNotFound {
-                uri,
-                module,
-                any_slot,
-            },
-            Self::NoKey { uri, token } => Error::KeyNotFound { uri, token },
-            Self::KeyExists { token, key } => Error::KeyExists { token, key },
-            Self::TooManyKeys { limit } => Error::TooLarge {
-                what: "the number of RSA keys on a token",
-                limit,
-            },
+                };
+                (subject, fault, None)
+            }
+            Self::Login {
+                token,
+                fault,
+                remembered,
+            } => (format!("token {token:?}"), fault, remembered),
+            Self::Load { reason } => return Error::Load { module, reason },
+            Self::NoRandomness => return Error::NoRandomness,
+            Self::Request => {
+                return Error::Crashed {
+                    module,
+                    function: "its process",
+                    ending: "it does not know the request".to_owned(),
+                };
+            }
+            Self::PinUnreadable => {
+                return match pin_error {
+                    Some(source) => Error::PinFile {
+                        source: Arc::new(source),
+                    },
+                    None => Error::PinMissing {
+                        token: String::new(),
+                        key,
+                    },
+                };
+            }
+            Self::PinMissing { token } => return Error::PinMissing { token, key },
+            Self::PinRejectedBefore { token } => return Error::PinRejectedBefore { token, key },
+            Self::FinalTry { token } => return Error::PinFinalTry { token },
+            Self::Unguarded { token } => return Error::PinUnguarded { token },
+            Self::Locked { token } => return Error::PinLocked { token },
+            Self::SeveralTokens { uri, tokens } => return Error::SeveralTokens { uri, tokens },
+            Self::SeveralKeys { uri, token, keys } => {
+                return Error::SeveralKeys { uri, token, keys };
+            }
+            Self::NoToken { uri, any_slot } => {
+                return Error::TokenNotFound {
+                    uri,
+                    module,
+                    any_slot,
+                };
+            }
+            Self::NoKey { uri, token } => return Error::KeyNotFound { uri, token },
+            Self::KeyType { uri, token } => return Error::KeyType { uri, token },
+            Self::Unreadable { token } => return Error::SecretUnreadable { token },
+            Self::KeyExists { token, key } => return Error::KeyExists { token, key },
+            Self::TooManyKeys { limit } => {
+                return Error::TooLarge {
+                    what: "the number of RSA keys on a token",
+                    limit,
+                };
+            }
             Self::KeySizes {
                 token,
                 bits,
                 min,
                 max,
-            } => Error::NewKeySize {
-                token,
-                bits,
-                min,
-                max,
+            } => {
+                return Error::NewKeySize {
+                    token,
+                    bits,
+                    min,
+                    max,
+                };
+            }
+        };
+        Error::Call {
+            subject,
+            failed: fault.function.failed(),
+            phrase: fault.code.phrase(),
+            function: fault.function.name(),
+            code: fault.code.to_string(),
+            hint: match remembered {
+                Some(true) => Some(REMEMBERED),
+                Some(false) => Some(NOT_REMEMBERED),
+                None => fault.code.hint(fault.function),
             },
+            passing,
         }
     }
 }
+
+const REMEMBERED: &str =
+    "correct the PIN in the key file; the rejected one is not tried again on this node";
+const NOT_REMEMBERED: &str = "correct the PIN in the key file, and see to a runtime directory (`ocihsm doctor`): \
+     without one each decode costs a try";
 
 #[cfg(test)]
 mod tests {
@@ -217,31 +276,86 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_pin_stops_and_is_never_retried() {
+    fn a_login_that_may_have_been_counted_is_never_retried() {
         for code in [
             Ckr::CKR_PIN_INCORRECT,
             Ckr::CKR_PIN_LOCKED,
             Ckr::CKR_GENERAL_ERROR,
+            Ckr::CKR_FUNCTION_FAILED,
             Ckr::CKR_DEVICE_ERROR,
         ] {
-            let failure = fault(Function::C_Login, code).on("prod");
-            assert!(failure.stops() && !failure.is_transient(), "{code}");
+            assert!(!fault(Function::C_Login, code).is_transient(), "{code}");
         }
     }
 
     #[test]
-    fn a_device_error_at_open_may_pass() {
-        let failure = fault(Function::C_OpenSession, Ckr::CKR_DEVICE_ERROR).on("prod");
-        assert!(failure.is_transient() && !failure.stops());
+    fn what_runs_out_before_the_operation_may_be_there_again() {
+        for function in [
+            Function::C_Initialize,
+            Function::C_GetSlotList,
+            Function::C_OpenSession,
+            Function::C_FindObjects,
+            Function::C_GetAttributeValue,
+            Function::C_DecryptInit,
+        ] {
+            for code in [
+                Ckr::CKR_DEVICE_MEMORY,
+                Ckr::CKR_HOST_MEMORY,
+                Ckr::CKR_FUNCTION_FAILED,
+                Ckr::CKR_SESSION_COUNT,
+                Ckr::CKR_DEVICE_ERROR,
+            ] {
+                assert!(fault(function, code).is_transient(), "{function:?} {code}");
+            }
+        }
+        assert!(fault(Function::C_OpenSession, Ckr::CKR_ARGUMENTS_BAD).is_transient());
+        assert!(!fault(Function::C_Initialize, Ckr::CKR_ARGUMENTS_BAD).is_transient());
+    }
+
+    fn error(failure: Failure) -> Error {
+        failure.into_error(Path::new("/m.so"), "/keys/a.yaml", None)
+    }
+
+    fn login(remembered: Option<bool>) -> Error {
+        error(Failure::Login {
+            token: "prod".to_owned(),
+            fault: Fault {
+                function: Function::C_Login,
+                code: Ckr::CKR_PIN_INCORRECT,
+            },
+            remembered,
+        })
     }
 
     #[test]
     fn the_message_shows_function_and_code() {
-        let failure = fault(Function::C_Login, Ckr::CKR_PIN_INCORRECT).on("prod");
-        let error = failure.into_error(Path::new("/m.so"), |_| unreachable!());
+        let error = login(Some(true));
         assert_eq!(
             error.to_string(),
             "token \"prod\": login failed: the PIN is wrong (C_Login: CKR_PIN_INCORRECT)"
         );
+        assert!(error.is_about_pin() && !error.may_pass());
+    }
+
+    #[test]
+    fn that_a_pin_is_not_tried_again_is_said_only_where_it_is_on_record() {
+        let hint = |remembered| login(remembered).hint().unwrap();
+        assert!(hint(Some(true)).contains("is not tried again"));
+        assert!(!hint(Some(false)).contains("is not tried again"));
+        assert!(!hint(None).contains("is not tried again"));
+    }
+
+    #[test]
+    fn what_may_pass_says_so() {
+        let fault = Fault {
+            function: Function::C_OpenSession,
+            code: Ckr::CKR_SESSION_COUNT,
+        };
+        assert!(error(fault.on("prod")).may_pass());
+        let gone = Failure::NoKey {
+            uri: "pkcs11:".to_owned(),
+            token: "prod".to_owned(),
+        };
+        assert!(!error(gone).may_pass());
     }
 }

@@ -1,7 +1,7 @@
-//! The steps in a module's process that can hang or fail: the functions of PKCS#11 that we call, and ours around
+//! The steps in a worker that can hang or fail: the functions of PKCS#11 that we call, and ours around
 //! them.
 //!
-//! Names alone. A step's number is what the child announces to its parent.
+//! Names alone. A step's number is what the worker announces to its parent.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,20 +12,20 @@ macro_rules! functions {
         #[allow(non_camel_case_types, missing_docs)] // The names are those of the standard.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[repr(u8)]
-        pub(super) enum Function { $($name,)* }
+        pub(in crate::hsm) enum Function { $($name,)* }
 
         impl Function {
             const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// The name in the standard.
             #[must_use]
-            pub(super) fn name(self) -> &'static str {
+            pub(in crate::hsm) fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
             /// What failed, for a message: `login failed`.
             #[must_use]
-            pub(super) fn failed(self) -> &'static str {
+            pub(in crate::hsm) fn failed(self) -> &'static str {
                 match self { $(Self::$name => $failed,)* }
             }
         }
@@ -51,18 +51,21 @@ functions! {
     C_GetAttributeValue: "cannot read the key's attributes",
     C_DecryptInit: "cannot begin to decrypt",
     C_Decrypt: "cannot decrypt",
+    C_DeriveKey: "cannot derive a secret",
+    C_UnwrapKey: "cannot unwrap",
+    C_DestroyObject: "cannot remove a derived secret",
     C_GenerateKeyPair: "cannot generate a key pair",
     flock: "cannot wait for the login of another process",
 }
 
 impl Function {
-    /// The number that goes over the pipe.
-    pub(super) fn number(self) -> u8 {
+    /// The number that goes over the socket.
+    pub(in crate::hsm) fn number(self) -> u8 {
         self as u8
     }
 
     /// The step with that number.
-    pub(super) fn from_number(number: u8) -> Option<Self> {
+    pub(in crate::hsm) fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
 }

@@ -9,23 +9,23 @@ use crate::keys::uri::Pkcs11Uri;
 
 /// What identifies a token, and what its state is (`CK_TOKEN_INFO`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TokenInfo {
+pub(in crate::hsm) struct TokenInfo {
     /// The slot that it is in.
-    pub(super) slot: sys::CK_SLOT_ID,
+    pub(in crate::hsm) slot: sys::CK_SLOT_ID,
     /// Its label, without the blanks that fill the field; so also below.
-    pub(super) label: String,
+    pub(in crate::hsm) label: String,
     /// Who made it.
-    pub(super) manufacturer: String,
+    pub(in crate::hsm) manufacturer: String,
     /// Its model.
-    pub(super) model: String,
+    pub(in crate::hsm) model: String,
     /// Its serial number.
-    pub(super) serial: String,
+    pub(in crate::hsm) serial: String,
     /// `CKF_` flags.
-    pub(super) flags: sys::CK_FLAGS,
+    pub(in crate::hsm) flags: sys::CK_FLAGS,
 }
 
 impl TokenInfo {
-    pub(super) fn new(slot: sys::CK_SLOT_ID, info: &sys::CK_TOKEN_INFO) -> Self {
+    pub(in crate::hsm) fn new(slot: sys::CK_SLOT_ID, info: &sys::CK_TOKEN_INFO) -> Self {
         Self {
             slot,
             label: text(&info.label),
@@ -37,7 +37,7 @@ impl TokenInfo {
     }
 
     /// Whether it is the one that a URI means. What the URI does not name does not matter (RFC 7512, section 2.5).
-    pub(super) fn matches(&self, uri: &Pkcs11Uri) -> bool {
+    pub(in crate::hsm) fn matches(&self, uri: &Pkcs11Uri) -> bool {
         fits(uri.token.as_deref(), &self.label)
             && fits(uri.manufacturer.as_deref(), &self.manufacturer)
             && fits(uri.model.as_deref(), &self.model)
@@ -49,35 +49,43 @@ impl TokenInfo {
 
     /// Whether private keys are hidden until somebody logs in.
     #[must_use]
-    pub(super) fn needs_login(&self) -> bool {
+    pub(in crate::hsm) fn needs_login(&self) -> bool {
         self.has(sys::CKF_LOGIN_REQUIRED)
     }
 
     /// Whether the PIN is typed at the device.
     #[must_use]
-    pub(super) fn has_pin_pad(&self) -> bool {
+    pub(in crate::hsm) fn has_pin_pad(&self) -> bool {
         self.has(sys::CKF_PROTECTED_AUTHENTICATION_PATH)
     }
 
     /// Whether the token says that its PIN is locked.
     #[must_use]
-    pub(super) fn is_locked(&self) -> bool {
+    pub(in crate::hsm) fn is_locked(&self) -> bool {
         self.has(sys::CKF_USER_PIN_LOCKED)
     }
 
     /// Whether the token says that one more wrong PIN locks it.
     #[must_use]
-    pub(super) fn is_final_try(&self) -> bool {
+    pub(in crate::hsm) fn is_final_try(&self) -> bool {
         self.has(sys::CKF_USER_PIN_FINAL_TRY)
     }
 
     /// Whether a wrong PIN was tried since the last right one.
-    pub(super) fn had_wrong_pin(&self) -> bool {
+    pub(in crate::hsm) fn had_wrong_pin(&self) -> bool {
         self.has(sys::CKF_USER_PIN_COUNT_LOW)
     }
 
-    pub(super) fn is_initialized(&self) -> bool {
+    pub(in crate::hsm) fn is_initialized(&self) -> bool {
         self.has(sys::CKF_TOKEN_INITIALIZED)
+    }
+
+    /// Whether another slot shows the same token: nothing that it says of itself differs.
+    pub(in crate::hsm) fn is_same(&self, other: &Self) -> bool {
+        self.label == other.label
+            && self.serial == other.serial
+            && self.model == other.model
+            && self.manufacturer == other.manufacturer
     }
 
     fn has(&self, flag: sys::CK_FLAGS) -> bool {
@@ -96,14 +104,14 @@ impl fmt::Display for TokenInfo {
     }
 }
 
-/// Whether an attribute of a URI, where it is there, is that value. Blanks at the end fill a field of PKCS#11, so they
-/// never tell two values apart.
-pub(super) fn fits(wanted: Option<&str>, actual: &str) -> bool {
-    wanted.is_none_or(|wanted| wanted.trim_end_matches(' ') == actual)
+/// Whether an attribute of a URI, where it is there, is that value. Blanks at the end fill a field of PKCS#11, and NULs
+/// do in some modules, whose URIs other tools then write with them; so they never tell two values apart.
+pub(in crate::hsm) fn fits(wanted: Option<&str>, actual: &str) -> bool {
+    wanted.is_none_or(|wanted| wanted.trim_end_matches([' ', '\0']) == actual)
 }
 
 /// A fixed field without the blanks that fill it, and without the NULs with which some modules do.
-pub(super) fn text(field: &[u8]) -> String {
+pub(in crate::hsm) fn text(field: &[u8]) -> String {
     let end = field
         .iter()
         .rposition(|byte| !matches!(byte, b' ' | 0))
@@ -136,6 +144,7 @@ mod tests {
             "pkcs11:token=kbs;model=Soft;serial=123;manufacturer=IBM;slot-id=3;object=x"
         ));
         assert!(matches("pkcs11:token=kbs%20%20;object=x"));
+        assert!(matches("pkcs11:token=kbs%00%00;serial=123%00%20;object=x"));
         for wrong in [
             "token=kb",
             "model=soft",

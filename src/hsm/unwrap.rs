@@ -1,285 +1,299 @@
-//! Recipients and keys: which wrapped key a token opens, and how.
+//! Layers and keys at once: for each envelope, the first recipient that one of the keys opens.
 //!
-//! Runs in the module's process. A wrapped key names no recipient, so each key is tried on each blob that is as long
-//! as its modulus; no other is sent.
+//! A thin layer over [`Client`], for commands that do not use that yet. It goes when the last of them does.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use cryptoki_sys as sys;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use zeroize::Zeroizing;
+use std::fmt;
 
-use super::How;
-use super::ckr::Ckr;
-use super::device::{Device, Key, Patience};
-use super::failure::{Failure, Fault};
-use super::function::Function;
-use super::module::{Mechanism, Object, Session};
-use super::search;
-use super::token::TokenInfo;
-use crate::keys::oaep;
+use super::HsmSettings;
+use super::client::Client;
+use super::error::Error;
+use super::refusal::{Answer, How, Refusal as Refused};
+use crate::keys::TokenKey;
 use crate::keys::packet::{OaepHash, Recipient};
-use crate::keys::uri::Pkcs11Uri;
+use crate::operation::{KeyKind, KeyOperation};
 use crate::secret::SecretBytes;
 
-/// What came of it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Answer {
-    /// One for each envelope.
-    pub(super) opened: Vec<Option<OpenedBlob>>,
-    /// One for each key: what kept it from being tried, or the length of its modulus. `None` where no envelope was
-    /// left for it.
-    pub(super) keys: Vec<Option<Result<usize, Failure>>>,
+/// What came of one envelope.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A key opened it.
+    Opened(Opened),
+    /// None did; a reason for each key, in the order of the keys.
+    Refused(Vec<Refusal>),
 }
 
-/// One envelope that was opened.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct OpenedBlob {
-    /// The key's number among the caller's.
-    pub(super) key: usize,
-    pub(super) recipient: usize,
-    pub(super) how: How,
-    #[serde(serialize_with = "write_secret", deserialize_with = "read_secret")]
-    pub(super) private_options: SecretBytes,
+/// A wrapped key, opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The private options, JSON.
+    pub private_options: SecretBytes,
+    /// Which of the keys opened it.
+    pub key: usize,
+    /// Which of the envelope's recipients it was.
+    pub recipient: usize,
+    /// Its OAEP hash.
+    pub hash: OaepHash,
+    /// Who took the padding off.
+    pub how: How,
 }
 
-/// Tries the keys on the envelopes that are still closed.
-pub(super) fn unwrap(
-    device: &mut Device<'_>,
-    patience: Patience,
-    keys: &[Key<'_>],
+/// Why one key did not open one envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which of the keys.
+    pub key: usize,
+    /// Its name.
+    pub name: String,
+    /// The reason.
+    pub why: Why,
+}
+
+/// The reason for which a key did not open an envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// No wrapped key is as long as its modulus, which has this many bits.
+    WrongLength(usize),
+    /// The wrapped keys of its length are for others, or broken.
+    DoesNotFit,
+    /// The same, or the device failed: what it said of the last of them.
+    DoesNotFitOrFailed(String),
+    /// The token does not do what the wrapped keys of its length need.
+    Unable(String),
+    /// It could not be tried, for instance since its token is absent.
+    Unavailable(Unavailable),
+}
+
+/// Why a key could not be tried, as often as it has to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// The error's message.
+    pub message: String,
+    /// The error's hint.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, why, .. } = self;
+        match why {
+            Why::WrongLength(bits) => {
+                write!(
+                    f,
+                    "{name}: no wrapped key has the length of this RSA-{bits} key"
+                )
+            }
+            Why::DoesNotFit => write!(f, "{name}: the wrapped keys are for other keys"),
+            Why::DoesNotFitOrFailed(said) => write!(
+                f,
+                "{name}: the wrapped keys are for other keys, or the device failed ({said})"
+            ),
+            Why::Unable(said) => write!(f, "{name}: {said}"),
+            Why::Unavailable(Unavailable { message, .. }) => write!(f, "{name}: {message}"),
+        }
+    }
+}
+
+/// For each envelope, the PKCS#11 recipients of one layer, the first recipient that one of the keys opens.
+///
+/// A key that is absent, barred or does not fit is refused, and the next one is tried; so it is where a module does not
+/// load, crashes or hangs, since a node with two HSMs must survive the loss of one.
+///
+/// # Errors
+/// When nothing was opened: what is wrong with a PIN, else with a module or a device.
+pub fn unwrap(
+    settings: &HsmSettings,
+    keys: &[TokenKey],
     envelopes: &[Vec<Recipient>],
-    wanted: &[bool],
-) -> Result<Answer, Failure> {
-    let mut answer = Answer {
+) -> crate::Result<Vec<Outcome>> {
+    let mut attempt = Attempt {
+        client: Client::new(settings.clone()),
+        keys,
+        envelopes,
         opened: envelopes.iter().map(|_| None).collect(),
-        keys: keys.iter().map(|_| None).collect(),
+        states: keys.iter().map(|_| State::Untried).collect(),
     };
-    let Answer {
-        opened,
-        keys: states,
-    } = &mut answer;
-    let result = device.patiently(patience, |device| {
-        let mut passing = None;
-        for (key, state) in keys.iter().zip(states.iter_mut()) {
-            if done(opened, wanted) {
-                return Ok(());
+    attempt.client.expect(keys.len());
+    // What is not there just now is waited for only when no other key serves.
+    for _ in 0..keys.len().min(2) {
+        attempt.round();
+    }
+    attempt.finish()
+}
+
+struct Attempt<'a> {
+    client: Client,
+    keys: &'a [TokenKey],
+    envelopes: &'a [Vec<Recipient>],
+    opened: Vec<Option<Opened>>,
+    states: Vec<State>,
+}
+
+/// What is known of one key.
+enum State {
+    Untried,
+    /// What it is, and what it said of each envelope.
+    Tried(KeyKind, Vec<Vec<Refused>>),
+    Failed(Error),
+}
+
+impl Attempt<'_> {
+    fn round(&mut self) {
+        for number in 0..self.keys.len() {
+            let open = match &self.states[number] {
+                State::Untried => true,
+                State::Tried(..) => false,
+                State::Failed(error) => error.may_pass(),
+            };
+            if open && self.opened.iter().any(Option::is_none) {
+                self.states[number] = match self.try_key(number) {
+                    Ok((kind, refused)) => State::Tried(kind, refused),
+                    Err(error) => State::Failed(error),
+                };
             }
-            if matches!(state, Some(Ok(_))) {
-                continue;
-            }
-            let result = try_key(device, key, envelopes, wanted, opened);
-            match &result {
-                // Everything ends with it, so which of the keys it was is to be told.
-                Err(failure) if failure.stops() => {
-                    return Err(failure.clone().with_key(&key.file.name));
+        }
+    }
+
+    fn try_key(&mut self, number: usize) -> Result<(KeyKind, Vec<Vec<Refused>>), Error> {
+        let key = &self.keys[number];
+        let kind = self.client.kind(key)?;
+        let mut refused: Vec<Vec<Refused>> = self.envelopes.iter().map(|_| Vec::new()).collect();
+        for (at, recipients) in self.envelopes.iter().enumerate() {
+            for (recipient, Recipient { hash, blob }) in recipients.iter().enumerate() {
+                if self.opened[at].is_some() {
+                    break;
                 }
-                Err(failure) if failure.is_transient() => passing = Some(failure.clone()),
-                _ => {}
-            }
-            *state = Some(result);
-        }
-        passing
-            .filter(|_| !done(opened, wanted))
-            .map_or(Ok(()), Err)
-    });
-    match result {
-        // What passed for none of the attempts stands with its key.
-        Err(failure) if failure.stops() || answer.keys.iter().all(Option::is_none) => Err(failure),
-        _ => Ok(answer),
-    }
-}
-
-fn done(opened: &[Option<OpenedBlob>], wanted: &[bool]) -> bool {
-    opened
-        .iter()
-        .zip(wanted)
-        .all(|(open, wanted)| open.is_some() || !wanted)
-}
-
-/// One key on every envelope; the length of its modulus.
-fn try_key(
-    device: &mut Device<'_>,
-    key: &Key<'_>,
-    envelopes: &[Vec<Recipient>],
-    wanted: &[bool],
-    opened: &mut [Option<OpenedBlob>],
-) -> Result<usize, Failure> {
-    let uri = &key.file.uri;
-    let token = device.token(uri)?;
-    let session = device.login(&token, key)?;
-    let on_token = |fault: Fault| fault.on(&token.label);
-    let object = search::only(device, session, &token, uri, sys::CKO_PRIVATE_KEY)?;
-    let modulus_len = modulus_len(device, session, object, uri).map_err(on_token)?;
-    let mut opener = Opener {
-        device,
-        token: &token,
-        session,
-        stale: false,
-        object,
-        raw: Vec::new(),
-    };
-    for ((recipients, slot), &wanted) in envelopes.iter().zip(opened).zip(wanted) {
-        if !wanted || slot.is_some() {
-            continue;
-        }
-        for (number, recipient) in recipients.iter().enumerate() {
-            // A token that does not tell the modulus has to judge the length itself.
-            if recipient.blob.len() != modulus_len.unwrap_or(recipient.blob.len()) {
-                continue;
-            }
-            if let Some((private_options, how)) = opener.open(recipient)? {
-                *slot = Some(OpenedBlob {
-                    key: key.number,
-                    recipient: number,
-                    how,
-                    private_options,
-                });
-                break;
-            }
-        }
-    }
-    Ok(modulus_len.unwrap_or_default())
-}
-
-/// One private key at work.
-struct Opener<'a, 'd> {
-    device: &'a mut Device<'d>,
-    token: &'a TokenInfo,
-    session: Session,
-    /// A decryption failed in the session.
-    stale: bool,
-    object: Object,
-    /// Hashes with which the token does not do OAEP.
-    raw: Vec<OaepHash>,
-}
-
-impl Opener<'_, '_> {
-    /// Opens one wrapped key; `None` when it is for another key, or broken: nobody can tell, and nobody may.
-    fn open(&mut self, recipient: &Recipient) -> Result<Option<(SecretBytes, How)>, Failure> {
-        let hash = recipient.hash;
-        if !self.raw.contains(&hash) {
-            match self.decrypt(Mechanism::Oaep(hash), &recipient.blob) {
-                Ok(mut plain) => {
-                    let bytes = std::mem::take(&mut *plain);
-                    return Ok(Some((SecretBytes::new(bytes), How::Native)));
+                let operation = KeyOperation::RsaOaep {
+                    hash: *hash,
+                    ciphertext: blob.clone(),
+                };
+                if !operation.suits(kind) {
+                    continue;
                 }
-                Err(fault) if refuses_parameters(fault) => self.raw.push(hash),
-                Err(fault) => return self.refused(fault).map(|()| None),
+                match self.client.answer(key, &operation)? {
+                    Answer::Opened(private_options, how) => {
+                        self.opened[at] = Some(Opened {
+                            private_options,
+                            key: number,
+                            recipient,
+                            hash: *hash,
+                            how,
+                        });
+                    }
+                    Answer::Refused(Refused::Unsuited) => {}
+                    Answer::Refused(why) => refused[at].push(why),
+                }
             }
         }
-        match self.decrypt(Mechanism::RawRsa, &recipient.blob) {
-            Ok(block) => {
-                let plain = oaep::unpad(hash, recipient.blob.len(), &block);
-                Ok(plain.map(|plain| (plain, How::RawRsa)))
-            }
-            Err(fault) => self.refused(fault).map(|()| None),
-        }
+        Ok((kind, refused))
     }
 
-    fn decrypt(&mut self, mechanism: Mechanism, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        match self.decrypt_once(mechanism, blob) {
-            // Kryoptic's word for a wrong ciphertext, p11-kit's for a server that is gone, and others' for a device
-            // that failed just now: a second time, in a new session, tells.
-            Err(fault) if is_device_error(fault) => self.decrypt_once(mechanism, blob),
-            result => result,
-        }
-    }
-
-    fn decrypt_once(
-        &mut self,
-        mechanism: Mechanism,
-        blob: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        if self.stale {
-            self.session = self.device.renew(self.token)?;
-            self.stale = false;
-        }
-        let module = &self.device.module;
-        let result = module.decrypt(self.session, self.object, mechanism, blob, blob.len());
-        self.stale = result
-            .as_ref()
-            .is_err_and(|fault| fault.function == Function::C_Decrypt);
-        result
-    }
-
-    /// Tells a refused ciphertext from a device that failed.
-    fn refused(&self, fault: Fault) -> Result<(), Failure> {
-        if refuses_ciphertext(fault) {
-            Ok(())
-        } else {
-            Err(fault.on(&self.token.label))
-        }
-    }
-}
-
-fn is_device_error(fault: Fault) -> bool {
-    fault.function == Function::C_Decrypt && fault.code == Ckr::CKR_DEVICE_ERROR
-}
-
-/// What modules answer to OAEP with a hash that they do not have. openCryptoki says so only in `C_Decrypt`.
-fn refuses_parameters(fault: Fault) -> bool {
-    let mechanism = matches!(
-        fault.code,
-        Ckr::CKR_MECHANISM_INVALID | Ckr::CKR_MECHANISM_PARAM_INVALID
-    );
-    match fault.function {
-        Function::C_DecryptInit => mechanism || fault.code == Ckr::CKR_ARGUMENTS_BAD,
-        Function::C_Decrypt => mechanism,
-        _ => false,
-    }
-}
-
-/// What modules answer to a ciphertext that is for another key, or broken.
-fn refuses_ciphertext(fault: Fault) -> bool {
-    fault.function == Function::C_Decrypt
-        && matches!(
-            fault.code,
-            Ckr::CKR_ENCRYPTED_DATA_INVALID
-                | Ckr::CKR_ENCRYPTED_DATA_LEN_RANGE
-                | Ckr::CKR_DATA_INVALID
-                | Ckr::CKR_DATA_LEN_RANGE
-                | Ckr::CKR_GENERAL_ERROR
-                | Ckr::CKR_FUNCTION_FAILED
-                | Ckr::CKR_ARGUMENTS_BAD
-                | Ckr::CKR_DEVICE_ERROR
-        )
-}
-
-/// Length of the modulus, from the private key, or else from the public one beside it.
-fn modulus_len(
-    device: &Device<'_>,
-    session: Session,
-    object: Object,
-    uri: &Pkcs11Uri,
-) -> Result<Option<usize>, Fault> {
-    let module = &device.module;
-    let [modulus] = module.attributes(session, object, [sys::CKA_MODULUS])?;
-    let modulus = match modulus.filter(|modulus| !modulus.is_empty()) {
-        Some(modulus) => Some(modulus),
-        None => match module
-            .find(session, search::wanted(sys::CKO_PUBLIC_KEY, uri), 2)?
-            .as_slice()
+    fn finish(mut self) -> crate::Result<Vec<Outcome>> {
+        if self.opened.iter().all(Option::is_none)
+            && let Some((key, error)) = self.worst()
         {
-            [public] => {
-                let [modulus] = module.attributes(session, *public, [sys::CKA_MODULUS])?;
-                modulus
-            }
-            _ => None,
+            let error = crate::Error::from(error.clone());
+            return Err(error.in_key_file(&self.keys[key].file.name));
+        }
+        let opened = std::mem::take(&mut self.opened);
+        let outcomes = opened.into_iter().enumerate().map(|(at, opened)| {
+            opened.map_or_else(|| Outcome::Refused(self.refusals(at)), Outcome::Opened)
+        });
+        Ok(outcomes.collect())
+    }
+
+    /// What is more than a key that is not there: a PIN's trouble first, since it costs tries.
+    fn worst(&self) -> Option<(usize, &Error)> {
+        let errors = || {
+            (self.states.iter().enumerate()).filter_map(|(key, state)| match state {
+                State::Failed(error) if !is_absence(error) => Some((key, error)),
+                _ => None,
+            })
+        };
+        errors()
+            .find(|(_, error)| error.is_about_pin())
+            .or_else(|| errors().next())
+    }
+
+    fn refusals(&self, envelope: usize) -> Vec<Refusal> {
+        let refusals = self.states.iter().enumerate().filter_map(|(key, state)| {
+            let why = match state {
+                State::Untried => return None,
+                State::Tried(kind, refused) => why(*kind, &refused[envelope]),
+                State::Failed(error) => Why::Unavailable(Unavailable {
+                    message: error.to_string(),
+                    hint: error.hint(),
+                }),
+            };
+            let name = self.keys[key].file.name.clone();
+            Some(Refusal { key, name, why })
+        });
+        refusals.collect()
+    }
+}
+
+/// Whether it is only this key that does not serve: no error, while there are others.
+fn is_absence(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::TokenNotFound { .. } | Error::KeyNotFound { .. } | Error::PinMissing { .. }
+    )
+}
+
+/// What a key said of the wrapped keys of its length, in one sentence. That the device may have failed only where it said
+/// so of each.
+fn why(kind: KeyKind, refused: &[Refused]) -> Why {
+    let unable = refused
+        .iter()
+        .find(|why| matches!(why, Refused::Unable { .. }));
+    match (unable, refused.last()) {
+        (Some(unable), _) => Why::Unable(unable.to_string()),
+        (None, Some(Refused::NotMineOrFailed { said }))
+            if refused.iter().all(Refused::may_be_the_device) =>
+        {
+            Why::DoesNotFitOrFailed(said.clone())
+        }
+        (None, Some(_)) => Why::DoesNotFit,
+        (None, None) => match kind {
+            KeyKind::Rsa {
+                modulus_len: Some(length),
+            } => Why::WrongLength(length * 8),
+            _ => Why::DoesNotFit,
         },
-    };
-    Ok(modulus.map(|modulus| modulus.iter().skip_while(|&&byte| byte == 0).count()))
+    }
 }
 
-fn write_secret<S: Serializer>(secret: &SecretBytes, serializer: S) -> Result<S::Ok, S::Error> {
-    let text = Zeroizing::new(STANDARD.encode(secret.expose()));
-    serializer.serialize_str(&text)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretBytes, D::Error> {
-    let text = Zeroizing::<String>::deserialize(deserializer)?;
-    let bytes = STANDARD
-        .decode(text.as_bytes())
-        .map_err(serde::de::Error::custom)?;
-    Ok(SecretBytes::new(bytes))
+    #[test]
+    fn a_refusal_names_the_key_and_says_why() {
+        let mut refusal = Refusal {
+            key: 0,
+            name: "/keys/a.yaml".to_owned(),
+            why: Why::WrongLength(2048),
+        };
+        assert!(refusal.to_string().contains("/keys/a.yaml: "));
+        assert!(refusal.to_string().contains("RSA-2048"));
+        refusal.why = Why::DoesNotFit;
+        assert!(refusal.to_string().contains("other keys"));
+    }
+
+    #[test]
+    fn a_device_that_refused_one_thing_properly_did_not_fail() {
+        let kind = KeyKind::Rsa {
+            modulus_len: Some(256),
+        };
+        let failed = Refused::NotMineOrFailed {
+            said: "C_Decrypt: CKR_GENERAL_ERROR".to_owned(),
+        };
+        let both = [failed.clone(), Refused::NotMine, failed.clone()];
+        assert_eq!(why(kind, &both), Why::DoesNotFit);
+        assert!(matches!(
+            why(kind, &[failed.clone(), failed]),
+            Why::DoesNotFitOrFailed(_)
+        ));
+        assert_eq!(why(kind, &[]), Why::WrongLength(2048));
+    }
 }

@@ -31,7 +31,7 @@ impl Descriptor {
     /// Reads one.
     ///
     /// # Errors
-    /// [`Error::InvalidDigest`] for a digest that is not of our one form; [`Error::InvalidManifest`] when a field
+    /// [`Error::Descriptor`] for a digest that is not of our one form; [`Error::InvalidManifest`] when a field
     /// is missing or is of another type.
     pub fn parse(json: &Value) -> Result<Self> {
         let original = json

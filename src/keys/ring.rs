@@ -3,10 +3,13 @@
 //! What is no key, or whose module cannot be loaded, is kept with the reason: it matters only if nothing else
 //! opens the layer.
 
+use std::fs;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::TokenKey;
-use super::key_dir::KeyDir;
+use super::client;
+use super::key_dir::{COPY, KeyDir};
 use super::key_file::KeyFile;
 use super::policy::{ClientPolicy, Policy};
 use crate::error::{Error, Result};
@@ -59,7 +62,14 @@ impl KeyRing {
         }
         for (number, text) in keys.iter().enumerate() {
             match KeyFile::parse(format!("key {} of the payload", number + 1), text.expose()) {
-                Ok(key) => self.add(key, &policy),
+                Ok(key) => match client::refused(&key.env) {
+                    None => self.add(key, &policy),
+                    Some(variable) => {
+                        let variable = variable.to_owned();
+                        let name = key.name;
+                        self.unusable.push(Error::ClientVariable { name, variable });
+                    }
+                },
                 Err(error) => self.skipped.push(error),
             }
         }
@@ -68,9 +78,25 @@ impl KeyRing {
 
     fn add(&mut self, key: KeyFile, policy: &Policy) {
         match policy.resolve(key) {
-            Ok(key) => self.keys.push(key),
+            Ok(key) => self.insert(key),
             Err(error) => self.unusable.push(error),
         }
+    }
+
+    /// A key that is here already is not tried again. With another PIN it comes before the other if its file is the newer
+    /// one: the other most likely is a copy from before the PIN was changed.
+    fn insert(&mut self, key: TokenKey) {
+        let same = |other: &TokenKey| other.is_same_key(&key);
+        if self
+            .keys
+            .iter()
+            .any(|other| same(other) && other.has_same_pin(&key))
+        {
+            return;
+        }
+        let changed = changed(&key);
+        let at = (self.keys.iter()).position(|other| same(other) && self::changed(other) < changed);
+        self.keys.insert(at.unwrap_or(self.keys.len()), key);
     }
 
     /// Where keys were looked for.
@@ -90,11 +116,86 @@ impl KeyRing {
         self.unusable.iter().chain(&self.skipped)
     }
 
+    /// Files that were passed over for their names alone: hidden ones, and copies of key files.
+    pub fn passed_over(&self) -> impl Iterator<Item = &Error> {
+        let is_copy =
+            |error: &&Error| matches!(error, Error::NotAKeyFile { what, .. } if *what == COPY);
+        self.skipped.iter().filter(is_copy)
+    }
+
     /// If there is no usable key, the reason of the one key that could have been it; `None` if there are others.
     pub fn only_reason(&mut self) -> Option<Error> {
         match self.unusable.len() {
             1 if self.keys.is_empty() => self.unusable.pop(),
             _ => None,
         }
+    }
+}
+
+/// When a key's file was last written; `None`, and before all others, where it is no file.
+fn changed(key: &TokenKey) -> Option<SystemTime> {
+    fs::metadata(&key.file.name).ok()?.modified().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    const MODULE: &str = "/usr/lib/x.so";
+
+    fn key(name: &Path, pin: &str, more: &str) -> TokenKey {
+        let uri = format!("pkcs11:token=t;object=o?pin-value={pin}");
+        let text = format!("pkcs11:\n  uri: {uri}\nmodule:\n  env: {{A: b{more}}}\n");
+        TokenKey {
+            file: KeyFile::parse(name.to_str().unwrap(), text.as_bytes()).unwrap(),
+            module: MODULE.into(),
+        }
+    }
+
+    fn pins(ring: &KeyRing) -> Vec<&str> {
+        let keys = ring.keys().iter();
+        keys.map(|key| key.file.uri.pin_value.as_ref().unwrap().expose())
+            .collect()
+    }
+
+    #[test]
+    fn of_two_files_for_one_key_the_newer_one_comes_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = |name: &str, seconds: u64| {
+            let path = directory.path().join(name);
+            let file = File::create(&path).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            file.set_modified(time).unwrap();
+            path
+        };
+        let (old, new) = (written("a", 1_000_000), written("b", 2_000_000));
+        let payload = Path::new("key 1 of the payload");
+        let mut ring = KeyRing::default();
+        ring.insert(key(&old, "1", ", C: d"));
+        ring.insert(key(&old, "2", ""));
+        ring.insert(key(&new, "3", ""));
+        ring.insert(key(payload, "4", ""));
+        assert_eq!(pins(&ring), ["1", "3", "2", "4"]);
+        // The very same is not tried twice.
+        ring.insert(key(&new, "2", ""));
+        assert_eq!(ring.keys().len(), 4);
+    }
+
+    #[test]
+    fn a_client_does_not_decide_what_is_loaded() {
+        let text = b"pkcs11:\n  uri: pkcs11:token=t;object=o?module-name=m\nmodule:\n  env: {LD_PRELOAD: /x.so}\n";
+        let mut ring = KeyRing::default();
+        let keys = [SecretBytes::new(text.to_vec())];
+        ring.add_payload(&keys, &[], &Policy::built_in()).unwrap();
+        assert!(ring.keys().is_empty());
+        let shown = ring.only_reason().unwrap().to_string();
+        assert!(
+            shown.contains("key 1 of the payload: a client may not set LD_PRELOAD"),
+            "{shown}"
+        );
     }
 }

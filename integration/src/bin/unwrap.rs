@@ -1,4 +1,4 @@
-//! `ocihsm::hsm` as a program, since it forks and so wants a process without threads, which a test is not.
+//! `ocihsm::hsm` as a program, since it executes itself as a worker, which a test cannot be.
 //!
 //! Reads a request as JSON from stdin; prints the outcomes as JSON, secrets as their SHA-256. An error is printed as
 //! the product prints it.
@@ -9,14 +9,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ocihsm::Error;
-use ocihsm::hsm::{self, HsmSettings, Outcome};
+use ocihsm::hsm::unwrap::Outcome;
+use ocihsm::hsm::{self, Answer, Client, HsmSettings, NewKey};
 use ocihsm::keys::TokenKey;
 use ocihsm::keys::key_file::KeyFile;
 use ocihsm::keys::packet::{OaepHash, Recipient};
+use ocihsm::operation::KeyOperation;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 fn main() -> ExitCode {
+    if let Some(status) = hsm::worker_main() {
+        return status;
+    }
     let mut text = String::new();
     std::io::stdin()
         .read_to_string(&mut text)
@@ -31,6 +36,8 @@ fn main() -> ExitCode {
         Some(_) => read_key(&request["public_key"])
             .and_then(|key| hsm::public_key(&settings, &key))
             .map(|key| json!({ "pem": key.to_pem() })),
+        None if request["generate"].is_object() => generate(&settings, &request["generate"]),
+        None if request["operations"].is_array() => operate(&settings, &request),
         None => unwrap(&settings, &request),
     };
     match result {
@@ -55,11 +62,53 @@ fn unwrap(settings: &HsmSettings, request: &Value) -> Result<Value, Error> {
     let envelopes: Vec<Vec<Recipient>> = list(&request["envelopes"])
         .map(|recipients| list(recipients).map(recipient).collect())
         .collect();
-    let outcomes = hsm::unwrap(settings, &keys, &envelopes)?;
+    let outcomes = hsm::unwrap::unwrap(settings, &keys, &envelopes)?;
     Ok(json!({
         "warning": settings.warning(),
         "outcomes": outcomes.iter().map(outcome).collect::<Vec<_>>(),
     }))
+}
+
+/// A new pair, under a label that is given.
+fn generate(settings: &HsmSettings, request: &Value) -> Result<Value, Error> {
+    let new = NewKey {
+        label: text_of(&request["label"]).to_owned(),
+        id: vec![1],
+        bits: 2048,
+    };
+    let key = read_key(&request["key"])?;
+    let public = hsm::generate(settings, &key, &new)?;
+    Ok(json!({ "pem": public.to_pem() }))
+}
+
+/// What each operation came to, asked of one client.
+fn operate(settings: &HsmSettings, request: &Value) -> Result<Value, Error> {
+    let keys = list(&request["keys"])
+        .map(read_key)
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut client = Client::new(settings.clone());
+    client.start(&keys.iter().collect::<Vec<_>>());
+    let answers = list(&request["operations"]).map(|asked| {
+        let key = &keys[asked["key"].as_u64().expect("the test names a key") as usize];
+        let operation: KeyOperation =
+            serde_json::from_value(asked["operation"].clone()).expect("the test makes operations");
+        let answer = client
+            .kind(key)
+            .and_then(|kind| Ok((kind, client.answer(key, &operation)?)));
+        match answer {
+            Ok((kind, Answer::Opened(secret, how))) => json!({
+                "kind": format!("{kind:?}"),
+                "opened": secret.expose(),
+                "how": format!("{how:?}"),
+            }),
+            Ok((kind, Answer::Refused(refusal))) => json!({
+                "kind": format!("{kind:?}"),
+                "refused": refusal.to_string(),
+            }),
+            Err(error) => json!({ "error": error.to_string(), "hint": error.hint() }),
+        }
+    });
+    Ok(json!({ "answers": answers.collect::<Vec<_>>() }))
 }
 
 fn read_key(key: &Value) -> Result<TokenKey, Error> {

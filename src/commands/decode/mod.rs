@@ -3,6 +3,7 @@
 //! Who tells us which layer it is stands in `source.rs`, how its key is found in `open.rs`. Here the two are put
 //! together, and a failure is made one that containerd cannot overlook.
 
+mod command_line;
 mod open;
 mod source;
 
@@ -13,13 +14,17 @@ use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use tracing::info_span;
+
 use crate::cipher;
-use crate::cli::{HsmArgs, KeyArgs, LogArgs};
+use crate::commands::args::{HsmArgs, KeyArgs, LogArgs};
 use crate::content_store;
 use crate::error::{Error, Result, catch};
-use crate::log::LayerRecord;
 use crate::spoil;
+use crate::telemetry::LayerRecord;
 
+pub(crate) use self::command_line::ABOUT;
+pub use self::command_line::log_in_spite_of_mistakes;
 use self::open::Opened;
 pub use self::source::SourceArgs;
 
@@ -78,8 +83,7 @@ pub fn run(args: &Args, inherited: Option<File>) -> Result<()> {
     if let Err(error) = &result {
         progress.record.error = Some(error.to_string());
     }
-    // The layer is what counts; a log that cannot be written stops nothing.
-    let _ = progress.record.write(&args.log.log);
+    progress.record.emit();
     if result.is_err() {
         fail(&progress);
     }
@@ -104,12 +108,13 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
     // Now, so that the beginning of the layer comes while the HSM is at work.
     cipher::enlarge_pipe(input.as_fd());
     cipher::enlarge_pipe(output.as_fd());
-    let layer = source::find(&args.source, inherited, &mut input)?;
+    let layer =
+        info_span!("find").in_scope(|| source::find(&args.source, inherited, &mut input))?;
     progress.record.learned_from = Some(layer.learned_from);
     progress.record.media_type = layer.media_type.clone();
     progress.record.layer = layer.digest().map(ToString::to_string);
 
-    let opened = open::open(args, layer, &mut progress.record)?;
+    let opened = info_span!("unwrap").in_scope(|| open::open(args, layer, &mut progress.record))?;
     let in_layer = |error| match &opened.digest {
         Some(digest) => Error::InLayer {
             digest: digest.clone(),
@@ -117,6 +122,7 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
         },
         None => error,
     };
+    let _span = info_span!("stream").entered();
     let start = Instant::now();
     if !args.single_pass {
         let verified = verify_first(&opened, &mut progress.record.bytes);

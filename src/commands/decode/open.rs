@@ -7,17 +7,18 @@ use std::time::Instant;
 use super::source::Layer;
 use super::{Args, paths};
 use crate::cipher::{self, Parameters};
-use crate::commands::image_args::no_uris;
+use crate::commands::args::no_uris;
 use crate::commands::unwrapping;
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::{Envelope, Scheme};
 use crate::error::{Error, Result};
-use crate::hsm::{self, HsmSettings, Outcome};
+use crate::hsm::HsmSettings;
+use crate::hsm::unwrap::{self, Outcome};
 use crate::keys::packet::{OaepHash, Recipient};
 use crate::keys::policy::{Policy, PolicySearch};
 use crate::keys::ring::KeyRing;
-use crate::log::LayerRecord;
 use crate::options::PrivateOptions;
+use crate::telemetry::LayerRecord;
 
 /// A layer whose key is known.
 pub(super) struct Opened {
@@ -107,7 +108,7 @@ fn unwrap(
     record.notes.extend(settings.warning());
     let recipients: Vec<_> = candidates.iter().map(|it| it.recipients.clone()).collect();
     let start = Instant::now();
-    let outcomes = hsm::unwrap(settings, ring.keys(), &recipients);
+    let outcomes = unwrap::unwrap(settings, ring.keys(), &recipients);
     record.unwrap = Some(start.elapsed());
 
     let mut opened: Vec<Unwrapped> = Vec::new();
@@ -166,7 +167,7 @@ impl Candidate {
 }
 
 impl Unwrapped {
-    fn new(candidate: &Candidate, key: &hsm::Opened, ring: &KeyRing) -> Result<Self> {
+    fn new(candidate: &Candidate, key: &unwrap::Opened, ring: &KeyRing) -> Result<Self> {
         let private = PrivateOptions::parse(&key.private_options)?;
         Ok(Self {
             parameters: Parameters::new(&candidate.envelope.public_options, &private)?,

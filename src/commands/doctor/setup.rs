@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 use crate::commands::decode;
 use crate::commands::image_args;
 use crate::hsm::{Environment, HsmSettings};
-use crate::node::section::{Section, usual_environment};
+use crate::node::section::{self, Section};
 
 /// What one group of stream processors decodes with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +28,8 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// Of a section's decoder, with the arguments that it makes of them.
-    pub(super) fn new(section: &Section, arguments: &decode::Args) -> Self {
-        let mut variables = section.variables();
+    /// Of a decoder with this environment, and with the arguments that it makes of its section's.
+    pub(super) fn new(mut variables: BTreeMap<String, String>, arguments: &decode::Args) -> Self {
         let named = arguments.keys.decryption_keys_path.clone();
         let keys = paths(named, variables.get("OCIHSM_KEYS_PATH"));
         let policy = variables.remove("OCICRYPT_CONFIG");
@@ -41,37 +40,25 @@ impl Setup {
             policy,
             runtime_dir,
             timeout: Some(arguments.hsm.hsm_timeout),
-            ..Self::of(keys, variables)
+            keys,
+            environment: variables,
         }
     }
 
     /// Of a decoder that no section says more of.
     pub(super) fn with_keys(keys: Vec<PathBuf>) -> Self {
-        Self::of(keys, BTreeMap::new())
-    }
-
-    /// The same decoder with other keys.
-    pub(super) fn but_with_keys(self, keys: Vec<PathBuf>) -> Self {
-        Self { keys, ..self }
-    }
-
-    fn of(keys: Vec<PathBuf>, variables: BTreeMap<String, String>) -> Self {
-        let mut environment = usual_environment();
-        if !geteuid().is_root() {
-            // systemd tells a service of another user.
-            let ours = ["HOME", "XDG_RUNTIME_DIR"]
-                .into_iter()
-                .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
-            environment.extend(ours);
-        }
-        environment.extend(variables);
         Self {
             keys,
             policy: None,
             runtime_dir: None,
             timeout: None,
-            environment,
+            environment: usual_environment(),
         }
+    }
+
+    /// The same decoder with other keys.
+    pub(super) fn but_with_keys(self, keys: Vec<PathBuf>) -> Self {
+        Self { keys, ..self }
     }
 
     /// Where the decoder remembers rejected PINs, if its section says so.
@@ -94,6 +81,19 @@ impl Setup {
             environment: Environment::Only(self.environment.clone()),
         }
     }
+}
+
+/// The environment of a decoder whose containerd does not run, or cannot be looked at.
+pub(super) fn usual_environment() -> BTreeMap<String, String> {
+    let mut environment = section::usual_environment();
+    if !geteuid().is_root() {
+        // systemd tells a service of another user.
+        let ours = ["HOME", "XDG_RUNTIME_DIR"]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+        environment.extend(ours);
+    }
+    environment
 }
 
 /// Paths as the decoder takes them: from its arguments, else from a variable, where `:` stands between them.

@@ -4,19 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use super::findings::Findings;
-use super::keys::{KEY, MODULE};
+use super::kind;
 use super::setup::Setup;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::hsm::{self, How, HsmSettings, Outcome, Probe};
+use crate::hsm::unwrap::{Outcome, unwrap};
+use crate::hsm::{self, How, HsmSettings, Probe};
 use crate::keys::TokenKey;
 use crate::keys::packet::{OaepHash, Recipient};
 use crate::node::environment;
 use crate::node::section::ADDED_LIBRARIES;
 use crate::options::PrivateOptions;
 use crate::secret::LayerKey;
-
-const TOKEN: &str = "token";
 
 /// Where the dynamic loader looks for the libraries of a module.
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
@@ -51,7 +50,7 @@ impl<'a> Trial<'a> {
             .find(|other| may_share_token(other, key));
         if let Some(other) = refused {
             findings.warn(
-                KEY,
+                kind::KEY_UNTRIED,
                 format!(
                     "{name}: not tried, since a login to what may be the same token was refused"
                 ),
@@ -61,9 +60,9 @@ impl<'a> Trial<'a> {
         }
         let settings = setup.settings(self.settings);
         if let Some(warning) = settings.warning() {
-            findings.warn(
-                "runtime directory",
-                format!("rejected PINs cannot be remembered: {warning}"),
+            findings.fail(
+                kind::RUNTIME_DIRECTORY,
+                format!("rejected PINs cannot be remembered, so a wrong one costs a try for each layer: {warning}"),
                 "name a directory of root's own in OCIHSM_RUNTIME_DIR, in the `env` of the stream processors",
             );
         }
@@ -86,10 +85,14 @@ impl<'a> Trial<'a> {
                 }
                 let mend = mend_failed(key, &error);
                 match (error.in_key_file(&key.file.name), setup.named_runtime_dir()) {
-                    (error @ Error::PinRejectedBefore { .. }, Some(directory)) => {
-                        findings.fail(KEY, error.to_string(), mend_rejected(directory));
+                    (error @ Error::Hsm(hsm::Error::PinRejectedBefore { .. }), Some(directory)) => {
+                        findings.fail(
+                            kind::KEY_FAILED,
+                            error.to_string(),
+                            mend_rejected(directory),
+                        );
                     }
-                    (error, _) => findings.error(KEY, &error, &mend),
+                    (error, _) => findings.error(kind::KEY_FAILED, &error, &mend),
                 }
                 attempt.compare_environment(findings);
             }
@@ -106,7 +109,7 @@ impl Attempt<'_> {
                 continue;
             }
             findings.warn(
-                KEY,
+                kind::KEY_ENVIRONMENT,
                 format!(
                     "{}: in this shell the module works with {name}={value}, which the decoder does not know",
                     key.file.name
@@ -130,13 +133,13 @@ impl Attempt<'_> {
             .iter()
             .map(|&hash| Ok(vec![probe.public_key.wrap(hash, &options)?]))
             .collect();
-        let outcomes = wrapped
-            .and_then(|envelopes| hsm::unwrap(settings, std::slice::from_ref(key), &envelopes));
+        let outcomes =
+            wrapped.and_then(|envelopes| unwrap(settings, std::slice::from_ref(key), &envelopes));
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 findings.error(
-                    KEY,
+                    kind::KEY_REFUSED,
                     &error.in_key_file(&key.file.name),
                     "use an RSA key of 2048 bits or more",
                 );
@@ -156,14 +159,14 @@ impl Attempt<'_> {
                     opened.push(format!("OAEP {hash} {how}"));
                 }
                 Outcome::Opened(_) => findings.fail(
-                    KEY,
+                    kind::KEY_MISMATCH,
                     format!("{name}: with OAEP {hash} the token gives back something else than was wrapped"),
                     "suspect the module: the private key does not do what its public half promises",
                 ),
                 Outcome::Refused(refusals) => {
                     let why: Vec<_> = refusals.iter().map(ToString::to_string).collect();
                     findings.fail(
-                        KEY,
+                        kind::KEY_REFUSED,
                         format!("a key wrapped with OAEP {hash} cannot be opened: {}", why.join("; ")),
                         mend_refused(probe),
                     );
@@ -172,7 +175,7 @@ impl Attempt<'_> {
         }
         if !opened.is_empty() {
             findings.ok(
-                KEY,
+                kind::KEY_OPENS,
                 format!("{name}: opens what is wrapped to it, {}", opened.join(", ")),
             );
         }
@@ -197,7 +200,7 @@ fn compare_loader(findings: &mut Findings, setup: &Setup) {
         value => format!("{value:?}"),
     };
     findings.warn(
-        MODULE,
+        kind::MODULE_LIBRARIES,
         format!(
             "{LIBRARIES} is {} in this shell and {} for the decoder, so modules may find other libraries there",
             value(&ours),
@@ -222,6 +225,7 @@ fn mend_failed(key: &TokenKey, error: &Error) -> String {
     let pin_file = |path: &Path| key.file.uri.pin_source.as_deref() == Some(path);
     match error {
         Error::InKeyFile { source, .. } => mend_failed(key, source),
+        Error::Hsm(hsm::Error::PinFile { source }) => mend_failed(key, source),
         Error::InFile(file::Error::TooLarge { path, .. }) | Error::InvalidPinFile { path, .. } => {
             format!("let {} hold the PIN alone, on one line", path.display())
         }
@@ -258,7 +262,7 @@ fn describe(findings: &mut Findings, key: &TokenKey, probe: &Probe) {
         (false, false) => "neither RSA-OAEP nor raw RSA",
     };
     findings.ok(
-        KEY,
+        kind::KEY,
         format!(
             "{name}: RSA-{} on token {:?} ({} {}, serial {}), logged in, by {}; the token decrypts {mechanisms}",
             probe.public_key.bits(),
@@ -271,21 +275,21 @@ fn describe(findings: &mut Findings, key: &TokenKey, probe: &Probe) {
     );
     if probe.usage.decrypt == Some(false) {
         findings.fail(
-            KEY,
+            kind::KEY_NO_DECRYPT,
             format!("{name}: the key may not decrypt (CKA_DECRYPT is false)"),
             "make a key that may: ocihsm keys generate",
         );
     }
     if probe.usage.sensitive == Some(false) || probe.usage.extractable == Some(true) {
         findings.warn(
-            KEY,
+            kind::KEY_EXTRACTABLE,
             format!("{name}: the private key can leave the token (CKA_SENSITIVE is false, or CKA_EXTRACTABLE true)"),
             "make one that cannot: ocihsm keys generate",
         );
     }
     if probe.was_final_try || probe.had_wrong_pin {
         findings.warn(
-            TOKEN,
+            kind::TOKEN_WRONG_PIN,
             format!(
                 "{:?}: before this login somebody had tried a wrong PIN",
                 probe.token

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::new_file::NewFile;
 use super::pin::{GivenPin, PinArgs};
 use super::survey::{self, Survey};
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::commands::print;
 use crate::error::{Error, Result};
 use crate::hsm::{self, NewKey, Token};
@@ -140,10 +140,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
 fn refuse_known(token: &Token, label: &KeyLabel) -> Result<()> {
     let known = token.keys.iter().flatten().any(|key| key.label == label.0);
     if known {
-        return Err(Error::KeyExists {
+        return Err(Error::Hsm(hsm::Error::KeyExists {
             token: token.label.clone(),
             key: format!("the label {:?}", label.0),
-        });
+        }));
     }
     Ok(())
 }

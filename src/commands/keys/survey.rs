@@ -126,7 +126,7 @@ impl Survey {
         let modules = modules::allowed(policy).into_iter().map(|module| {
             // One whose device is not there must not cost time.
             let tokens = match ask(&module, Patience::None) {
-                Err(Error::TokenNotFound { .. }) => {
+                Err(Error::Hsm(hsm::Error::TokenNotFound { .. })) => {
                     missing = true;
                     Ok(Vec::new())
                 }
@@ -157,7 +157,7 @@ impl Survey {
     /// The one token that the URI means, and its module.
     ///
     /// # Errors
-    /// [`Error::SeveralTokens`], [`Error::SeveralModules`], [`Error::TokenInNoModule`].
+    /// [`hsm::Error::SeveralTokens`], [`Error::SeveralModules`], [`Error::TokenInNoModule`].
     pub(super) fn only(&self, uri: &Pkcs11Uri) -> Result<(&Path, &Token)> {
         let found: Vec<_> = self.found().collect();
         match found.as_slice() {
@@ -166,10 +166,10 @@ impl Survey {
                 uri: uri.to_string(),
                 modules: self.modules.len(),
             }),
-            [(_, tokens)] => Err(Error::SeveralTokens {
+            [(_, tokens)] => Err(Error::Hsm(hsm::Error::SeveralTokens {
                 uri: uri.to_string(),
                 tokens: tokens.iter().map(described).collect(),
-            }),
+            })),
             several => Err(Error::SeveralModules {
                 uri: uri.to_string(),
                 modules: several

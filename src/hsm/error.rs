@@ -1,0 +1,326 @@
+//! What can go wrong between us and a token.
+//!
+//! An error is one key's alone, and says whether it may pass. It names the module or the token; the key file is named
+//! by whoever tells it, since a list of reasons does that for each.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::function::Function;
+use crate::file;
+use crate::keys::uri::Pkcs11Uri;
+use crate::words::{reason, told};
+
+/// What happened, and where.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The module's process could not be started, or its socket failed.
+    #[error("cannot {action}: {}", reason(source))]
+    Worker {
+        /// What we tried: `start a process for the PKCS#11 module`.
+        action: &'static str,
+        /// Why not.
+        source: Arc<io::Error>,
+    },
+    /// The system has no random bytes.
+    #[error("the system has no random bytes")]
+    NoRandomness,
+    /// The module's process did not answer in time.
+    #[error("the PKCS#11 module {} did not answer within {} s, in {function}", module.display(), timeout.as_secs())]
+    Timeout {
+        /// The module.
+        module: PathBuf,
+        /// Which function it was in.
+        function: &'static str,
+        /// The time it had.
+        timeout: Duration,
+    },
+    /// Other processes of ours did not come to an end with the module, or with a token's login.
+    #[error(
+        "waited {} s for other processes that start the PKCS#11 module {} or log in through it",
+        timeout.as_secs(),
+        module.display()
+    )]
+    Busy {
+        /// The module.
+        module: PathBuf,
+        /// The time it had.
+        timeout: Duration,
+    },
+    /// The module's process ended before it had an answer, or gave one that is none.
+    #[error("the PKCS#11 module {} crashed in {function}: {ending}", module.display())]
+    Crashed {
+        /// The module.
+        module: PathBuf,
+        /// Which function it was in.
+        function: &'static str,
+        /// How the process ended.
+        ending: String,
+    },
+    /// An answer, or a list in it, is larger than its bound.
+    #[error("{what} is over the limit of {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The bound, in bytes or items.
+        limit: u64,
+    },
+    /// The module is no library, no PKCS#11 module, or needs a library that is not there.
+    #[error("cannot load the PKCS#11 module {}: {reason}", module.display())]
+    Load {
+        /// The module.
+        module: PathBuf,
+        /// The loader's words.
+        reason: String,
+    },
+    /// A variable of `module.env` that no environment can hold.
+    #[error("module.env: {name:?} cannot be a variable, or its value has a NUL")]
+    Variable {
+        /// Name of the variable, shortened.
+        name: String,
+    },
+    /// A function of the module failed.
+    #[error("{subject}: {failed}: {phrase} ({function}: {code})")]
+    Call {
+        /// The token, or the module: `token "prod"`.
+        subject: String,
+        /// What failed: `login failed`.
+        failed: &'static str,
+        /// What the code means.
+        phrase: &'static str,
+        /// Name of the function in the standard.
+        function: &'static str,
+        /// Name of the code in the standard.
+        code: String,
+        /// What to do about it, where code and function tell.
+        hint: Option<&'static str>,
+        /// Whether it may pass by itself.
+        passing: bool,
+    },
+    /// No token matches a URI.
+    #[error(
+        "no token matches {uri}{}",
+        if *any_slot { String::new() } else { format!(": the module {} lists no slots at all", module.display()) }
+    )]
+    TokenNotFound {
+        /// The URI, without its query.
+        uri: String,
+        /// The module.
+        module: PathBuf,
+        /// Whether the module listed any slot with a token.
+        any_slot: bool,
+    },
+    /// Several tokens match a URI.
+    #[error("{uri} matches several tokens: {}", told(tokens))]
+    SeveralTokens {
+        /// The URI, without its query.
+        uri: String,
+        /// What tells them apart.
+        tokens: Vec<String>,
+    },
+    /// A token holds no key that matches a URI.
+    #[error("token {token:?} holds no key that matches {uri}")]
+    KeyNotFound {
+        /// The URI, without its query.
+        uri: String,
+        /// Label of the token.
+        token: String,
+    },
+    /// Several keys on one token match a URI.
+    #[error("{uri} matches several keys on token {token:?}: {}", told(keys))]
+    SeveralKeys {
+        /// The URI, without its query.
+        uri: String,
+        /// Label of the token.
+        token: String,
+        /// Id and label of each.
+        keys: Vec<String>,
+    },
+    /// A key that no layer can be wrapped to.
+    #[error("token {token:?}: {uri} is neither an RSA key nor one on P-256, P-384 or P-521")]
+    KeyType {
+        /// The URI, without its query.
+        uri: String,
+        /// Label of the token.
+        token: String,
+    },
+    /// The token derives or unwraps a secret, and keeps it to itself.
+    #[error("token {token:?} refuses a readable secret")]
+    SecretUnreadable {
+        /// Label of the token.
+        token: String,
+    },
+    /// A new key is to have the label or the id of one that is there.
+    #[error("token {token:?} holds a key with {key} already")]
+    KeyExists {
+        /// Label of the token.
+        token: String,
+        /// What the other key has: `the label "layers"`.
+        key: String,
+    },
+    /// The token makes no keys of this size.
+    #[error("token {token:?} makes RSA keys of {min} to {max} bits, not {bits}")]
+    NewKeySize {
+        /// Label of the token.
+        token: String,
+        /// The size that was asked for, in bits.
+        bits: u32,
+        /// Smallest size in bits.
+        min: u64,
+        /// Largest size in bits.
+        max: u64,
+    },
+    /// The PIN cannot be read from its file.
+    #[error("{source}")]
+    PinFile {
+        /// Why not.
+        source: Arc<crate::Error>,
+    },
+    /// The token wants a PIN, and the key file has none.
+    #[error("token {token:?} wants a PIN, and {key} has none")]
+    PinMissing {
+        /// Label of the token.
+        token: String,
+        /// The key file.
+        key: String,
+    },
+    /// The token rejected this PIN before, on this machine.
+    #[error("token {token:?}: the PIN in {key} was rejected before and is not tried again")]
+    PinRejectedBefore {
+        /// Label of the token.
+        token: String,
+        /// The key file.
+        key: String,
+    },
+    /// The token says that one more wrong PIN locks it.
+    #[error("token {token:?}: not logged in, since one more wrong PIN would lock it")]
+    PinFinalTry {
+        /// Label of the token.
+        token: String,
+    },
+    /// The token says that a wrong PIN was tried since the last right one, and nothing here could remember the next.
+    #[error(
+        "token {token:?}: not logged in, since a wrong PIN was tried there and this node cannot remember rejected PINs"
+    )]
+    PinUnguarded {
+        /// Label of the token.
+        token: String,
+    },
+    /// The token says that its PIN is locked.
+    #[error("token {token:?}: not logged in, since its PIN is locked")]
+    PinLocked {
+        /// Label of the token.
+        token: String,
+    },
+}
+
+impl Error {
+    /// One sentence on what to do about it, where we can know.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Timeout { .. } | Self::Busy { .. } => {
+                "check that the HSM can be reached from this node, or allow more time with --hsm-timeout"
+            }
+            Self::Call { hint, .. } => (*hint)?,
+            Self::Crashed { .. } => {
+                "try the module with `pkcs11-tool --module FILE -L`, in the environment of the key file's module.env"
+            }
+            Self::Load { .. } => {
+                "install the module together with the libraries that it needs, or correct module-path or module-name"
+            }
+            Self::TokenNotFound {
+                any_slot: false, ..
+            } => {
+                "if the module is a client (p11-kit), check that its server runs and that module.env names its address"
+            }
+            Self::TokenNotFound { .. } => {
+                "compare the URI with what `ocihsm keys list` shows, in the environment of the key file's module.env"
+            }
+            Self::SeveralTokens { .. } => "add `serial` or `slot-id` to the URI",
+            Self::SeveralKeys { .. } => "name `id` and `object` in the URI",
+            Self::KeyNotFound { uri, .. } => {
+                let uri: Option<Pkcs11Uri> = uri.parse().ok();
+                if let Some(hint) = uri.and_then(|uri| uri.id_hint()) {
+                    return Some(hint);
+                }
+                "compare `id` and `object` in the URI with the keys that `ocihsm keys list --token LABEL` shows"
+            }
+            Self::SecretUnreadable { .. } => {
+                "use an RSA key with CKA_DECRYPT: this token keeps derived and unwrapped secrets to itself"
+            }
+            Self::KeyExists { .. } => {
+                "`ocihsm keys list` shows it; choose another --label, or take that key's public half with \
+                 `ocihsm keys export`"
+            }
+            Self::NewKeySize { .. } => "choose another size with --bits",
+            Self::PinFile { source } => return pin_file_hint(source),
+            Self::PinMissing { .. } => "add `pin-source` to the URI in the key file",
+            Self::PinRejectedBefore { .. } => {
+                "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
+            }
+            Self::PinUnguarded { .. } => {
+                "run `ocihsm doctor`: it says why it cannot; with --allow-final-try it tries the PIN once more"
+            }
+            Self::PinFinalTry { .. } => {
+                "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`"
+            }
+            Self::PinLocked { .. } => {
+                "have the token's security officer unlock the PIN, and correct it in the key files first"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    /// Whether it tells of a PIN that was refused, or would be: nothing else is to be tried on that token then.
+    #[must_use]
+    pub fn is_about_pin(&self) -> bool {
+        match self {
+            Self::PinRejectedBefore { .. }
+            | Self::PinFinalTry { .. }
+            | Self::PinUnguarded { .. }
+            | Self::PinLocked { .. } => true,
+            Self::Call { function, .. } => *function == Function::C_Login.name(),
+            _ => false,
+        }
+    }
+
+    /// Whether the message names the key file already.
+    #[must_use]
+    pub fn names_key_file(&self) -> bool {
+        match self {
+            Self::PinMissing { .. } | Self::PinRejectedBefore { .. } => true,
+            Self::PinFile { source } => matches!(**source, crate::Error::InKeyFile { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether the same question may be answered a little later: the token is not there, or the device fails. Where
+    /// there is no other key, it is worth the wait.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenNotFound { .. } | Self::Call { passing: true, .. }
+        )
+    }
+}
+
+fn pin_file_hint(error: &crate::Error) -> Option<String> {
+    match error {
+        crate::Error::InKeyFile { source, .. } => pin_file_hint(source),
+        crate::Error::InFile(file::Error::TooLarge { path, .. }) => Some(format!(
+            "let {} hold the PIN alone, on one line",
+            path.display()
+        )),
+        crate::Error::InFile(error) => Some(format!(
+            "write the PIN alone, on one line, into {} (mode 600), or correct pin-source in the key file",
+            error.path().display()
+        )),
+        other => other.hint(),
+    }
+}

@@ -1,0 +1,187 @@
+//! What a module shows: its tokens, and the RSA keys on each.
+//!
+//! Logs in only with a PIN that comes with the URI of one token, never to see what several of them make of it.
+
+use cryptoki_sys as sys;
+use serde::{Deserialize, Serialize};
+
+use super::device::{Device, Key};
+use super::module::{Object, Session, Wanted};
+use crate::hsm::failure::{Failure, Fault};
+use crate::hsm::protocol::KeyPin;
+use crate::hsm::token::TokenInfo;
+use crate::hsm::{Permission, RsaKey};
+use crate::keys::uri::Pkcs11Uri;
+
+/// Most keys of a token that are listed, of each half.
+const MAX_KEYS: usize = 1024;
+
+/// A token, and its keys or why they cannot be listed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::hsm) struct Listed {
+    pub(in crate::hsm) info: TokenInfo,
+    pub(in crate::hsm) keys: Result<Vec<RsaKey>, Failure>,
+}
+
+pub(super) fn list(device: &mut Device<'_>, key: &Key) -> Result<Vec<Listed>, Failure> {
+    let uri = &key.file.uri;
+    device.patiently(|device| {
+        if !matches!(key.pin, KeyPin::None) {
+            let info = device.token(uri)?;
+            let session = device.login(&info, key)?;
+            let keys = keys(device, session).map_err(|failure| failure.on(&info.label))?;
+            return Ok(vec![Listed {
+                info,
+                keys: Ok(keys),
+            }]);
+        }
+        let found = device.tokens(uri)?;
+        if found.is_empty() && names_a_token(uri) {
+            return Err(device.no_token(uri));
+        }
+        let listed = found.into_iter().map(|info| {
+            let keys = device
+                .session(&info)
+                .and_then(|session| keys(device, session).map_err(|stop| stop.on(&info.label)));
+            Listed { info, keys }
+        });
+        Ok(listed.collect())
+    })
+}
+
+fn names_a_token(uri: &Pkcs11Uri) -> bool {
+    let texts = [&uri.token, &uri.serial, &uri.model, &uri.manufacturer];
+    uri.slot_id.is_some() || texts.into_iter().any(Option::is_some)
+}
+
+/// Why a token's keys cannot be listed.
+enum Stop {
+    Fault(Fault),
+    TooMany,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Stop {
+    fn on(self, token: &str) -> Failure {
+        match self {
+            Self::Fault(fault) => fault.on(token),
+            Self::TooMany => Failure::TooManyKeys {
+                limit: MAX_KEYS as u64,
+            },
+        }
+    }
+}
+
+/// The keys that a session shows, the halves of a pair in one.
+fn keys(device: &Device<'_>, session: Session) -> Result<Vec<RsaKey>, Stop> {
+    let mut halves: Vec<(Vec<u8>, RsaKey)> = Vec::new();
+    for class in [sys::CKO_PUBLIC_KEY, sys::CKO_PRIVATE_KEY] {
+        let wanted = Wanted {
+            class,
+            kind: Some(sys::CKK_RSA),
+            id: None,
+            label: None,
+        };
+        let objects = device.module.find(session, wanted, MAX_KEYS + 1)?;
+        if objects.len() > MAX_KEYS {
+            return Err(Stop::TooMany);
+        }
+        for object in objects {
+            let (modulus, half) = half(device, session, object, class)?;
+            let other = halves.iter_mut().find(|(other_modulus, other)| {
+                half.private && !other.private && other.id == half.id && *other_modulus == modulus
+            });
+            match other {
+                Some((_, public)) => public.join(half),
+                None => halves.push((modulus, half)),
+            }
+        }
+    }
+    Ok(halves.into_iter().map(|(_, key)| key).collect())
+}
+
+/// One object, with its modulus.
+fn half(
+    device: &Device<'_>,
+    session: Session,
+    object: Object,
+    class: sys::CK_OBJECT_CLASS,
+) -> Result<(Vec<u8>, RsaKey), Fault> {
+    let private = class == sys::CKO_PRIVATE_KEY;
+    let permissions: &[_] = if private {
+        &[
+            (sys::CKA_DECRYPT, Permission::Decrypt),
+            (sys::CKA_SIGN, Permission::Sign),
+            (sys::CKA_UNWRAP, Permission::Unwrap),
+            (sys::CKA_EXTRACTABLE, Permission::Leave),
+        ]
+    } else {
+        &[
+            (sys::CKA_ENCRYPT, Permission::Encrypt),
+            (sys::CKA_VERIFY, Permission::Verify),
+            (sys::CKA_WRAP, Permission::Wrap),
+        ]
+    };
+    let module = &device.module;
+    let [id, label, modulus] = module.attributes(
+        session,
+        object,
+        [sys::CKA_ID, sys::CKA_LABEL, sys::CKA_MODULUS],
+    )?;
+    let mut may = Vec::new();
+    for &(kind, permission) in permissions {
+        let [value] = module.attributes(session, object, [kind])?;
+        if value.is_some_and(|value| value.first().is_some_and(|&byte| byte != sys::CK_FALSE)) {
+            may.push(permission);
+        }
+    }
+    let mut modulus = modulus.unwrap_or_default();
+    let zeros = modulus.iter().take_while(|&&byte| byte == 0).count();
+    modulus.drain(..zeros);
+    let key = RsaKey {
+        id: id.unwrap_or_default(),
+        label: label
+            .and_then(|label| String::from_utf8(label).ok())
+            .unwrap_or_default(),
+        bits: bits(&modulus),
+        public: !private,
+        private,
+        may,
+    };
+    Ok((modulus, key))
+}
+
+fn bits(modulus: &[u8]) -> u32 {
+    let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
+    u32::try_from(modulus.len() * 8).map_or(0, |bits| bits - unused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_of_the_number() {
+        assert_eq!(bits(&[]), 0);
+        assert_eq!(bits(&[0x80, 0]), 16);
+        assert_eq!(bits(&[1, 0]), 9);
+    }
+
+    #[test]
+    fn only_a_uri_that_names_a_token_misses_one() {
+        for (uri, names) in [
+            ("pkcs11:", false),
+            ("pkcs11:object=a?module-name=m", false),
+            ("pkcs11:token=t", true),
+            ("pkcs11:slot-id=0", true),
+            ("pkcs11:serial=1", true),
+        ] {
+            assert_eq!(names_a_token(&uri.parse().unwrap()), names, "{uri}");
+        }
+    }
+}
