@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::args::{VerboseArgs, is_uri};
-use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
+use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys, rekey};
 use crate::envelope::Scheme;
 use crate::error::Error;
 use crate::options::CipherName;
@@ -51,6 +51,8 @@ pub enum Command {
     Encrypt(encrypt::Args),
     /// Decrypt the layers of an image
     Decrypt(decrypt::Args),
+    /// Wrap the keys of an image's encrypted layers for others; the layers stay as they are
+    Rekey(rekey::Args),
     /// Show which layers of an image are encrypted, and for whom
     Inspect(inspect::Args),
     /// Check this node: containerd, keys, policy, tokens

@@ -9,6 +9,8 @@ pub mod encrypt;
 pub mod image_args;
 pub mod inspect;
 pub mod keys;
+mod recipients;
+pub mod rekey;
 mod summary;
 mod transfer;
 mod unwrapping;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::descriptor::Digest;
-use crate::words::reason;
+use crate::words::{quoted, reason};
 
 /// Result with this room's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
