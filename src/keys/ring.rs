@@ -21,7 +21,7 @@ pub enum Key {
     /// In a file.
     File(PrivateKey),
     /// In a token.
-    Token(TokenKey),
+    Token(Box<TokenKey>),
 }
 
 impl Key {
@@ -147,7 +147,7 @@ impl KeyRing {
 
     fn add(&mut self, key: KeyFile, policy: &Policy) {
         match policy.resolve(key) {
-            Ok(key) => self.keys.push(Key::Token(key)),
+            Ok(key) => self.keys.push(Key::Token(Box::new(key))),
             Err(error) => self.unusable.push(error),
         }
     }
