@@ -2,7 +2,7 @@
 # From nothing to a container whose image only a key in a PKCS#11 token can open: a SoftHSM token stands in for the HSM,
 # and a private containerd for a node's. Run it as root on Debian or Ubuntu; it takes about three minutes, nearly all of
 # it the build. It installs missing programs (integration/packages says which, removes nothing and starts no service),
-# builds ocihsm into target/, and leaves nothing else behind.
+# builds ocihsm into target/ (unless OCIHSM_BIN names one), and leaves nothing else behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -30,9 +30,13 @@ say "Programs that are needed"
     softhsm2-util=softhsm2 '/usr/lib/softhsm/libsofthsm2.so=libsofthsm2' containerd=containerd ctr=containerd runc=runc
 echo "all there"
 
-say "Building ocihsm; the first time takes some minutes"
-cargo build --release
-ocihsm=$PWD/target/release/ocihsm
+if [ -n "${OCIHSM_BIN:-}" ]; then
+    ocihsm=$OCIHSM_BIN
+else
+    say "Building ocihsm; the first time takes some minutes"
+    cargo build --release
+    ocihsm=$PWD/target/release/ocihsm
+fi
 
 say "A token, and an RSA-3072 key that never leaves it"
 mkdir "$dir/tokens" "$dir/keys"
@@ -103,7 +107,7 @@ containerd=$!
 # in_time SECONDS COMMAND...: fails with containerd's log where the command is not done by then.
 in_time() {
     local status=0
-    timeout --kill-after 5 "$@" || status=$?
+    timeout --foreground --kill-after 5 "$@" || status=$? # in the foreground, since ctr asks the terminal
     [ $status -lt 124 ] || give_up "not done within $1 s: ${*:2}"
     return $status
 }

@@ -9,11 +9,15 @@ use std::sync::LazyLock;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::args::{VerboseArgs, is_uri};
-use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
+use crate::commands::args::VerboseArgs;
+use crate::commands::{
+    config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
+};
+use crate::ctd_decoder;
 use crate::envelope::Scheme;
 use crate::error::Error;
 use crate::options::CipherName;
+use crate::settings::is_uri;
 
 /// What `--version` says: what somebody who has a layer that does not open wants to know.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -51,6 +55,8 @@ pub enum Command {
     Encrypt(encrypt::Args),
     /// Decrypt the layers of an image
     Decrypt(decrypt::Args),
+    /// Wrap the keys of an image's encrypted layers for others; the layers stay as they are
+    Rekey(rekey::Args),
     /// Show which layers of an image are encrypted, and for whom
     Inspect(inspect::Args),
     /// Check this node: containerd, keys, policy, tokens
@@ -59,6 +65,8 @@ pub enum Command {
     Config(config::Args),
     /// Look after the keys in tokens
     Keys(keys::Args),
+    /// Answer one request of the key-provider protocol, for other tools
+    Keyprovider(keyprovider::Args),
 }
 
 impl Cli {
@@ -70,9 +78,9 @@ impl Cli {
         let Some(alone) = decode::Args::alone(argv) else {
             return Self::from_arg_matches(&Self::command().try_get_matches_from(argv)?);
         };
-        let matches = alone
-            .long_version(VERSION.as_str())
-            .try_get_matches_from(argv)?;
+        let alone = alone.long_version(VERSION.as_str());
+        let arguments = ctd_decoder::arguments(&alone, argv);
+        let matches = alone.try_get_matches_from(arguments)?;
         Ok(Self {
             verbose: VerboseArgs::from_arg_matches(&matches)?,
             command: Command::Decode(decode::Args::from_arg_matches(&matches)?),
@@ -167,7 +175,7 @@ mod tests {
                 &["ocihsm", "decode", "--keyz", "x"][..],
                 "unexpected argument '--keyz' found",
             ),
-            (&["ctd-decoder", "a\n\nb"], "unexpected argument 'a"),
+            (&["ocihsm", "decode", "a\n\nb"], "unexpected argument 'a"),
             (
                 &["ocihsm", "decode", "--hsm-timeout", "0"],
                 "invalid value '0' for '--hsm-timeout <SECONDS>': expected whole seconds, 1 to 86400",

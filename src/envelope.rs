@@ -9,8 +9,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::error::{Error, Result};
-use crate::options::PublicOptions;
+use crate::options::{self, PublicOptions};
 
 /// Most bytes that one annotation may have.
 pub const MAX_ANNOTATION: usize = 1 << 20;
@@ -19,6 +18,46 @@ pub const MAX_RECIPIENTS: usize = 256;
 
 const PUBLIC_OPTIONS: &str = "org.opencontainers.image.enc.pubopts";
 const KEYS: &str = "org.opencontainers.image.enc.keys.";
+
+/// What is wrong with a layer's annotations.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// They hold no public options or no wrapped key.
+    #[error("the layer has no encryption annotations")]
+    NotEncrypted,
+    /// One annotation is larger than the bound.
+    #[error("annotation {name} is over the limit of {limit} bytes")]
+    AnnotationTooLarge {
+        /// Name of the annotation.
+        name: String,
+        /// The bound in bytes.
+        limit: usize,
+    },
+    /// More wrapped keys than the bound.
+    #[error("number of wrapped keys of a layer is over the limit of {limit}")]
+    TooManyKeys {
+        /// The bound.
+        limit: usize,
+    },
+    /// Public options that cannot be read.
+    #[error(transparent)]
+    Options(#[from] options::Error),
+}
+
+/// Result with this room's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// One sentence on what to do about it, where we can know.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Options(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
 
 /// A key-wrapping scheme, by the end of its annotation's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +68,24 @@ impl Scheme {
     #[must_use]
     pub fn pkcs11() -> Self {
         Self("pkcs11".to_owned())
+    }
+
+    /// The scheme of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The key provider that it belongs to, if it does.
+    #[must_use]
+    pub fn provider(&self) -> Option<&str> {
+        self.0.strip_prefix("provider.")
+    }
+
+    /// The end of its annotation's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
     }
 }
 
@@ -60,14 +117,15 @@ impl Envelope {
     /// Reads a layer's annotations.
     ///
     /// # Errors
-    /// [`Error::NotEncrypted`] without public options or without any wrapped key; [`Error::TooLarge`] over a
-    /// bound; [`Error::InvalidOptions`] for public options that cannot be read.
+    /// [`Error::NotEncrypted`] without public options or without any wrapped key; [`Error::AnnotationTooLarge`] or
+    /// [`Error::TooManyKeys`] over a bound; [`Error::Options`] for public options that cannot be read.
     pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Result<Self> {
         let public = annotations.get(PUBLIC_OPTIONS).ok_or(Error::NotEncrypted)?;
         bounded(PUBLIC_OPTIONS, public)?;
-        let public = STANDARD.decode(public).map_err(|_| Error::InvalidOptions {
+        let not_base64 = options::Error::Invalid {
             what: "the public options are not base64",
-        })?;
+        };
+        let public = STANDARD.decode(public).map_err(|_| not_base64)?;
         let mut envelope = Self::new(PublicOptions::parse(&public)?);
         for (name, value) in annotations {
             let Some(scheme) = name.strip_prefix(KEYS) else {
@@ -85,9 +143,8 @@ impl Envelope {
         }
         match envelope.recipients() {
             0 => Err(Error::NotEncrypted),
-            count if count > MAX_RECIPIENTS => Err(Error::TooLarge {
-                what: "number of wrapped keys of a layer",
-                limit: MAX_RECIPIENTS as u64,
+            count if count > MAX_RECIPIENTS => Err(Error::TooManyKeys {
+                limit: MAX_RECIPIENTS,
             }),
             _ => Ok(envelope),
         }
@@ -117,21 +174,10 @@ impl Envelope {
             .push(STANDARD.encode(packet));
     }
 
-    /// The wrapped keys of one scheme.
-    ///
-    /// # Errors
-    /// [`Error::InvalidPacket`] when one is not base64.
-    pub fn blobs(&self, scheme: &Scheme) -> Result<Vec<Vec<u8>>> {
-        self.wrapped
-            .get(scheme)
-            .into_iter()
-            .flatten()
-            .map(|blob| {
-                STANDARD.decode(blob).map_err(|_| Error::InvalidPacket {
-                    what: "it is not base64",
-                })
-            })
-            .collect()
+    /// The wrapped keys of one scheme; `None` in the place of one that is not base64.
+    pub fn blobs(&self, scheme: &Scheme) -> impl Iterator<Item = Option<Vec<u8>>> {
+        let blobs = self.wrapped.get(scheme).into_iter().flatten();
+        blobs.map(|blob| STANDARD.decode(blob).ok())
     }
 
     /// The schemes on this layer, each with its number of wrapped keys.
@@ -152,7 +198,7 @@ fn bounded(name: &str, value: &str) -> Result<()> {
     if value.len() > MAX_ANNOTATION {
         return Err(Error::AnnotationTooLarge {
             name: name.chars().take(80).collect(),
-            limit: MAX_ANNOTATION as u64,
+            limit: MAX_ANNOTATION,
         });
     }
     Ok(())
@@ -175,7 +221,8 @@ mod tests {
     #[test]
     fn reads_joined_keys_and_leaves_other_schemes_alone() {
         let envelope = Envelope::from_annotations(&annotations()).unwrap();
-        assert_eq!(envelope.blobs(&Scheme::pkcs11()).unwrap(), [b"a", b"b"]);
+        let blobs: Vec<_> = envelope.blobs(&Scheme::pkcs11()).flatten().collect();
+        assert_eq!(blobs, [b"a", b"b"]);
         assert_eq!(envelope.recipients(), 3);
         let mut written = annotations();
         envelope.write_to(&mut written);

@@ -10,11 +10,13 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use ocihsm::cli::{self, Cli, Command};
-use ocihsm::commands::{config, decode, decrypt, doctor, encrypt, inspect, keys};
+use ocihsm::commands::{
+    config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
+};
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
 use ocihsm::telemetry::{self, Audience, LayerRecord, Verbosity};
-use ocihsm::{Error, hsm, payload, spoil};
+use ocihsm::{Error, hsm, imgcrypt, payload, spoil};
 use tracing::info_span;
 
 /// Where a payload comes, if one comes.
@@ -54,8 +56,10 @@ fn run(command: &Command, inherited: Option<File>) -> Result<(), Error> {
         Command::Config(args) => info_span!("config").in_scope(|| config::run(args)),
         Command::Decode(args) => info_span!("decode").in_scope(|| decode::run(args, inherited)),
         Command::Doctor(args) => info_span!("doctor").in_scope(|| doctor::run(args)),
+        Command::Keyprovider(args) => info_span!("keyprovider").in_scope(|| keyprovider::run(args)),
         Command::Keys(args) => info_span!("keys").in_scope(|| keys::run(args)),
         Command::Decrypt(args) => info_span!("decrypt").in_scope(|| decrypt::run(args)),
+        Command::Rekey(args) => info_span!("rekey").in_scope(|| rekey::run(args)),
         Command::Encrypt(args) => info_span!("encrypt").in_scope(|| encrypt::run(args)),
         Command::Inspect(args) => info_span!("inspect").in_scope(|| inspect::run(args)),
     }
@@ -86,6 +90,13 @@ fn refuse(error: &clap::Error, argv: &[OsString]) {
         report(&complaint);
     } else {
         let _ = error.print();
+        let first = error.to_string();
+        let first = first.lines().next().unwrap_or_default();
+        if error.use_stderr()
+            && let Some(hint) = imgcrypt::hint(argv, first)
+        {
+            let _ = writeln!(io::stderr(), "ocihsm: hint: {hint}");
+        }
         if let Some(name) = cli::variable_of(error, argv) {
             let hint = "the value stands in the environment variable";
             let _ = writeln!(io::stderr(), "ocihsm: hint: {hint} {name}");

@@ -8,11 +8,60 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
-use crate::secret::{LayerKey, SecretBytes};
+use crate::json::{InPlace, object};
+use crate::secret::{LayerKey, SecretBytes, scrub_stack};
+
+/// What is wrong with options. Holds none of their values.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Public or private options that cannot be read.
+    #[error("broken encryption options: {what}")]
+    Invalid {
+        /// What is wrong with them.
+        what: &'static str,
+    },
+    /// A cipher that we do not know.
+    #[error("unknown cipher {name:?}")]
+    UnknownCipher {
+        /// Its name, shortened.
+        name: String,
+    },
+    /// A cipher option that both have, with different values.
+    #[error("the public option {name:?} contradicts the private one")]
+    Contradiction {
+        /// Name of the option, shortened.
+        name: String,
+    },
+    /// A cipher option that the public options have and the private ones do not.
+    #[error("the cipher option {name:?} is public alone, where nothing protects it")]
+    Unprotected {
+        /// Name of the option, shortened.
+        name: String,
+    },
+}
+
+/// Result with this room's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// One sentence on what to do about it, where we can know.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::UnknownCipher { .. } => "a newer ocihsm may know this cipher",
+            Self::Contradiction { .. } | Self::Unprotected { .. } => {
+                "somebody changed the annotations: remove the image from this node and pull it anew"
+            }
+            Self::Invalid { .. } => return None,
+        };
+        Some(text.to_owned())
+    }
+}
 
 /// Name of a cipher option's key: the initial counter block, or the nonce prefix.
 pub const NONCE: &str = "nonce";
@@ -74,43 +123,52 @@ pub struct PrivateOptions {
     pub cipher_options: BTreeMap<String, Vec<u8>>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct PublicJson {
-    cipher: String,
-    #[serde(default)]
+#[derive(Serialize)]
+struct PublicJson<'a> {
+    cipher: &'a str,
     hmac: Option<String>,
-    #[serde(default)]
-    cipheroptions: Option<BTreeMap<String, Option<String>>>,
+    cipheroptions: BTreeMap<&'a str, String>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct PrivateJson {
+#[derive(Serialize)]
+struct PrivateJson<'a> {
     symkey: Zeroizing<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    digest: Option<String>,
-    #[serde(default)]
-    cipheroptions: Option<BTreeMap<String, Option<String>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<&'a str>,
+    cipheroptions: BTreeMap<&'a str, String>,
+}
+
+object! {
+    PublicMembers {
+        cipher: String = "cipher",
+        hmac: Base64 = "hmac",
+        options: CipherOptions = "cipheroptions",
+    }
+}
+
+object! {
+    PrivateMembers {
+        key: KeyText = "symkey",
+        digest: String = "digest",
+        options: CipherOptions = "cipheroptions",
+    }
 }
 
 impl PublicOptions {
     /// Reads the JSON text.
     ///
     /// # Errors
-    /// [`Error::InvalidOptions`] when it is not such JSON, or a value is not base64.
+    /// [`Error::Invalid`] when it is not such JSON, or a value is not base64.
     pub fn parse(json: &[u8]) -> Result<Self> {
-        let raw: PublicJson = serde_json::from_slice(json)
+        let members: PublicMembers = serde_json::from_slice(json)
             .map_err(|_| invalid("public options are not the JSON we expect"))?;
-        let hmac = match raw.hmac.as_deref() {
-            None | Some("") => None,
-            Some(text) => Some(decode(
-                text,
-                "the HMAC in the public options is not base64",
-            )?),
-        };
         Ok(Self {
-            cipher_name: raw.cipher,
-            hmac,
-            cipher_options: decode_map(raw.cipheroptions)?,
+            cipher_name: members.cipher.unwrap_or_default(),
+            hmac: members
+                .hmac
+                .map(|Base64(mac)| mac)
+                .filter(|mac| !mac.is_empty()),
+            cipher_options: members.options.unwrap_or_default().0,
         })
     }
 
@@ -118,9 +176,9 @@ impl PublicOptions {
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let raw = PublicJson {
-            cipher: self.cipher_name.clone(),
+            cipher: &self.cipher_name,
             hmac: self.hmac.as_ref().map(|mac| STANDARD.encode(mac)),
-            cipheroptions: Some(encode_map(&self.cipher_options)),
+            cipheroptions: encoded(&self.cipher_options),
         };
         serde_json::to_vec(&raw).expect("strings and maps of strings are always JSON")
     }
@@ -135,17 +193,27 @@ impl PublicOptions {
         })
     }
 
-    /// A cipher option, looked up here first and then in the private options, as the reference does.
-    #[must_use]
-    pub fn cipher_option<'a>(
-        &'a self,
+    /// The cipher options that count: the private ones.
+    ///
+    /// The reference looks into the public options first. Those stand in the clear and no MAC covers them, so whoever
+    /// passes the manifest on could choose the nonce, and with it a plaintext that the MAC still accepts. Every tool
+    /// writes the nonce into the private options alone; a public option is taken only where a private one says the same.
+    ///
+    /// # Errors
+    /// [`Error::Contradiction`] or [`Error::Unprotected`] for a public option, also one that we do not know.
+    pub fn cipher_options<'a>(
+        &self,
         private: &'a PrivateOptions,
-        name: &str,
-    ) -> Option<&'a [u8]> {
-        self.cipher_options
-            .get(name)
-            .or_else(|| private.cipher_options.get(name))
-            .map(Vec::as_slice)
+    ) -> Result<&'a BTreeMap<String, Vec<u8>>> {
+        for (name, value) in &self.cipher_options {
+            let short = || name.chars().take(80).collect();
+            match private.cipher_options.get(name) {
+                Some(own) if own == value => {}
+                Some(_) => return Err(Error::Contradiction { name: short() }),
+                None => return Err(Error::Unprotected { name: short() }),
+            }
+        }
+        Ok(&private.cipher_options)
     }
 }
 
@@ -153,19 +221,16 @@ impl PrivateOptions {
     /// Reads what a wrapped key held. The message of an error never quotes it.
     ///
     /// # Errors
-    /// [`Error::InvalidOptions`] when it is not such JSON, or the key is not 32 bytes.
+    /// [`Error::Invalid`] when it is not such JSON, or the key is not 32 bytes.
     pub fn parse(json: &SecretBytes) -> Result<Self> {
-        let raw: PrivateJson = serde_json::from_slice(json.expose())
-            .map_err(|_| invalid("private options are not the JSON we expect"))?;
-        let key = Zeroizing::new(decode(&raw.symkey, "the layer key is not base64")?);
-        let key: &[u8; 32] = key
-            .as_slice()
-            .try_into()
-            .map_err(|_| invalid("the layer key is not 32 bytes long"))?;
+        let members: Result<PrivateMembers, _> = serde_json::from_slice(json.expose());
+        scrub_stack();
+        let members = members.map_err(|_| invalid("private options are not the JSON we expect"))?;
+        let key = members.key.ok_or(invalid("there is no layer key"))?;
         Ok(Self {
-            key: LayerKey::new(*key),
-            digest: raw.digest.filter(|digest| !digest.is_empty()),
-            cipher_options: decode_map(raw.cipheroptions)?,
+            key: key.0.ok_or(invalid("the layer key is not 32 bytes long"))?,
+            digest: members.digest.filter(|digest| !digest.is_empty()),
+            cipher_options: members.options.unwrap_or_default().0,
         })
     }
 
@@ -174,8 +239,8 @@ impl PrivateOptions {
     pub fn to_json(&self) -> SecretBytes {
         let raw = PrivateJson {
             symkey: Zeroizing::new(STANDARD.encode(self.key.expose())),
-            digest: self.digest.clone(),
-            cipheroptions: Some(encode_map(&self.cipher_options)),
+            digest: self.digest.as_deref(),
+            cipheroptions: encoded(&self.cipher_options),
         };
         // One allocation that is large enough, so that no half-written copy of the key is left behind.
         let mut json = Vec::with_capacity(512);
@@ -186,27 +251,71 @@ impl PrivateOptions {
 }
 
 fn invalid(what: &'static str) -> Error {
-    Error::InvalidOptions { what }
+    Error::Invalid { what }
 }
 
-fn decode(text: &str, what: &'static str) -> Result<Vec<u8>> {
-    STANDARD.decode(text).map_err(|_| invalid(what))
-}
-
-fn decode_map(map: Option<BTreeMap<String, Option<String>>>) -> Result<BTreeMap<String, Vec<u8>>> {
-    map.unwrap_or_default()
-        .into_iter()
-        .map(|(name, value)| {
-            let value = decode(&value.unwrap_or_default(), "a cipher option is not base64")?;
-            Ok((name, value))
-        })
+fn encoded(options: &BTreeMap<String, Vec<u8>>) -> BTreeMap<&str, String> {
+    let options = options.iter();
+    options
+        .map(|(name, value)| (name.as_str(), STANDARD.encode(value)))
         .collect()
 }
 
-fn encode_map(map: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Option<String>> {
-    map.iter()
-        .map(|(name, value)| (name.clone(), Some(STANDARD.encode(value))))
-        .collect()
+/// A value of bytes.
+#[derive(Default)]
+struct Base64(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text.as_bytes());
+        bytes
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("not base64"))
+    }
+}
+
+/// The layer key; `None` where the bytes are not 32.
+struct KeyText(Option<LayerKey>);
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let InPlace(text) = InPlace::deserialize(deserializer)?;
+        // As many as the text may hold, at once: a vector that grows leaves copies behind.
+        let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
+        let length = STANDARD
+            .decode_slice(text, &mut bytes)
+            .map_err(|_| serde::de::Error::custom("not base64"))?;
+        Ok(Self(LayerKey::from_slice(&bytes[..length])))
+    }
+}
+
+/// Names and values, each name once. A null is an empty value, as in the reference.
+#[derive(Default)]
+struct CipherOptions(BTreeMap<String, Vec<u8>>);
+
+impl<'de> Deserialize<'de> for CipherOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Options;
+        impl<'de> Visitor<'de> for Options {
+            type Value = CipherOptions;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of base64 texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CipherOptions, A::Error> {
+                let mut options = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, Option<Base64>>()? {
+                    if options.insert(name, value.unwrap_or_default().0).is_some() {
+                        return Err(serde::de::Error::custom("an option stands there twice"));
+                    }
+                }
+                Ok(CipherOptions(options))
+            }
+        }
+        deserializer.deserialize_map(Options)
+    }
 }
 
 #[cfg(test)]
@@ -264,5 +373,74 @@ mod tests {
         let secret = SecretBytes::new(br#"{"symkey":"c2VjcmV0"}"#.to_vec());
         let error = PrivateOptions::parse(&secret).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("c2Vj"));
+    }
+
+    fn public(options: &str) -> PublicOptions {
+        let json = format!(r#"{{"cipher":"AES_256_CTR_HMAC_SHA256","hmac":"AAEC",{options}}}"#);
+        PublicOptions::parse(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_public_option_chooses_nothing() {
+        let nonce = STANDARD.encode([9; 16]);
+        let same = public(&format!(r#""cipheroptions":{{"nonce":"{nonce}"}}"#));
+        assert_eq!(same.cipher_options(&private()).unwrap()[NONCE], [9; 16]);
+        for other in [
+            r#""cipheroptions":{"nonce":"AAAAAAAAAAAAAAAAAAAAAA=="}"#,
+            r#""CipherOptions":{"nonce":"AAAAAAAAAAAAAAAAAAAAAA=="}"#,
+            r#""cipheroption\u017f":{"nonce":""}"#,
+            r#""cipheroptions":{"nonce":null}"#,
+        ] {
+            let error = public(other).cipher_options(&private()).unwrap_err();
+            assert!(
+                matches!(error, Error::Contradiction { .. }),
+                "{other}: {error}"
+            );
+        }
+        let mut without = private();
+        without.cipher_options.clear();
+        for alone in [
+            r#""cipheroptions":{"Nonce":"AAAAAAAAAAAAAAAAAAAAAA=="}"#,
+            r#""cipheroptions":{"segment":"AA=="}"#,
+        ] {
+            for private in [&private(), &without] {
+                let error = public(alone).cipher_options(private).unwrap_err();
+                assert!(
+                    matches!(error, Error::Unprotected { .. }),
+                    "{alone}: {error}"
+                );
+            }
+        }
+        assert!(same.cipher_options(&without).is_err());
+    }
+
+    #[test]
+    fn what_two_readers_could_read_differently_is_refused() {
+        for json in [
+            r#"{"cipher":"AES_256_CTR_HMAC_SHA256","Cipher":"AES_256_GCM_STREAM"}"#,
+            r#"{"hmac":"AA==","HMAC":"AQ=="}"#,
+            r#"{"cipheroptions":{"nonce":"AA==","nonce":"AQ=="}}"#,
+            r#"{"cipheroptions":{},"cipheroptions":null}"#,
+            r#"{"cipher":"AES_256_GCM_STREAM"}{}"#,
+            r#"{"cipher":"AES_256_GCM_STREAM"}x"#,
+            r#"{"hmac":"AB=="}"#,
+            r#"{"hmac":"AA"}"#,
+            r#"{"hmac":[0]}"#,
+        ] {
+            assert!(PublicOptions::parse(json.as_bytes()).is_err(), "{json}");
+        }
+        let key = STANDARD.encode([7; 32]);
+        for json in [
+            format!(r#"{{"symkey":"{key}","SymKey":"{key}"}}"#),
+            format!(r#"{{"symkey":"{key}"}}x"#),
+            format!(r#"{{"symkey":"{}"}}"#, STANDARD.encode([7; 33])),
+            r#"{"symkey":null}"#.to_owned(),
+            "{}".to_owned(),
+        ] {
+            let json = SecretBytes::new(json.into_bytes());
+            assert!(PrivateOptions::parse(&json).is_err());
+        }
+        let json = SecretBytes::new(format!(r#"{{"SYMKEY":"{key}"}}"#).into_bytes());
+        assert_eq!(PrivateOptions::parse(&json).unwrap().key, private().key);
     }
 }

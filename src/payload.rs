@@ -2,8 +2,10 @@
 //!
 //! containerd's clients may send a protobuf `google.protobuf.Any` along with a layer; its value is JSON made by
 //! Go (imgcrypt's `Payload`). Whether fd 3 is such a pipe at all is decided here; what the keys in it mean is
-//! not. A payload holds secrets: its bytes are wiped, and no message quotes them.
+//! not. A payload holds secrets: its bytes are wiped, what is taken of them is decoded where it stands and wiped too,
+//! and no message quotes them.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -13,18 +15,58 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde_json::{Map, Value};
-use zeroize::{Zeroize, Zeroizing};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
+use zeroize::Zeroizing;
 
-use crate::descriptor::LayerDescriptor;
-use crate::error::{Error, Result};
+use crate::descriptor::{Annotations, LayerDescriptor};
+use crate::json::{InPlace, object};
 use crate::secret::SecretBytes;
+use crate::words::reason;
+
+/// Why a payload cannot be read. Quotes nothing of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading fd 3 failed.
+    #[error("cannot read the payload from fd 3: {}", reason(source))]
+    Failed {
+        /// Why.
+        source: io::Error,
+    },
+    /// It has more bytes than its bound.
+    #[error("payload on fd 3 is over the limit of {limit}")]
+    TooLarge {
+        /// The bound in bytes.
+        limit: usize,
+    },
+    /// Bytes on fd 3 that say they are a payload, but cannot be read as one.
+    #[error("broken payload on fd 3: {what}")]
+    Invalid {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+/// Result with this room's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// One sentence on what to do about it, where we can know.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        None
+    }
+}
 
 /// Most bytes that a payload may have.
 pub const MAX_PAYLOAD: usize = 4 << 20;
 
 /// Enough for nearly every payload; a larger one doubles it.
 const FIRST_BUFFER: usize = 64 << 10;
+
+/// Most values of one parameter that are taken.
+const MAX_PARAMETERS: usize = 256;
 
 const TYPE_URL: &str = "io.containerd.ocicrypt.v1.Payload";
 
@@ -35,8 +77,14 @@ pub struct Payload {
     pub descriptor: LayerDescriptor,
     /// PKCS#11 key files (`pkcs11-yamls`).
     pub key_files: Vec<SecretBytes>,
+    /// Private keys (`privkeys`).
+    pub private_keys: Vec<SecretBytes>,
+    /// Their passwords, in the same order; an empty one is none (`privkeys-passwords`).
+    pub passwords: Vec<SecretBytes>,
     /// The client's module policies (`pkcs11-config`).
     pub policies: Vec<SecretBytes>,
+    /// How many OpenPGP keys there were (`gpg-privatekeys`), which nobody here reads.
+    pub openpgp_keys: usize,
 }
 
 /// Whether a descriptor that we inherited can carry a payload: containerd sends it through a pipe, a test may
@@ -54,7 +102,7 @@ impl Payload {
     /// end. `None` if that is no payload.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] over [`MAX_PAYLOAD`], [`Error::InvalidPayload`] for a payload that cannot be read.
+    /// [`Error::TooLarge`] over [`MAX_PAYLOAD`], but not for what is surely no payload; [`Error::Failed`]; [`Error::Invalid`] for a payload that cannot be read.
     pub fn read(file: &mut File, patience: Duration) -> Result<Option<Self>> {
         match read_within(file, patience)? {
             Some(bytes) => Self::parse(&bytes),
@@ -65,45 +113,118 @@ impl Payload {
     /// Reads the bytes of a payload; `None` if they are not one at all.
     ///
     /// # Errors
-    /// [`Error::InvalidPayload`] when they say that they are one, but cannot be read as one.
+    /// [`Error::Invalid`] when they say that they are one, but cannot be read as one.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>> {
         let Some(json) = any_value(bytes) else {
             return Ok(None);
         };
-        let mut root: Value =
-            serde_json::from_slice(json).map_err(|_| invalid("it is not JSON"))?;
-        let payload = Self::from_json(&root);
-        wipe(&mut root);
-        payload.map(Some)
+        let document: Document =
+            serde_json::from_slice(json).map_err(|_| invalid("it is not the JSON we expect"))?;
+        let descriptor = document.descriptor.ok_or(invalid("it has no descriptor"))?;
+        let digest = match descriptor.digest {
+            None => None,
+            Some(text) if text.is_empty() => None,
+            Some(text) => Some(
+                text.parse()
+                    .map_err(|_| invalid("the digest in its descriptor is none of sha256"))?,
+            ),
+        };
+        let parameters = document.config.and_then(|config| config.parameters);
+        let given = parameters.unwrap_or_default();
+        let values = |secrets: Option<Secrets>| secrets.unwrap_or_default().0;
+        Ok(Some(Self {
+            descriptor: LayerDescriptor {
+                media_type: descriptor.media_type.filter(|text| !text.is_empty()),
+                digest,
+                size: descriptor.size,
+                annotations: descriptor.annotations.unwrap_or_default().0,
+            },
+            key_files: values(given.key_files),
+            private_keys: values(given.private_keys),
+            passwords: values(given.passwords),
+            policies: values(given.policies),
+            openpgp_keys: values(given.openpgp_keys).len(),
+        }))
     }
+}
 
-    fn from_json(root: &Value) -> Result<Self> {
-        let root = root.as_object().ok_or(invalid("it is not a JSON object"))?;
-        let descriptor = member(root, "Descriptor")
-            .and_then(Value::as_object)
-            .ok_or(invalid("it has no descriptor"))?;
-        let parameters = member(root, "DecryptConfig")
-            .and_then(Value::as_object)
-            .and_then(|config| member(config, "Parameters"))
-            .and_then(Value::as_object);
-        Ok(Self {
-            descriptor: layer(descriptor)?,
-            key_files: parameter(parameters, "pkcs11-yamls")?,
-            policies: parameter(parameters, "pkcs11-config")?,
-        })
+object! {
+    Document {
+        config: DecryptConfig = "decryptconfig",
+        descriptor: Descriptor = "descriptor",
+    }
+}
+
+object! {
+    DecryptConfig {
+        parameters: Parameters = "parameters",
+    }
+}
+
+object! {
+    #[derive(Default)]
+    Parameters {
+        key_files: Secrets = "pkcs11-yamls",
+        private_keys: Secrets = "privkeys",
+        passwords: Secrets = "privkeys-passwords",
+        openpgp_keys: Secrets = "gpg-privatekeys",
+        policies: Secrets = "pkcs11-config",
+    }
+}
+
+object! {
+    Descriptor {
+        media_type: String = "mediatype",
+        digest: String = "digest",
+        size: u64 = "size",
+        annotations: Annotations = "annotations",
+    }
+}
+
+/// The values of one parameter; a null stands for a missing one.
+#[derive(Default)]
+struct Secrets(Vec<SecretBytes>);
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Values;
+        impl<'de> Visitor<'de> for Values {
+            type Value = Secrets;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of base64 texts")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Secrets, A::Error> {
+                let mut values = Vec::new();
+                while let Some(value) = seq.next_element::<Option<InPlace<'de>>>()? {
+                    let Some(InPlace(text)) = value else { continue };
+                    if values.len() >= MAX_PARAMETERS {
+                        return Err(A::Error::custom("too many values"));
+                    }
+                    // As many as the text may hold, at once: a vector that grows leaves copies behind.
+                    let mut bytes =
+                        Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
+                    let length = STANDARD
+                        .decode_slice(text, &mut bytes)
+                        .map_err(|_| A::Error::custom("not base64"))?;
+                    bytes.truncate(length);
+                    values.push(SecretBytes::new(std::mem::take(&mut *bytes)));
+                }
+                Ok(Secrets(values))
+            }
+        }
+        deserializer.deserialize_seq(Values)
     }
 }
 
 fn invalid(what: &'static str) -> Error {
-    Error::InvalidPayload { what }
+    Error::Invalid { what }
 }
 
 /// Reads to the end of the file, or gives up when nothing more came in time.
 fn read_within(file: &mut File, patience: Duration) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let failed = |source: io::Error| Error::Stream {
-        action: "read the payload from fd 3",
-        source,
-    };
+    let failed = |source: io::Error| Error::Failed { source };
     let deadline = Instant::now() + patience;
     let mut bytes = Zeroizing::new(vec![0; FIRST_BUFFER]);
     let mut length = 0;
@@ -130,15 +251,29 @@ fn read_within(file: &mut File, patience: Duration) -> Result<Option<Zeroizing<V
             Err(_) if length == 0 => return Ok(None),
             Err(error) => return Err(failed(error)),
         }
+        if length >= MIN_PAYLOAD && !may_be_payload(&bytes[..length]) {
+            // Whatever it is, it may be of any length, and need not be read.
+            return Ok(None);
+        }
         if length > MAX_PAYLOAD {
-            return Err(Error::TooLarge {
-                what: "payload on fd 3",
-                limit: MAX_PAYLOAD as u64,
-            });
+            return Err(Error::TooLarge { limit: MAX_PAYLOAD });
         }
     }
     bytes.truncate(length);
     Ok(Some(bytes))
+}
+
+/// Bytes that are enough to tell that something is no payload: the first field's key, its length, and the type.
+const MIN_PAYLOAD: usize = 64;
+
+/// Whether it begins as one does, with either field.
+fn may_be_payload(mut bytes: &[u8]) -> bool {
+    let url = [&[0x0a, TYPE_URL.len() as u8], TYPE_URL.as_bytes()].concat();
+    if bytes.starts_with(&url) {
+        return true;
+    }
+    let is_value = bytes.split_off_first() == Some(&0x12);
+    is_value && varint(&mut bytes).is_some_and(|length| length <= MAX_PAYLOAD as u64)
 }
 
 /// Field 2 of a `google.protobuf.Any` whose field 1 is our type, or `None`.
@@ -173,57 +308,6 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// A member of a JSON object, as Go finds it: the exact name, else the name in any case.
-fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    object.get(name).or_else(|| {
-        object
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-    })
-}
-
-fn layer(object: &Map<String, Value>) -> Result<LayerDescriptor> {
-    let text = |name| member(object, name).and_then(Value::as_str);
-    let annotations = member(object, "annotations").and_then(Value::as_object);
-    Ok(LayerDescriptor {
-        media_type: text("mediaType").map(str::to_owned),
-        digest: text("digest").map(str::parse).transpose()?,
-        size: member(object, "size").and_then(Value::as_u64),
-        annotations: annotations
-            .into_iter()
-            .flatten()
-            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-            .collect(),
-    })
-}
-
-/// The values of one parameter; a null stands for a missing one.
-fn parameter(parameters: Option<&Map<String, Value>>, name: &str) -> Result<Vec<SecretBytes>> {
-    parameters
-        .and_then(|map| member(map, name))
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(|text| {
-            STANDARD
-                .decode(text)
-                .map(SecretBytes::new)
-                .map_err(|_| invalid("a parameter is not base64"))
-        })
-        .collect()
-}
-
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(map) => map.values_mut().for_each(wipe),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -255,10 +339,10 @@ mod tests {
     fn reads_what_cri_sends() {
         let json = br#"{"DecryptConfig":{"Parameters":null},"Descriptor":{"mediaType":"m","size":3,
             "digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000",
-            "annotations":{"a":"b"},"platform":null}}"#;
+            "annotations":{"a":"b","org.opencontainers.image.enc.pubopts":"e30="},"platform":null}}"#;
         let payload = Payload::parse(&any(TYPE_URL, json)).unwrap().unwrap();
         assert_eq!(payload.descriptor.size, Some(3));
-        assert_eq!(payload.descriptor.annotations["a"], "b");
+        assert_eq!(payload.descriptor.annotations.len(), 1);
         assert!(payload.key_files.is_empty());
     }
 
@@ -315,9 +399,46 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_payload_may_have_any_length() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert!(
+            Payload::read(&mut file, Duration::from_secs(5))
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn members_that_two_readers_could_read_differently_are_refused() {
+        for json in [
+            r#"{"Descriptor":{"size":1,"Size":2}}"#,
+            r#"{"Descriptor":{},"descriptor":{}}"#,
+            r#"{"Descriptor":{},"DecryptConfig":{"Parameters":{"pkcs11-yamls":[],"PKCS11-yamls":[]}}}"#,
+            r#"{"Descriptor":{}} x"#,
+        ] {
+            assert!(
+                Payload::parse(&any(TYPE_URL, json.as_bytes())).is_err(),
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_payload_of_many_small_values_is_refused_soon() {
+        let values = vec![r#""""#; MAX_PARAMETERS + 1].join(",");
+        let json = format!(
+            r#"{{"Descriptor":{{}},"DecryptConfig":{{"Parameters":{{"pkcs11-yamls":[{values}]}}}}}}"#
+        );
+        assert!(Payload::parse(&any(TYPE_URL, json.as_bytes())).is_err());
+    }
+
+    #[test]
     fn a_huge_payload_is_an_error_that_names_the_bound() {
         let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&any(TYPE_URL, b"")).unwrap();
         file.set_len(MAX_PAYLOAD as u64 + 1).unwrap();
+        io::Seek::rewind(&mut file).unwrap();
         let error = Payload::read(&mut file, Duration::from_secs(5)).unwrap_err();
         assert!(error.to_string().contains(&MAX_PAYLOAD.to_string()));
     }

@@ -12,10 +12,14 @@ use std::os::unix::fs::FileTypeExt;
 use std::thread::sleep;
 use std::time::Duration;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, close, fork};
 
 /// How long stdout stays open after we are gone. containerd looks at the status at the end of the stream.
 const HOLD: Duration = Duration::from_millis(250);
+
+/// How many lengths of a tail there are: a zstd header counts from [`LEAST`] on in two bytes, a deflate block from 0 on.
+const LENGTHS: u16 = u16::MAX - LEAST + 1;
 
 /// Fewest random bytes in the tail, which cannot be guessed; the least, too, of a number in two bytes of a zstd header.
 const LEAST: u16 = 256;
@@ -32,13 +36,22 @@ const DESCRIPTORS: i32 = 64;
 /// # Errors
 /// What writing fails with; the stream then ends short, which is no less broken.
 pub fn spoil(mut output: impl Write, media_type: Option<&str>) -> io::Result<()> {
-    let mut length = [0; 2];
-    getrandom::fill(&mut length).map_err(io::Error::other)?;
-    let length = u16::from_le_bytes(length).max(LEAST);
+    let length = loop {
+        let mut drawn = [0; 2];
+        getrandom::fill(&mut drawn).map_err(io::Error::other)?;
+        if let Some(length) = length(u16::from_le_bytes(drawn)) {
+            break length;
+        }
+    };
     let mut random = vec![0; length.into()];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     output.write_all(&tail(media_type.unwrap_or_default(), &random, length))?;
     output.flush()
+}
+
+/// The length that was drawn; `None` to draw again, so that each comes up as often as any other.
+fn length(drawn: u16) -> Option<u16> {
+    (drawn < LENGTHS).then(|| drawn + LEAST)
 }
 
 /// `length` is that of the content.
@@ -90,6 +103,14 @@ pub fn hold() {
     }
 }
 
+/// From now on a write over `RLIMIT_FSIZE` fails, as one to a full disk does. The signal that says so would end the
+/// process in the middle of its log, and its failure would look like an end.
+#[allow(unsafe_code)]
+pub fn survive_file_limit() {
+    // SAFETY: ignoring a signal installs no handler.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
 #[allow(unsafe_code)]
 fn fork_holder() {
     // SAFETY: the child allocates nothing and takes no lock: it closes descriptors, sleeps and exits, all
@@ -139,6 +160,19 @@ mod tests {
         let media_type = "application/vnd.oci.image.layer.v1.tar+encrypted";
         assert!(spoiled(media_type).len() >= LEAST.into());
         assert_ne!(spoiled(media_type), spoiled(media_type));
+    }
+
+    #[test]
+    fn each_length_is_as_likely_as_any_other() {
+        let mut seen = vec![0; usize::from(u16::MAX) + 1];
+        for drawn in 0..=u16::MAX {
+            if let Some(length) = length(drawn) {
+                seen[usize::from(length)] += 1;
+            }
+        }
+        let (short, usable) = seen.split_at(LEAST.into());
+        assert!(short.iter().all(|&count| count == 0));
+        assert!(usable.iter().all(|&count| count == 1));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod containerd;
 pub mod cri;
+pub mod key_provider;
 pub mod layer;
 pub mod layout;
 pub mod module;
@@ -12,6 +13,7 @@ pub mod node;
 pub mod pod;
 pub mod processor;
 pub mod program;
+pub mod proxy;
 pub mod registry;
 pub mod root;
 pub mod shell;

@@ -17,7 +17,8 @@ use crate::layout::Layout;
 use crate::program::Output;
 use crate::token::Token;
 
-const TYPE_URL: &str = "io.containerd.ocicrypt.v1.Payload";
+/// Type of a payload.
+pub const TYPE_URL: &str = "io.containerd.ocicrypt.v1.Payload";
 
 /// A processor about to be fed one layer.
 #[derive(Debug)]

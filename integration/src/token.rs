@@ -56,6 +56,12 @@ impl Token {
         token
     }
 
+    /// A place without a token, for keys in files.
+    #[must_use]
+    pub fn empty_for_files() -> Self {
+        Self::empty("none")
+    }
+
     fn empty(label: &str) -> Self {
         let directory =
             TempDir::with_prefix("ocihsm-token-").expect("a temporary directory can be made");

@@ -1,4 +1,4 @@
-//! The layers among the test vectors that a PKCS#11 key opens, with what they must become.
+//! The encrypted layers among the test vectors, by scheme, with what they must become.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::vector;
 /// The keys of the vectors' token.
 pub const KEYS: [&str; 3] = ["rsa3072", "rsa2048", "other3072"];
 
-const RECIPIENTS: &str = "org.opencontainers.image.enc.keys.pkcs11";
+const RECIPIENTS: &str = "org.opencontainers.image.enc.keys.";
 
 /// A layer of a vector image.
 #[derive(Clone, Debug)]
@@ -30,11 +30,18 @@ pub struct Vector {
 
 impl Vector {
     /// Every layer of every image that has PKCS#11 recipients, of every platform.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        Self::wrapped("pkcs11")
+    }
+
+    /// Every layer of every image whose key is wrapped with this scheme, of every platform.
     ///
     /// # Panics
     /// If the vectors are not what their README says.
     #[must_use]
-    pub fn all() -> Vec<Self> {
+    pub fn wrapped(scheme: &str) -> Vec<Self> {
+        let recipients = format!("{RECIPIENTS}{scheme}");
         let text = fs::read(vector("expected.json")).expect("the vectors are in the repository");
         let expected: Value = serde_json::from_slice(&text).expect("expected.json is JSON");
         let mut vectors = Vec::new();
@@ -47,7 +54,7 @@ impl Vector {
                 let manifest = layout.manifest(architecture);
                 let layers = manifest["layers"].as_array().into_iter().flatten();
                 for (layer, plain) in layers.zip(plain.as_array().into_iter().flatten()) {
-                    if layer["annotations"].get(RECIPIENTS).is_some() {
+                    if layer["annotations"].get(&recipients).is_some() {
                         vectors.push(Self {
                             image: image.clone(),
                             layout: layout.clone(),

@@ -356,11 +356,15 @@ fn a_uri_where_a_path_belongs_is_not_quoted() {
 fn schemes_that_we_cannot_open_are_named() {
     let token = Token::vectors();
     let layout = Layout::open(integration::vector("images/jwe-rsa"));
-    let layer = &layout.layers()[0];
-    let processor = Processor::decode(&token, &layout, layer, &token.keys(&["rsa3072"]));
+    let mut layer = layout.layers()[0].clone();
+    let names = "org.opencontainers.image.enc.keys.";
+    let annotations = layer["annotations"].as_object_mut().unwrap();
+    let wrapped = annotations.remove(&format!("{names}jwe")).unwrap();
+    annotations.insert(format!("{names}pgp"), wrapped);
+    let processor = Processor::decode(&token, &layout, &layer, &token.keys(&["rsa3072"]));
     assert_refused(
-        &processor.payload(layer, &Value::Null).run(),
-        &["jwe", "; hint: ", "pkcs11:FILE"],
+        &processor.payload(&layer, &Value::Null).run(),
+        &["pgp alone", "; hint: ", "pkcs11:FILE"],
     );
 }
 

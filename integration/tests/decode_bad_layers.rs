@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use integration::layer::{Compression, Layer, noise};
 use integration::layout::Layout;
-use integration::processor::{Outcome, Processor, Third, any};
+use integration::processor::{Outcome, Processor, TYPE_URL, Third, any};
 use integration::token::Token;
 use integration::vectors::Vector;
 use serde_json::{Value, json};
@@ -343,7 +343,7 @@ fn a_payload_without_end_is_refused_with_its_bound() {
     let stage = Stage::small();
     let outcome = stage
         .decode()
-        .third(Third::Bytes(vec![b' '; 5 << 20]))
+        .third(Third::Bytes(any(TYPE_URL, &vec![b' '; 5 << 20])))
         .run();
     assert_failed_silently(&outcome);
     assert!(
@@ -368,6 +368,7 @@ fn what_is_no_payload_is_left_alone() {
         ("a directory", Third::Is(open("/"))),
         ("a device", Third::Is(open("/dev/null"))),
         ("a file", Third::Is(open("/etc/passwd"))),
+        ("a long text", Third::Bytes(vec![b' '; 5 << 20])),
         ("a socket", Third::Is(socket.into())),
         ("an ended pipe", Third::Is(ended.into())),
         ("a pipe that never delivers", Third::Is(silent.into())),

@@ -4,6 +4,7 @@ use integration::layer::{Compression, Layer, digest, noise};
 use integration::layout::Layout;
 use integration::processor::Processor;
 use integration::token::Token;
+use integration::vectors::Vector;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,5 +27,81 @@ fn memory_does_not_grow_with_the_layer() {
         assert!(outcome.output.status.success(), "{:?}", outcome.output);
         assert_eq!(digest(&outcome.output.stdout), expected, "{cipher}");
         std::fs::remove_dir_all(encrypted.path()).unwrap();
+    }
+}
+
+/// What a tenant's manifest may hold: as much as is read, deep, or of many small values.
+#[test]
+fn a_hostile_manifest_costs_no_more_than_its_own_length() {
+    let token = Token::vectors();
+    let vector = Vector::first("sha256-pubkey");
+    let keys = token.keys(&["rsa3072"]);
+    let digest = vector.layer["digest"].as_str().unwrap();
+    let layer = vector.layer.to_string();
+    let filled = |piece: &str, before: &str, after: &str| {
+        let room = (4 << 20) - 64 - before.len() - after.len();
+        format!("{before}{}{after}", piece.repeat(room / piece.len()))
+    };
+    let described = format!(r#"{{"layers":[{{"digest":"{digest}","annotations":{{"#);
+    for (what, manifest) in [
+        ("deep", {
+            let depth = (2 << 20) - 200;
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            format!(r#"{{"layers":[{{"digest":"{digest}"}}],"x":{open}{close}}}"#)
+        }),
+        (
+            "values",
+            filled(
+                "0,",
+                &format!(r#"{{"layers":[{{"digest":"{digest}"}}],"x":["#),
+                "0]}",
+            ),
+        ),
+        (
+            "annotations",
+            filled(r#""a":"","#, &described, r#""a":""}}]}"#),
+        ),
+        (
+            "annotations about encryption",
+            filled(
+                r#""org.opencontainers.image.enc.keys.x":"","#,
+                &described,
+                r#""a":""}}]}"#,
+            ),
+        ),
+        (
+            "layers",
+            filled(
+                &format!(r#"{{"digest":"{digest}","size":1}},"#),
+                r#"{"layers":["#,
+                &format!("{layer}]}}"),
+            ),
+        ),
+        (
+            "empty layers",
+            filled("{},", r#"{"layers":["#, &format!("{layer}]}}")),
+        ),
+    ] {
+        let store = tempfile::tempdir().unwrap();
+        vector.layout.store(store.path());
+        let blobs = store
+            .path()
+            .join("io.containerd.content.v1.content/blobs/sha256");
+        for number in 0..15 {
+            let manifest = format!("{manifest}{}", " ".repeat(number));
+            let name = integration::layer::digest(manifest.as_bytes());
+            std::fs::write(blobs.join(&name["sha256:".len()..]), manifest).unwrap();
+        }
+        // 12 MiB, and the manifest.
+        let outcome = Processor::decode(&token, &vector.layout, &vector.layer, &keys)
+            .store(store.path())
+            .through(&["prlimit", "--data=16777216"])
+            .run();
+        assert!(
+            outcome.output.status.success(),
+            "{what}: {:?}",
+            outcome.output
+        );
+        vector.assert_plain(&outcome.output.stdout);
     }
 }

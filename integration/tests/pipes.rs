@@ -91,7 +91,8 @@ fn configuration_does_not_hang_doctor() {
 
 #[test]
 fn a_recipient_may_be_what_a_program_prints() {
-    let (token, plain) = (Token::vectors(), Vector::plain());
+    let token = Token::vectors();
+    let plain = integration::layout::Layout::open(integration::vector("images/plain"));
     let script = format!(
         "exec \"$0\" encrypt {} {} --recipient pkcs11:<(cat {})",
         plain.reference(),

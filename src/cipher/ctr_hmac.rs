@@ -13,8 +13,8 @@ use super::buffer::{Buffer, Shape};
 use super::pipeline::Lane;
 use crate::descriptor::Digest;
 use crate::error::{Error, Result};
-use crate::options::{NONCE, PrivateOptions, PublicOptions};
-use crate::secret::LayerKey;
+use crate::options::{self, NONCE, PrivateOptions, PublicOptions};
+use crate::secret::{LayerKey, scrub_stack};
 
 /// Bytes of the initial counter block.
 pub(super) const NONCE_LEN: usize = 16;
@@ -38,16 +38,18 @@ pub(super) struct Parameters {
 
 impl Parameters {
     pub(super) fn new(public: &PublicOptions, private: &PrivateOptions) -> Result<Self> {
-        let invalid = |what| Error::InvalidOptions { what };
+        let invalid = |what| options::Error::Invalid { what };
         let mac = public.hmac.as_deref().ok_or(invalid(
             "the public options have no HMAC, so the layer cannot be verified",
         ))?;
         let nonce = public
-            .cipher_option(private, NONCE)
+            .cipher_options(private)?
+            .get(NONCE)
             .ok_or(invalid("the options have no nonce"))?;
         Ok(Self {
             key: private.key.clone(),
             nonce: nonce
+                .as_slice()
                 .try_into()
                 .map_err(|_| invalid("the nonce is not 16 bytes long"))?,
             mac: mac
@@ -69,11 +71,21 @@ impl Parameters {
 }
 
 /// Turns plaintext into ciphertext and back.
-pub(super) struct Keystream(Ctr128BE<Aes256>);
+///
+/// On the heap: the first round keys of AES-256 are the key itself.
+pub(super) struct Keystream(Box<Ctr128BE<Aes256>>);
 
 impl Keystream {
     pub(super) fn new(key: &LayerKey, nonce: &[u8; NONCE_LEN]) -> Self {
-        Self(Ctr128BE::new(key.expose().into(), nonce.into()))
+        let keystream = Self::boxed(key, nonce);
+        scrub_stack();
+        keystream
+    }
+
+    /// A call of its own, so that what it leaves on the stack is below the caller.
+    #[inline(never)]
+    fn boxed(key: &LayerKey, nonce: &[u8; NONCE_LEN]) -> Self {
+        Self(Box::new(Ctr128BE::new(key.expose().into(), nonce.into())))
     }
 }
 
@@ -145,5 +157,13 @@ impl Lane for Authenticator {
 }
 
 fn hmac(key: &LayerKey) -> Hmac<Sha256> {
+    let mac = keyed(key);
+    scrub_stack();
+    mac
+}
+
+/// A call of its own, so that what it leaves on the stack is below the caller. What it returns are hash states.
+#[inline(never)]
+fn keyed(key: &LayerKey) -> Hmac<Sha256> {
     Hmac::new_from_slice(key.expose()).expect("HMAC takes a key of any length")
 }

@@ -3,6 +3,8 @@
 //! The STREAM construction over AES-256-GCM: the nonce of a segment says its place and whether it is the last, so
 //! that segments cannot be moved, dropped, repeated or appended. A segment is released only when its tag verified.
 
+use std::sync::Arc;
+
 use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
@@ -10,8 +12,8 @@ use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use super::buffer::{Buffer, Piece, Shape};
 use super::pipeline::Lane;
 use crate::error::{Error, Result};
-use crate::options::{NONCE, PrivateOptions, PublicOptions};
-use crate::secret::LayerKey;
+use crate::options::{self, NONCE, PrivateOptions, PublicOptions};
+use crate::secret::{LayerKey, scrub_stack};
 
 /// Bytes of the nonce's fixed part.
 pub(super) const PREFIX_LEN: usize = 7;
@@ -43,13 +45,18 @@ pub(super) struct Parameters {
 
 impl Parameters {
     pub(super) fn new(public: &PublicOptions, private: &PrivateOptions) -> Result<Self> {
-        let invalid = |what| Error::InvalidOptions { what };
+        let invalid = |what| options::Error::Invalid { what };
+        if public.hmac.is_some() {
+            return Err(invalid("the public options have an HMAC, and the cipher has none").into());
+        }
         let prefix = public
-            .cipher_option(private, NONCE)
+            .cipher_options(private)?
+            .get(NONCE)
             .ok_or(invalid("the options have no nonce"))?;
         Ok(Self {
             key: private.key.clone(),
             prefix: prefix
+                .as_slice()
                 .try_into()
                 .map_err(|_| invalid("the nonce is not 7 bytes long"))?,
         })
@@ -134,18 +141,25 @@ impl Lane for Sealer {
 }
 
 /// The key, expanded, and the nonce's fixed part.
+///
+/// On the heap: the first round keys of AES-256 are the key itself.
 #[derive(Clone)]
 struct Segments {
-    aead: Aes256Gcm,
+    aead: Arc<Aes256Gcm>,
     prefix: [u8; PREFIX_LEN],
 }
 
 impl Segments {
     fn new(key: &LayerKey, prefix: [u8; PREFIX_LEN]) -> Self {
-        Self {
-            aead: Aes256Gcm::new(key.expose().into()),
-            prefix,
-        }
+        let aead = Self::keyed(key);
+        scrub_stack();
+        Self { aead, prefix }
+    }
+
+    /// A call of its own, so that what it leaves on the stack is below the caller.
+    #[inline(never)]
+    fn keyed(key: &LayerKey) -> Arc<Aes256Gcm> {
+        Arc::new(Aes256Gcm::new(key.expose().into()))
     }
 
     /// The nonce of a segment: no two segments of a layer have the same, and no two layers the same key.

@@ -36,8 +36,8 @@ impl Parameters {
     /// Checks the options of a layer against what its cipher needs.
     ///
     /// # Errors
-    /// [`Error::UnknownCipher`]; [`Error::InvalidOptions`] for a nonce of the wrong length, or without a MAC where
-    /// the cipher has one.
+    /// [`Error::Options`] for an unknown cipher, a nonce of the wrong length, without a MAC where the cipher has one or with
+    /// one where it has none, and for public options that are not to be trusted.
     pub fn new(public: &PublicOptions, private: &PrivateOptions) -> Result<Self> {
         Ok(Self(match public.cipher()? {
             CipherName::Aes256CtrHmacSha256 => {
@@ -259,7 +259,7 @@ enum Nonce {
 impl Fresh {
     fn new(cipher: CipherName) -> Result<Self> {
         Ok(Self {
-            key: LayerKey::new(random()?),
+            key: LayerKey::random().map_err(|source| Error::Random { source })?,
             nonce: match cipher {
                 CipherName::Aes256CtrHmacSha256 => Nonce::CtrHmac(random()?),
                 CipherName::Aes256GcmStream => Nonce::GcmStream(random()?),

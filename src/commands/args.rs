@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use crate::error::{Error, Result};
 use crate::hsm::HsmSettings;
+use crate::settings::{self, Environment};
 use crate::telemetry::{LogTarget, Verbosity};
 
 /// How much is told, of every subcommand.
@@ -64,30 +64,12 @@ impl HsmArgs {
     /// As the `hsm` room wants it.
     #[must_use]
     pub fn settings(&self) -> HsmSettings {
-        HsmSettings {
-            timeout: self.hsm_timeout,
-            allow_final_try: self.allow_final_try,
-            ..HsmSettings::default()
-        }
+        settings::hsm(
+            self.hsm_timeout,
+            self.allow_final_try,
+            &Environment::current(),
+        )
     }
-}
-
-/// Paths of key files or of their directories.
-///
-/// # Errors
-/// [`Error::UriAsArgument`] for a URI, which may hold a PIN, so that nothing else prints it.
-pub(super) fn no_uris<'a>(argument: &'static str, given: &'a [PathBuf]) -> Result<&'a [PathBuf]> {
-    match given.iter().any(|path| is_uri(&path.to_string_lossy())) {
-        true => Err(Error::UriAsArgument { argument }),
-        false => Ok(given),
-    }
-}
-
-/// Whether somebody wrote the URI itself where a file belongs.
-pub(crate) fn is_uri(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    let uri = text.find("pkcs11:").map(|start| &text[start..]);
-    text.contains("pin-value=") || uri.is_some_and(|uri| uri.contains('='))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

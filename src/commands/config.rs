@@ -3,6 +3,7 @@
 //! `config/` of the repository holds what it prints by default.
 
 use clap::Subcommand;
+use serde_json::json;
 
 use super::print;
 use crate::error::Result;
@@ -23,6 +24,8 @@ pub struct Args {
 pub enum What {
     /// Print the stream processors for containerd's configuration, a file of its own
     Containerd(ContainerdArgs),
+    /// Print the file that makes this program a key provider of other tools (OCICRYPT_KEYPROVIDER_CONFIG)
+    Keyprovider(KeyproviderArgs),
     /// Print a module policy (ocicrypt.conf) that allows the PKCS#11 modules found on this machine
     Policy,
 }
@@ -47,6 +50,31 @@ pub struct ContainerdArgs {
     pub log: Option<String>,
 }
 
+/// Arguments of `config keyprovider`.
+#[derive(clap::Args, Debug)]
+pub struct KeyproviderArgs {
+    /// Name of the provider: recipients are provider:NAME:…
+    #[arg(long, value_name = "NAME", default_value = "ocihsm")]
+    pub name: String,
+    /// Directory of keys
+    #[arg(long, value_name = "DIR", default_value = KEYS, value_parser = absolute)]
+    pub keys: String,
+    /// Where this program is installed: an absolute path, or a name that is on the search path
+    #[arg(long, value_name = "BIN", default_value = node::program(), value_parser = program)]
+    pub path: String,
+}
+
+impl KeyproviderArgs {
+    fn file(&self) -> String {
+        let provider = json!({ "cmd": {
+            "path": self.path,
+            "args": ["keyprovider", "--decryption-keys-path", self.keys],
+        } });
+        let file = json!({ "key-providers": { self.name.clone(): provider } });
+        format!("{file:#}")
+    }
+}
+
 /// Prints it.
 ///
 /// # Errors
@@ -54,6 +82,7 @@ pub struct ContainerdArgs {
 pub fn run(args: &Args) -> Result<()> {
     let text = match &args.what {
         What::Containerd(args) => args.stanza().to_toml(),
+        What::Keyprovider(args) => args.file(),
         What::Policy => policy_of_this_machine(),
     };
     print(&text.trim_end())
@@ -135,7 +164,7 @@ mod tests {
         let line = Line::try_parse_from([&["config", "containerd"], arguments].concat()).unwrap();
         match line.args.what {
             What::Containerd(args) => args.stanza().to_toml(),
-            What::Policy => unreachable!("the arguments ask for containerd's configuration"),
+            _ => unreachable!("the arguments ask for containerd's configuration"),
         }
     }
 

@@ -1,23 +1,31 @@
-//! stdin's first bytes -> descriptors, from containerd's store on disk.
+//! stdin's first bytes -> descriptions of the layer, from containerd's store on disk.
 //!
 //! Most clients send no payload, so the layer has to say itself which one it is. containerd, our parent, holds
 //! the very blob open; where that cannot be seen, the first bytes of stdin match one blob of the store. Every
 //! manifest in the store that lists that blob then tells how its key was wrapped. containerd's database is not
 //! read, and no path that a manifest contains is ever followed: blobs are opened by their digest alone.
 
+mod alike;
+mod error;
+mod held;
 mod manifests;
 mod store;
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use crate::descriptor::{Digest, LayerDescriptor};
-use crate::error::{Error, Result};
+use crate::descriptor::Digest;
 
+use self::alike::Candidate;
+pub use self::alike::{BlobReader, Prefix, PrefixReader};
+pub use self::error::{Error, Result};
+pub use self::held::held_blob;
+pub use self::manifests::Descriptions;
 use self::store::Store;
 
-/// How many bytes of stdin are enough to tell one encrypted blob from all others.
+/// How many bytes of stdin are enough to tell one encrypted blob from all others that nobody made to look like it.
 pub const FIRST_BYTES: usize = 512;
 
 /// Root directories of containerd where they usually are: plain, k3s, RKE2, microk8s, Docker.
@@ -40,10 +48,16 @@ pub struct FirstBytes {
 /// A layer that was found in a store.
 #[derive(Debug)]
 pub struct Found {
-    /// The store's own file of the blob.
-    pub blob: PathBuf,
-    /// The layer as each manifest describes it, without repetitions; at least one.
-    pub layers: Vec<LayerDescriptor>,
+    /// Its digest.
+    pub digest: Digest,
+    /// The store's own file of the blob, open.
+    pub file: File,
+    /// Whether it is the one that the parent feeds us from. Another one may be damaged, and what comes be sound.
+    pub held: bool,
+    /// The layer as each manifest describes it.
+    pub descriptions: Descriptions,
+    /// What was read of stdin.
+    pub prefix: Prefix,
 }
 
 impl FirstBytes {
@@ -61,63 +75,61 @@ impl FirstBytes {
         Ok(Self { bytes, whole })
     }
 
-    /// The bytes, to be put back before what follows them.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
-
-    /// Whether there is nothing at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
     fn are_start_of(&self, start: &[u8]) -> bool {
-        !self.bytes.is_empty() && start.starts_with(&self.bytes)
+        start.starts_with(&self.bytes)
     }
 }
 
 /// Finds the layer whose blob is on stdin.
 ///
-/// `roots` are containerd's root directories, content stores or image layouts; `parent` is the process whose open files are looked
-/// at first.
+/// `roots` are containerd's root directories, content stores or image layouts; `parent` is the process whose open files
+/// are looked at first. An empty stdin is an empty layer only where the parent is seen to hold one, or holds nothing
+/// that we see: what was to come may have failed to.
 ///
 /// # Errors
-/// [`Error::NoContentStore`], [`Error::UnknownLayer`] or [`Error::NoDescriptor`], each saying where was looked.
-pub fn find(roots: &[PathBuf], parent: u32, first: &FirstBytes) -> Result<Found> {
+/// [`Error::NoStore`], [`Error::UnknownLayer`] or [`Error::NoDescription`], each saying where was looked;
+/// [`Error::Empty`]; [`Error::Stdin`].
+pub fn find(roots: &[PathBuf], parent: u32, mut stdin: impl Read) -> Result<Found> {
+    let first = FirstBytes::read(&mut stdin).map_err(|source| Error::Stdin { source })?;
+    let empty = first.bytes.is_empty();
+    let mut prefix = Prefix::of(first.bytes.clone());
+    let held = held::blobs(parent);
+    let sees_nothing = held.is_empty();
     // What the parent holds open is in its store, wherever that is.
-    for (store, digest) in open_blobs(parent) {
-        if store.begins_like(&digest, first) {
-            let described = manifests::describing(&store, &digest, &store.digests()?)?;
-            if let Some(found) = Found::new(&store, &digest, described) {
-                return Ok(found);
-            }
+    let held = held.into_iter().filter(|held| held.begins_like(&first));
+    let held = alike::like_stdin(held.collect(), &mut prefix, &mut stdin)?;
+    for candidate in held {
+        let digests = candidate.store.digests()?;
+        let listing = manifests::listing(Rc::clone(&candidate.store), &candidate.digest, &digests);
+        if let Some(descriptions) = listing.descriptions {
+            return Ok(candidate.found(descriptions, prefix, true));
         }
+    }
+    if empty && !sees_nothing {
+        return Err(Error::Empty);
     }
     let mut search = Search::default();
-    for root in roots {
-        if let Some(found) = search.look_in(root, first)? {
-            return Ok(found);
+    let candidates = search.alike(roots, &first)?;
+    for candidate in alike::like_stdin(candidates, &mut prefix, &mut stdin)? {
+        let json = search.json_beside(&candidate);
+        let listing = manifests::listing(Rc::clone(&candidate.store), &candidate.digest, json);
+        search.manifests += listing.manifests;
+        match listing.descriptions {
+            Some(descriptions) => return Ok(candidate.found(descriptions, prefix, false)),
+            None => search.undescribed = Some(candidate.digest),
         }
     }
+    if empty {
+        return Err(Error::Empty);
+    }
     Err(search.failed(roots))
-}
-
-/// The file of a blob that a process holds open: what it feeds us from, if it is our parent.
-#[must_use]
-pub fn held_blob(pid: u32, digest: &Digest) -> Option<PathBuf> {
-    let held = open_blobs(pid)
-        .into_iter()
-        .find(|(_, open)| open == digest)
-        .map(|(store, _)| store.blob(digest));
-    held.filter(|path| path.is_file())
 }
 
 /// What a search through the stores has seen so far, so that its failure can say where it looked.
 #[derive(Default)]
 struct Search {
-    stores: Vec<PathBuf>,
+    /// Each with those of its blobs that may be manifests.
+    stores: Vec<(Rc<Store>, Vec<Digest>)>,
     blobs: usize,
     manifests: usize,
     undescribed: Option<Digest>,
@@ -125,85 +137,62 @@ struct Search {
 }
 
 impl Search {
-    fn look_in(&mut self, root: &Path, first: &FirstBytes) -> Result<Option<Found>> {
-        let store = match Store::at(root) {
-            Ok(Some(store)) => store,
-            Ok(None) => return Ok(None),
-            // Another store may still have it; if none has, this is the reason to give.
-            Err(error) => {
-                self.unreadable = Some(error);
-                return Ok(None);
+    /// The blobs of all stores that begin like stdin.
+    fn alike(&mut self, roots: &[PathBuf], first: &FirstBytes) -> Result<Vec<Candidate>> {
+        let mut candidates = Vec::new();
+        for root in roots {
+            let store = match Store::at(root) {
+                Ok(Some(store)) => Rc::new(store),
+                Ok(None) => continue,
+                // Another store may still have it; if none has, this is the reason to give.
+                Err(error) => {
+                    self.unreadable = Some(error);
+                    continue;
+                }
+            };
+            let index = store.index(first)?;
+            self.blobs += index.blobs;
+            for digest in index.alike {
+                candidates.extend(Candidate::open(&store, digest));
             }
-        };
-        let index = store.index(first)?;
-        self.blobs += index.blobs;
-        for digest in index.alike {
-            let described = manifests::describing(&store, &digest, &index.json)?;
-            self.manifests += described.manifests;
-            if let Some(found) = Found::new(&store, &digest, described) {
-                return Ok(Some(found));
-            }
-            self.undescribed = Some(digest);
+            self.stores.push((store, index.json));
         }
-        self.stores.push(store.into_path());
-        Ok(None)
+        Ok(candidates)
+    }
+
+    fn json_beside(&self, candidate: &Candidate) -> &[Digest] {
+        let mut stores = self.stores.iter();
+        stores
+            .find(|(store, _)| Rc::ptr_eq(store, &candidate.store))
+            .map_or(&[], |(_, json)| json)
     }
 
     fn failed(self, roots: &[PathBuf]) -> Error {
+        let stores: Vec<_> = self.stores.iter().map(|(store, _)| store.path()).collect();
         if let Some(digest) = self.undescribed {
-            return Error::NoDescriptor {
+            return Error::NoDescription {
                 digest,
                 manifests: self.manifests,
-                stores: self.stores,
+                stores,
             };
         }
         match self.unreadable {
             Some(error) => error,
-            None if self.stores.is_empty() => Error::NoContentStore {
+            None if stores.is_empty() => Error::NoStore {
                 roots: roots.to_vec(),
             },
             None => Error::UnknownLayer {
                 blobs: self.blobs,
-                stores: self.stores,
+                stores,
             },
         }
     }
-}
-
-impl Found {
-    fn new(store: &Store, digest: &Digest, described: manifests::Described) -> Option<Self> {
-        (!described.layers.is_empty()).then(|| Self {
-            blob: store.blob(digest),
-            layers: described.layers,
-        })
-    }
-}
-
-/// Blobs that a process holds open: the links in `/proc/<pid>/fd` that end in `blobs/sha256/<digest>`.
-/// Empty where we may not look (another user's process).
-fn open_blobs(pid: u32) -> Vec<(Store, Digest)> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return Vec::new();
-    };
-    let mut blobs: Vec<(Store, Digest)> = entries
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .filter_map(|target| {
-            let digest = store::digest_of(target.file_name()?)?;
-            let content = target
-                .parent()
-                .filter(|dir| dir.ends_with("blobs/sha256"))?;
-            Some((Store::of_blobs(content.to_owned()).ok()??, digest))
-        })
-        .collect();
-    blobs.sort_by(|(_, a), (_, b)| a.cmp(b));
-    blobs.dedup_by(|(_, a), (_, b)| a == b);
-    blobs
 }
 
 /// How many blobs the store of a containerd root has; `None` when there is no store.
 ///
 /// # Errors
-/// [`Error::File`] when it is there but cannot be listed.
+/// [`Error::Failed`] when it is there but cannot be listed.
 pub fn count_blobs(root: &Path) -> Result<Option<usize>> {
     let Some(store) = Store::at(root)? else {
         return Ok(None);

@@ -4,13 +4,14 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::FirstBytes;
+use super::error::{Error, Result};
 use crate::descriptor::Digest;
-use crate::error::{Error, Result};
 
 /// Below containerd's root directory.
 const CONTENT: &str = "io.containerd.content.v1.content";
@@ -51,7 +52,7 @@ impl Store {
     /// `None` if it is neither.
     ///
     /// # Errors
-    /// [`Error::File`] when it is there but cannot be opened.
+    /// [`Error::Failed`] when it is there but cannot be opened.
     pub(super) fn at(root: &Path) -> Result<Option<Self>> {
         for content in [&root.join(CONTENT), root] {
             if let Some(store) = Self::of_blobs(content.join("blobs/sha256"))? {
@@ -64,12 +65,12 @@ impl Store {
     /// The store whose blobs are in this directory, if it is there.
     ///
     /// # Errors
-    /// [`Error::File`] when it cannot be opened.
+    /// [`Error::Failed`] when it cannot be opened.
     pub(super) fn of_blobs(path: PathBuf) -> Result<Option<Self>> {
         match File::open(&path) {
             Ok(directory) => Ok(Some(Self { path, directory })),
             Err(error) if is_absent(&error) => Ok(None),
-            Err(source) => Err(Error::File {
+            Err(source) => Err(Error::Failed {
                 action: "open",
                 path,
                 source,
@@ -78,11 +79,22 @@ impl Store {
     }
 
     /// The directory, for a message.
-    pub(super) fn into_path(self) -> PathBuf {
-        self.path
+    pub(super) fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// Opens a blob.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn open(&self, digest: &Digest) -> io::Result<File> {
+        // What is no file but called like a blob shall not keep us waiting.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        Ok(openat(&self.directory, digest.hex(), flags, Mode::empty())?.into())
     }
 
     /// The file of a blob.
+    #[cfg(test)]
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.path.join(digest.hex())
     }
@@ -90,9 +102,9 @@ impl Store {
     /// All blobs.
     ///
     /// # Errors
-    /// [`Error::File`] when the directory cannot be listed.
+    /// [`Error::Failed`] when the directory cannot be listed.
     pub(super) fn digests(&self) -> Result<Vec<Digest>> {
-        let failed = |source| Error::File {
+        let failed = |source| Error::Failed {
             action: "list",
             path: self.path.clone(),
             source,
@@ -107,7 +119,7 @@ impl Store {
     /// Looks at the start of every blob.
     ///
     /// # Errors
-    /// [`Error::File`] when the directory cannot be listed.
+    /// [`Error::Failed`] when the directory cannot be listed.
     pub(super) fn index(&self, first: &FirstBytes) -> Result<Index> {
         let digests = self.digests()?;
         let mut index = Index {
@@ -129,39 +141,44 @@ impl Store {
         Ok(index)
     }
 
-    /// Whether a blob is there and begins with these bytes.
-    pub(super) fn begins_like(&self, digest: &Digest, first: &FirstBytes) -> bool {
-        self.start_of(digest)
-            .is_ok_and(|start| start.is_like(first))
-    }
-
     /// Opens a blob and reads how it begins.
     ///
     /// # Errors
     /// What the operating system says.
     pub(super) fn start_of(&self, digest: &Digest) -> io::Result<Start> {
-        // What is no file but called like a blob shall not keep us waiting.
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let file = openat(&self.directory, digest.hex(), flags, Mode::empty())?;
-        let mut file = File::from(file);
-        let mut bytes = [0; START];
-        let count = file.read(&mut bytes)?;
-        Ok(Start { file, bytes, count })
+        Start::of(self.open(digest)?)
     }
 }
 
 impl Start {
+    /// Of a file whose position is its beginning.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn of(mut file: File) -> io::Result<Self> {
+        let mut bytes = [0; START];
+        let count = file.read(&mut bytes)?;
+        Ok(Self { file, bytes, count })
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.bytes[..self.count]
     }
 
-    fn is_like(&self, first: &FirstBytes) -> bool {
+    pub(super) fn is_like(&self, first: &FirstBytes) -> bool {
         first.are_start_of(self.bytes())
             && (!first.whole
                 || self
                     .file
                     .metadata()
                     .is_ok_and(|blob| blob.len() == first.bytes.len() as u64))
+    }
+
+    /// When the blob was written; long ago if nobody knows.
+    pub(super) fn modified(&self) -> SystemTime {
+        let metadata = self.file.metadata();
+        let modified = metadata.and_then(|metadata| metadata.modified());
+        modified.unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// Whether this may be a manifest. A layer, encrypted or not, does not begin like this but by rare chance.
@@ -185,6 +202,14 @@ impl Start {
         // A file gives all it has: less than was asked for is its end.
         if next == NEXT {
             let left = (limit + 1).saturating_sub(content.len() as u64);
+            // All of the room at once: a vector that grows holds it twice for a moment.
+            let length = self.file.metadata()?.len().min(limit + 1);
+            content.reserve_exact(
+                usize::try_from(length)
+                    .unwrap_or_default()
+                    .saturating_sub(content.len())
+                    + 1,
+            );
             self.file.take(left).read_to_end(content)?;
         }
         Ok(())

@@ -1,8 +1,16 @@
 //! Stores as containerd lays them out, made in a temporary directory.
 
+use std::fs;
+use std::time::{Duration, SystemTime};
+
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::descriptor::LayerDescriptor;
+
+/// A process that holds nothing open.
+const NOBODY: u32 = u32::MAX;
+const PREFIX: &str = "org.opencontainers.image.enc.";
 
 struct Containerd {
     root: tempfile::TempDir,
@@ -11,11 +19,8 @@ struct Containerd {
 impl Containerd {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(
-            root.path()
-                .join("io.containerd.content.v1.content/blobs/sha256"),
-        )
-        .unwrap();
+        let blobs = "io.containerd.content.v1.content/blobs/sha256";
+        fs::create_dir_all(root.path().join(blobs)).unwrap();
         Self { root }
     }
 
@@ -23,26 +28,25 @@ impl Containerd {
         vec![self.root.path().to_owned()]
     }
 
+    fn path(&self, digest: &Digest) -> PathBuf {
+        Store::at(self.root.path()).unwrap().unwrap().blob(digest)
+    }
+
     fn put(&self, bytes: &[u8]) -> Digest {
         let digest = Digest::from_sha256(&Sha256::digest(bytes).into());
-        let path = Store::at(self.root.path()).unwrap().unwrap().blob(&digest);
-        fs::write(path, bytes).unwrap();
+        fs::write(self.path(&digest), bytes).unwrap();
         digest
     }
 
     fn put_manifest(&self, layer: &Digest, key: &str) -> Digest {
         let json = format!(
-            r#"{{"layers":[{{"digest":"{layer}","size":7,"mediaType":"m","annotations":{{"key":"{key}"}}}}]}}"#
+            r#"{{"layers":[{{"digest":"{layer}","size":7,"mediaType":"m","annotations":{{"{PREFIX}key":"{key}"}}}}]}}"#
         );
         self.put(json.as_bytes())
     }
 
     fn find(&self, stdin: &[u8]) -> Result<Found> {
-        find(
-            &self.roots(),
-            std::process::id(),
-            &FirstBytes::read(stdin).unwrap(),
-        )
+        find(&self.roots(), NOBODY, stdin)
     }
 }
 
@@ -52,39 +56,52 @@ fn blob(seed: u8) -> Vec<u8> {
         .collect()
 }
 
+fn keys(found: Found) -> Vec<String> {
+    let key = |layer: LayerDescriptor| layer.annotations[&format!("{PREFIX}key")].clone();
+    found.descriptions.flatten().map(key).collect()
+}
+
+fn read(found: &mut Found) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let prefix = std::mem::replace(&mut found.prefix, Prefix::of(Vec::new()));
+    let mut reader = prefix.reader(&found.file).unwrap();
+    reader.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
 #[test]
 fn first_bytes_find_the_blob_and_every_manifest_that_wraps_it() {
     let containerd = Containerd::new();
     let (one, other) = (containerd.put(&blob(1)), containerd.put(&blob(2)));
-    containerd.put_manifest(&one, "a");
-    containerd.put_manifest(&one, "b");
-    containerd.put_manifest(&other, "c");
-    let found = containerd.find(&blob(1)).unwrap();
-    let mut keys: Vec<_> = found
-        .layers
-        .iter()
-        .map(|layer| &layer.annotations["key"])
-        .collect();
-    keys.sort();
-    assert_eq!(keys, ["a", "b"]);
-    assert!(found.blob.ends_with(one.hex()));
-    assert_eq!(found.layers[0].size, Some(7));
+    let hour = Duration::from_secs(3600);
+    for (key, age) in [("b", 2 * hour), ("a", hour), ("c", 3 * hour)] {
+        let manifest = containerd.put_manifest(&one, key);
+        let file = File::options().write(true).open(containerd.path(&manifest));
+        file.unwrap().set_modified(SystemTime::now() - age).unwrap();
+    }
+    containerd.put_manifest(&other, "x");
+    let mut found = containerd.find(&blob(1)).unwrap();
+    assert_eq!(found.digest, one);
+    assert_eq!(read(&mut found), blob(1)[..FIRST_BYTES]);
+    let mut whole = Vec::new();
+    BlobReader::new(&found.file)
+        .unwrap()
+        .read_to_end(&mut whole)
+        .unwrap();
+    assert_eq!(whole, blob(1));
+    assert!(!found.descriptions.is_one());
+    assert_eq!(found.descriptions.media_type().as_deref(), Some("m"));
+    // The newest first.
+    assert_eq!(keys(found), ["a", "b", "c"]);
 }
 
 #[test]
 fn a_blob_that_the_parent_holds_open_names_its_store() {
     let containerd = Containerd::new();
-    let digest = containerd.put(&blob(1));
+    let digest = containerd.put(&blob(11));
     containerd.put_manifest(&digest, "a");
-    let _open = fs::File::open(
-        Store::at(containerd.root.path())
-            .unwrap()
-            .unwrap()
-            .blob(&digest),
-    )
-    .unwrap();
-    let first = FirstBytes::read(blob(1).as_slice()).unwrap();
-    assert!(find(&[], std::process::id(), &first).is_ok());
+    let _open = File::open(containerd.path(&digest)).unwrap();
+    assert!(find(&[], std::process::id(), &blob(11)[..]).is_ok());
 }
 
 #[test]
@@ -95,9 +112,70 @@ fn a_short_layer_must_match_to_its_end() {
     let long = containerd.put(&blob(1));
     containerd.put_manifest(&long, "long");
     for (stdin, key) in [(&blob(1)[..100], "short"), (&blob(1)[..], "long")] {
-        let found = containerd.find(stdin).unwrap();
-        assert_eq!(found.layers[0].annotations["key"], key);
+        assert_eq!(keys(containerd.find(stdin).unwrap()), [key]);
     }
+}
+
+#[test]
+fn a_copy_of_the_first_bytes_does_not_win() {
+    // Longer than one comparison, and different only near the end, or in length.
+    let layer: Vec<u8> = (0..200_000_u32).map(|i| (i * 7 / 5) as u8).collect();
+    let mut changed = layer.clone();
+    changed[199_990] ^= 1;
+    let mut early = layer[..600].to_vec();
+    early.extend([0; 1000]);
+    let longer = [&layer[..], b"x"].concat();
+    let containerd = Containerd::new();
+    for (key, copy) in [
+        ("early", &early),
+        ("short", &layer[..150_000].to_vec()),
+        ("changed", &changed),
+        ("longer", &longer),
+        ("layer", &layer),
+    ] {
+        containerd.put_manifest(&containerd.put(copy), key);
+    }
+    for (key, stdin) in [
+        ("layer", &layer),
+        ("changed", &changed),
+        ("longer", &longer),
+    ] {
+        let mut rest = &stdin[..];
+        let mut found = find(&containerd.roots(), NOBODY, &mut rest).unwrap();
+        let again = read(&mut found);
+        assert!(again.len() > FIRST_BYTES);
+        assert_eq!([&again[..], rest].concat(), *stdin, "{key}");
+        assert_eq!(keys(found), [key]);
+    }
+    // Nobody's: all of them say something else there.
+    let mut foreign = layer.clone();
+    foreign[100_000] ^= 1;
+    assert!(matches!(
+        containerd.find(&foreign),
+        Err(Error::UnknownLayer { .. })
+    ));
+}
+
+#[test]
+fn an_empty_layer_is_one_that_the_parent_holds_open() {
+    let containerd = Containerd::new();
+    assert!(matches!(containerd.find(b""), Err(Error::Empty)));
+    let empty = containerd.put(b"");
+    containerd.put_manifest(&empty, "empty");
+    assert_eq!(keys(containerd.find(b"").unwrap()), ["empty"]);
+    let parent = std::process::id();
+    let layer = containerd.put(&blob(12));
+    let _open = File::open(containerd.path(&layer)).unwrap();
+    // It feeds us from another one, so nothing came of that.
+    assert!(matches!(
+        find(&containerd.roots(), parent, &b""[..]),
+        Err(Error::Empty)
+    ));
+    let _empty = File::open(containerd.path(&empty)).unwrap();
+    assert_eq!(
+        keys(find(&containerd.roots(), parent, &b""[..]).unwrap()),
+        ["empty"]
+    );
 }
 
 #[test]
@@ -107,7 +185,7 @@ fn nothing_found_says_where_was_looked() {
     containerd.put_manifest(&containerd.put(&blob(3)), "x");
     let error = containerd.find(&blob(1)).unwrap_err();
     assert!(
-        matches!(&error, Error::NoDescriptor { digest: d, manifests: 1, .. } if *d == digest),
+        matches!(&error, Error::NoDescription { digest: d, manifests: 1, .. } if *d == digest),
         "{error}"
     );
     let error = containerd.find(&blob(9)).unwrap_err();
@@ -115,16 +193,9 @@ fn nothing_found_says_where_was_looked() {
         matches!(&error, Error::UnknownLayer { blobs: 3, .. }),
         "{error}"
     );
-    let error = containerd.find(b"").unwrap_err();
-    assert!(matches!(&error, Error::UnknownLayer { .. }), "{error}");
     let nowhere = [PathBuf::from("/nonexistent")];
-    let error = find(
-        &nowhere,
-        std::process::id(),
-        &FirstBytes::read(&blob(1)[..]).unwrap(),
-    )
-    .unwrap_err();
-    assert!(matches!(&error, Error::NoContentStore { .. }), "{error}");
+    let error = find(&nowhere, NOBODY, &blob(1)[..]).unwrap_err();
+    assert!(matches!(&error, Error::NoStore { .. }), "{error}");
 }
 
 #[test]
@@ -140,7 +211,7 @@ fn text_in_a_manifest_is_never_a_path() {
     );
     assert!(matches!(
         containerd.find(&blob(1)),
-        Err(Error::NoDescriptor { .. })
+        Err(Error::NoDescription { .. })
     ));
 }
 
@@ -152,17 +223,35 @@ fn a_manifest_over_the_bound_is_not_read() {
     containerd.put(format!(r#"{{"layers":[{{"digest":"{digest}"}}]{padding}}}"#).as_bytes());
     assert!(matches!(
         containerd.find(&blob(1)),
-        Err(Error::NoDescriptor { .. })
+        Err(Error::NoDescription { .. })
     ));
+}
+
+#[test]
+fn a_manifest_of_many_descriptions_is_no_error() {
+    let containerd = Containerd::new();
+    let digest = containerd.put(&blob(1));
+    let layers: Vec<_> = (0..300)
+        .map(|size| format!(r#"{{"digest":"{digest}","size":{size}}}"#))
+        .collect();
+    containerd.put(format!(r#"{{"layers":[{}]}}"#, layers.join(",")).as_bytes());
+    let mut found = containerd.find(&blob(1)).unwrap();
+    assert_eq!(
+        found.descriptions.next().unwrap().len(),
+        manifests::MAX_DESCRIPTIONS
+    );
+    assert!(found.descriptions.next().is_none());
 }
 
 #[test]
 fn the_file_that_is_held_open() {
     let containerd = Containerd::new();
-    let digest = containerd.put(&blob(1));
+    let digest = containerd.put(&blob(13));
     let held = || held_blob(std::process::id(), &digest);
-    assert_eq!(held(), None);
-    let store = Store::at(containerd.roots()[0].as_path()).unwrap().unwrap();
-    let _open = fs::File::open(store.blob(&digest)).unwrap();
-    assert_eq!(fs::read(held().unwrap()).unwrap(), blob(1));
+    assert!(held().is_none());
+    let _open = File::open(containerd.path(&digest)).unwrap();
+    let mut bytes = Vec::new();
+    let mut reader = BlobReader::new(&held().unwrap()).unwrap();
+    reader.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, blob(13));
 }

@@ -110,6 +110,7 @@ mod tests {
             digest: Some(format!("sha256:{}", "ab".repeat(32)).parse().unwrap()),
             refusals: Box::new(Refusals {
                 for_pkcs11: true,
+                schemes: vec!["jwe".to_owned()],
                 other_schemes: vec!["\u{202e}scheme ".repeat(500); 50],
                 searched: vec![PathBuf::from(name(0)); 50],
                 keys: reasons("one"),

@@ -8,6 +8,16 @@ pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
         Error::InFile(error) => return error.hint(),
         Error::InKeyFile { source, .. } => return hint(source),
+        Error::Payload(error) => return error.hint(),
+        Error::ContentStore(error) => return error.hint(),
+        Error::Options(error) => return error.hint(),
+        Error::Envelope(error) => return error.hint(),
+        Error::Schemes(error) => return error.hint(),
+        Error::PrivateKey { error, .. } => return error.hint(),
+        Error::NoRecipient => {
+            "name a recipient behind the provider: provider:ocihsm:pkcs11:FILE, or provider:ocihsm:jwe:FILE"
+        }
+        Error::Provider(error) => return error.hint(),
         Error::KeysUnreadable { source, .. } => match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 "put a key file there, or correct --decryption-keys-path, OCIHSM_KEYS_PATH or --key"
@@ -51,7 +61,6 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "write a key file: the two lines `pkcs11:` and `  uri: URI`, and give its path"
         }
         Error::Image(error) => return error.hint(),
-        Error::UnknownCipher { .. } => "a newer ocihsm may know this cipher",
         Error::InLayer { source, .. } => return hint(source),
         Error::Verification => {
             "the layer was damaged or changed: remove the image from this node and pull it anew; if that fails as well, push it again"
@@ -70,9 +79,6 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         },
         Error::CommandLine { .. } => {
             "compare containerd's configuration with what `ocihsm config containerd` prints"
-        }
-        Error::NoContentStore { .. } | Error::UnknownLayer { .. } => {
-            "name containerd's root directory with --content-store or OCIHSM_CONTENT_STORE"
         }
         _ => return None,
     };

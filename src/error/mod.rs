@@ -7,7 +7,7 @@ mod event;
 mod hint;
 mod panicked;
 mod refusals;
-pub(crate) mod words;
+mod words;
 
 use std::io;
 use std::path::PathBuf;
@@ -71,35 +71,15 @@ pub enum Error {
     /// The name of a layer cannot be used.
     #[error(transparent)]
     Descriptor(#[from] crate::descriptor::Error),
-    /// One annotation is larger than the bound.
-    #[error("annotation {name} is over the limit of {limit} bytes")]
-    AnnotationTooLarge {
-        /// Name of the annotation.
-        name: String,
-        /// The bound in bytes.
-        limit: u64,
-    },
-    /// The annotations hold no public options or no wrapped key.
-    #[error("the layer has no encryption annotations")]
-    NotEncrypted,
-    /// Public or private options that cannot be read.
-    #[error("broken encryption options: {what}")]
-    InvalidOptions {
-        /// What is wrong with them.
-        what: &'static str,
-    },
-    /// A cipher that we do not know.
-    #[error("unknown cipher {name:?}")]
-    UnknownCipher {
-        /// Its name, shortened.
-        name: String,
-    },
-    /// A PKCS#11 packet that cannot be read.
-    #[error("broken PKCS#11 packet: {what}")]
-    InvalidPacket {
-        /// What is wrong with it.
-        what: &'static str,
-    },
+    /// Options that cannot be read, or that are not to be trusted.
+    #[error(transparent)]
+    Options(#[from] crate::options::Error),
+    /// Annotations that cannot be read.
+    #[error(transparent)]
+    Envelope(#[from] crate::envelope::Error),
+    /// A wrapped key that cannot be read, or that held something else.
+    #[error(transparent)]
+    Schemes(#[from] crate::schemes::Error),
 
     // ---- keys
     /// A PKCS#11 URI that cannot be read.
@@ -126,6 +106,35 @@ pub enum Error {
         /// What it is instead.
         what: &'static str,
     },
+    /// A private key in a file that cannot be used.
+    #[error("{name}: {error}")]
+    PrivateKey {
+        /// The file, or what else it came from.
+        name: String,
+        /// Why not.
+        error: crate::keys::private::Error,
+    },
+    /// Where the password of a private key comes from, as it makes no sense.
+    #[error("{}: its password is given as fd= without a number", path.display())]
+    InvalidPassword {
+        /// The private key's file.
+        path: PathBuf,
+    },
+    /// What `keyprovider` was fed.
+    #[error("standard input holds no request of the key-provider protocol")]
+    InvalidRequest,
+    /// A request to wrap that names nobody.
+    #[error("the request names no recipient")]
+    NoRecipient,
+    /// A recipient that cannot stand behind the name of a key provider.
+    #[error("{text:?} cannot be a recipient of a key provider")]
+    RecipientOfProvider {
+        /// What was given, shortened.
+        text: String,
+    },
+    /// A key provider wrapped or unwrapped nothing.
+    #[error(transparent)]
+    Provider(#[from] crate::schemes::provider::Error),
     /// A key file with a mistake in it.
     #[error("key file {name}: {what}")]
     InvalidKeyFile {
@@ -288,42 +297,12 @@ pub enum Error {
     #[error(transparent)]
     Image(#[from] crate::image::Error),
     // ---- payload, content store
-    /// Bytes on fd 3 that say they are a payload, but cannot be read as one.
-    #[error("broken payload on fd 3: {what}")]
-    InvalidPayload {
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// None of the directories is a content store.
-    #[error(
-        "cannot tell which layer this is: no payload came with it, and there is no content store in {}",
-        listed(roots)
-    )]
-    NoContentStore {
-        /// Where it was looked for.
-        roots: Vec<PathBuf>,
-    },
-    /// No blob of any store begins like standard input.
-    #[error(
-        "cannot tell which layer this is: none of {blobs} blobs in {} begins like standard input",
-        listed(stores)
-    )]
-    UnknownLayer {
-        /// How many blobs there are.
-        blobs: usize,
-        /// The stores.
-        stores: Vec<PathBuf>,
-    },
-    /// The blob is there, but no manifest lists it.
-    #[error("no manifest describes layer {}: looked at {manifests} in {}", digest.short(), listed(stores))]
-    NoDescriptor {
-        /// The layer.
-        digest: Digest,
-        /// How many manifests were read.
-        manifests: usize,
-        /// The stores.
-        stores: Vec<PathBuf>,
-    },
+    /// A payload that cannot be read.
+    #[error(transparent)]
+    Payload(#[from] crate::payload::Error),
+    /// No content store tells which layer it is.
+    #[error(transparent)]
+    ContentStore(#[from] crate::content_store::Error),
     // ---- node
     /// A file of containerd's configuration that does not parse, or is not of the shape that it should have.
     #[error("{}: line {line} is not the TOML that belongs there", path.display())]
@@ -376,9 +355,6 @@ pub enum Error {
         /// Why not.
         refusals: Box<Refusals>,
     },
-    /// Standard input ends before it begins.
-    #[error("standard input is empty, so no layer came")]
-    StdinIsEmpty,
     /// Nothing feeds us a layer.
     #[error("standard input is a terminal, not an encrypted layer")]
     StdinIsTerminal,
@@ -409,7 +385,9 @@ pub enum Error {
         argument: &'static str,
     },
     /// A recipient that we cannot encrypt to.
-    #[error("{text:?} is not a recipient of the form pkcs11:FILE")]
+    #[error(
+        "{text:?} is not a recipient of the form pkcs11:FILE, jwe:FILE, pkcs7:FILE, provider:NAME or FILE"
+    )]
     UnknownRecipient {
         /// What was given, shortened.
         text: String,

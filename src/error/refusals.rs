@@ -19,8 +19,10 @@ const SEARCHED: usize = 120;
 /// What was tried, and why it was in vain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
-    /// Whether the layer's key is wrapped for PKCS#11 keys at all.
+    /// Whether the layer's key is wrapped with a scheme that we open at all.
     pub for_pkcs11: bool,
+    /// The schemes that we open, of those that it is wrapped with.
+    pub schemes: Vec<String>,
     /// The other schemes that it is wrapped with.
     pub other_schemes: Vec<String>,
     /// Where keys were looked for.
@@ -56,7 +58,7 @@ impl Refusals {
     pub(super) fn hint(&self) -> String {
         if !self.for_pkcs11 {
             return "whoever encrypts the image has to name this node's public key as well, as a recipient \
-                    pkcs11:FILE"
+                    pkcs11:FILE or jwe:FILE"
                 .to_owned();
         }
         self.hint_about_keys().unwrap_or_else(|| {
@@ -99,9 +101,15 @@ impl From<&Error> for Reason {
 pub(super) fn sentence(refusals: &Refusals) -> String {
     let others = names(&refusals.other_schemes);
     if !refusals.for_pkcs11 {
-        return format!("its key is wrapped with {others} alone, not with pkcs11");
+        return format!("its key is wrapped with {others} alone, which this program does not open");
     }
-    let mut sentence = match refusals.keys[..] {
+    // Most layers are wrapped for tokens, and nobody needs to be told.
+    let mut sentence = match &refusals.schemes[..] {
+        [] => String::new(),
+        [only] if only == "pkcs11" => String::new(),
+        schemes => format!("its key is wrapped with {}: ", names(schemes)),
+    };
+    sentence += &match refusals.keys[..] {
         [] => nothing_usable(refusals),
         ref keys => told(keys) + &skipped(refusals),
     };
@@ -114,9 +122,9 @@ pub(super) fn sentence(refusals: &Refusals) -> String {
 /// That there is no key to try, and why.
 pub(super) fn nothing_usable(refusals: &Refusals) -> String {
     let place = match &refusals.searched[..] {
-        [] => "there is no key file".to_owned(),
+        [] => "there is no key".to_owned(),
         searched => format!(
-            "there is no usable key file in {}",
+            "there is no usable key in {}",
             fitted(&listed(searched), SEARCHED)
         ),
     };
@@ -238,14 +246,27 @@ mod tests {
     }
 
     #[test]
+    fn the_scheme_is_told_before_the_keys_where_it_is_not_the_usual_one() {
+        let with = |schemes: &[&str]| Refusals {
+            schemes: schemes.iter().map(|&name| name.to_owned()).collect(),
+            ..refusals(vec![reason("a", Cure::Unknown)], Vec::new())
+        };
+        assert_eq!(sentence(&with(&["pkcs11"])), "a");
+        assert_eq!(
+            sentence(&with(&["jwe", "pkcs11"])),
+            "its key is wrapped with jwe, pkcs11: a"
+        );
+    }
+
+    #[test]
     fn a_layer_for_others_says_so() {
         let refusals = Refusals {
-            other_schemes: vec!["jwe".to_owned(), "pgp".to_owned()],
+            other_schemes: vec!["pgp".to_owned(), "tpm".to_owned()],
             ..Refusals::default()
         };
         assert_eq!(
             sentence(&refusals),
-            "its key is wrapped with jwe, pgp alone, not with pkcs11"
+            "its key is wrapped with pgp, tpm alone, which this program does not open"
         );
         assert!(refusals.hint().contains("pkcs11:FILE"));
     }

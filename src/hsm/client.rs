@@ -113,7 +113,9 @@ impl Client {
             true => Patience::None,
             false => Patience::Some,
         };
-        let kind = self.ask(key, patience, Question::Kind)?;
+        let kind = self
+            .ask(key, patience, Question::Kind)
+            .inspect_err(|error| warn(key, error))?;
         self.keys[at].kind = Some(kind);
         Ok(kind)
     }
@@ -124,20 +126,22 @@ impl Client {
     /// As [`kind`](Self::kind); [`Error::SecretUnreadable`].
     pub fn answer(&mut self, key: &TokenKey, operation: &KeyOperation) -> Result<Answer, Error> {
         let question = Question::Operation(operation.clone());
-        Ok(match self.ask(key, Patience::Some, question)? {
+        let answered = self
+            .ask(key, Patience::Some, question)
+            .inspect_err(|error| warn(key, error))?;
+        Ok(match answered {
             Answered::Opened { secret, how } => Answer::Opened(secret, how),
             Answered::Refused(refused) => Answer::Refused(refused.into()),
         })
     }
 
-    /// The public half of an RSA key; without a login where the token allows.
+    /// The public half of a key; without a login where the token allows.
     ///
     /// # Errors
     /// Whatever keeps the key from being found and read.
     pub fn public_key(&mut self, key: &TokenKey) -> crate::Result<PublicKey> {
-        let Components { modulus, exponent } =
-            self.ask(key, Patience::Some, Question::PublicKey)?;
-        PublicKey::from_components(&key.file.name, &modulus, &exponent)
+        let components: Components = self.ask(key, Patience::Some, Question::PublicKey)?;
+        components.public_key(&key.file.name)
     }
 
     /// Logs in to a key's token and asks about both.
@@ -146,7 +150,7 @@ impl Client {
     /// Whatever keeps the key from being found.
     pub fn probe(&mut self, key: &TokenKey) -> crate::Result<Probe> {
         let report: Report = self.ask(key, Patience::Some, Question::Probe)?;
-        let Components { modulus, exponent } = &report.components;
+        let public_key = report.components.public_key(&key.file.name)?;
         Ok(Probe {
             had_wrong_pin: report.token.had_wrong_pin(),
             was_final_try: report.token.is_final_try(),
@@ -157,7 +161,8 @@ impl Client {
             usage: report.usage,
             oaep: report.oaep,
             raw_rsa: report.raw_rsa,
-            public_key: PublicKey::from_components(&key.file.name, modulus, exponent)?,
+            ecdh: report.ecdh,
+            public_key,
         })
     }
 
@@ -192,9 +197,9 @@ impl Client {
     /// [`Error::KeyExists`] when the token holds a key of that label or id; [`Error::NewKeySize`] when it makes none of
     /// that size; whatever keeps the token from being found and logged in to.
     pub fn generate(&mut self, token: &TokenKey, new: &NewKey) -> crate::Result<PublicKey> {
-        let Components { modulus, exponent } =
+        let components: Components =
             self.ask(token, Patience::Some, Question::Generate(new.clone()))?;
-        PublicKey::from_components(&new.label, &modulus, &exponent)
+        components.public_key(&new.label)
     }
 
     /// Begins the workers' end, while the caller does something else: they finalize their modules and exit. Asked again,
@@ -233,15 +238,8 @@ impl Client {
         };
         match child.ask(&request) {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(failure)) => {
-                let error = failure.into_error(&key.module, &key.file.name, pin_error);
-                if error.is_about_pin() {
-                    tracing::warn!(key = %key.file.name, "{error}");
-                }
-                Err(error)
-            }
+            Ok(Err(failure)) => Err(failure.into_error(&key.module, &key.file.name, pin_error)),
             Err(error) => {
-                tracing::warn!(key = %key.file.name, "{error}");
                 worker.child = Err(error.clone());
                 Err(error)
             }
@@ -280,6 +278,14 @@ impl Client {
                 (self.keys.len() - 1, true)
             }
         }
+    }
+}
+
+/// Says what takes a token or a module away from a layer that another key may open all the same. Whoever asks for one key
+/// alone has it as the error.
+fn warn(key: &TokenKey, error: &Error) {
+    if error.is_about_pin() || error.is_about_module() {
+        tracing::warn!(key = %key.file.name, "{error}");
     }
 }
 

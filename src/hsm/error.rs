@@ -83,18 +83,16 @@ pub enum Error {
         name: String,
     },
     /// A function of the module failed.
-    #[error("{subject}: {failed}: {phrase} ({function}: {code})")]
+    #[error("{subject}: {what} ({function}: {code})")]
     Call {
         /// The token, or the module: `token "prod"`.
         subject: String,
-        /// What failed: `login failed`.
-        failed: &'static str,
-        /// What the code means.
-        phrase: &'static str,
+        /// What failed, and what the code means: `login failed: the PIN is wrong`.
+        what: Box<str>,
         /// Name of the function in the standard.
         function: &'static str,
         /// Name of the code in the standard.
-        code: String,
+        code: Box<str>,
         /// What to do about it, where code and function tell.
         hint: Option<&'static str>,
         /// Whether it may pass by itself.
@@ -289,6 +287,18 @@ impl Error {
         }
     }
 
+    /// Whether the module's process is gone, or never came to be.
+    pub(super) fn is_about_module(&self) -> bool {
+        matches!(
+            self,
+            Self::Worker { .. }
+                | Self::Timeout { .. }
+                | Self::Busy { .. }
+                | Self::Crashed { .. }
+                | Self::Load { .. }
+        )
+    }
+
     /// Whether the message names the key file already.
     #[must_use]
     pub fn names_key_file(&self) -> bool {
@@ -313,7 +323,8 @@ impl Error {
 fn pin_file_hint(error: &crate::Error) -> Option<String> {
     match error {
         crate::Error::InKeyFile { source, .. } => pin_file_hint(source),
-        crate::Error::InFile(file::Error::TooLarge { path, .. }) => Some(format!(
+        crate::Error::InFile(file::Error::TooLarge { path, .. })
+        | crate::Error::InvalidPinFile { path, .. } => Some(format!(
             "let {} hold the PIN alone, on one line",
             path.display()
         )),

@@ -248,10 +248,9 @@ impl Failure {
         };
         Error::Call {
             subject,
-            failed: fault.function.failed(),
-            phrase: fault.code.phrase(),
+            what: format!("{}: {}", fault.function.failed(), fault.code.phrase()).into(),
             function: fault.function.name(),
-            code: fault.code.to_string(),
+            code: fault.code.to_string().into(),
             hint: match remembered {
                 Some(true) => Some(REMEMBERED),
                 Some(false) => Some(NOT_REMEMBERED),

@@ -45,6 +45,7 @@ pub use self::worker::{Usage, main as worker_main};
 use crate::error::Result;
 use crate::keys::TokenKey;
 use crate::keys::public::PublicKey;
+use crate::operation::Curve;
 
 /// How patient and how careful we are with a token.
 #[derive(Clone, Debug)]
@@ -129,6 +130,8 @@ pub struct Probe {
     pub oaep: bool,
     /// The token decrypts raw RSA.
     pub raw_rsa: bool,
+    /// The token agrees on secrets (`CKM_ECDH1_DERIVE`), as far as it says so.
+    pub ecdh: bool,
     /// The public half.
     pub public_key: PublicKey,
 }
@@ -140,8 +143,10 @@ pub struct NewKey {
     pub label: String,
     /// `CKA_ID` of both halves.
     pub id: Vec<u8>,
-    /// Size of the modulus in bits.
+    /// Size of the modulus in bits, of an RSA key.
     pub bits: u32,
+    /// The curve, of one that is on one.
+    pub curve: Option<Curve>,
 }
 
 /// The public half of a key, by a client of its own.

@@ -18,7 +18,8 @@ use zeroize::Zeroizing;
 use super::NewKey;
 use super::failure::Failure;
 use super::refusal::Refused;
-use crate::operation::KeyOperation;
+use crate::keys::public::{EcPublicKey, PublicKey};
+use crate::operation::{Curve, KeyOperation};
 use crate::secret::{Pin, SecretBytes};
 
 /// First byte of an answer; the numbers of functions are smaller.
@@ -99,11 +100,25 @@ pub(super) enum Answered {
     Refused(Refused),
 }
 
-/// Modulus and public exponent, big-endian.
+/// The public half of a key, as its attributes have it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Components {
-    pub(super) modulus: Vec<u8>,
-    pub(super) exponent: Vec<u8>,
+pub(super) enum Components {
+    /// Modulus and public exponent, big-endian.
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    /// The point, uncompressed; not checked yet.
+    Ec { curve: Curve, point: Vec<u8> },
+}
+
+impl Components {
+    /// The key, checked; `name` is what messages call it.
+    pub(super) fn public_key(&self, name: &str) -> crate::Result<PublicKey> {
+        match self {
+            Self::Rsa { modulus, exponent } => PublicKey::from_components(name, modulus, exponent),
+            Self::Ec { curve, point } => {
+                EcPublicKey::from_point(name, *curve, point).map(PublicKey::Ec)
+            }
+        }
+    }
 }
 
 /// A message with its length, in memory that is wiped.

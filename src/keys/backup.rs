@@ -57,10 +57,7 @@ pub(super) fn is_one(name: &OsStr) -> bool {
         .unwrap_or(base);
     let ends = |name: &[u8]| {
         let stem = |ending: &&str| name.strip_suffix(ending.as_bytes());
-        ENDINGS
-            .iter()
-            .filter_map(|ending| stem(&ending))
-            .any(|stem| !stem.is_empty())
+        ENDINGS.iter().filter_map(stem).any(|stem| !stem.is_empty())
     };
     ends(&name) || ends(base)
 }

@@ -12,8 +12,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::backup;
-use super::key_file::KeyFile;
+use super::certificate::Certificate;
+use super::key_file::{KeyFile, MAX_KEY_FILE};
+use super::password;
+use super::private::{self, PrivateKey};
 use crate::error::{Error, Result};
+use crate::file;
+use crate::secret::SecretBytes;
 
 /// Most entries that a directory may hold, over all depths.
 const MAX_ENTRIES: usize = 4096;
@@ -28,6 +33,10 @@ pub(super) const COPY: &str = "by its name it is hidden, or a copy of another fi
 pub struct KeyDir {
     /// The keys, each once however many links lead to it.
     pub keys: Vec<KeyFile>,
+    /// Private keys that are in the files themselves.
+    pub private_keys: Vec<PrivateKey>,
+    /// Files with certificates, which are no keys, and no mistake.
+    pub certificates: Vec<PathBuf>,
     /// Everything else.
     pub skipped: Vec<Skipped>,
 }
@@ -42,7 +51,8 @@ pub struct Skipped {
 }
 
 impl KeyDir {
-    /// Reads every key file in a directory, at any depth. A path that is a file is that one key.
+    /// Reads every key in a directory, at any depth. A path that is a file is that one key, and may have a password behind
+    /// it (`FILE:file=PATH`).
     ///
     /// Symbolic links are followed where they end within the directory. Names that begin with `..` are passed over:
     /// a mounted Secret keeps its versions there, and beside them a link to each file of the current one. So are, with a
@@ -52,12 +62,13 @@ impl KeyDir {
     /// [`Error::KeysUnreadable`] when a directory cannot be listed; [`Error::TooLarge`] over 4096 entries or 16 levels. Of a
     /// path that is a file, whatever [`KeyFile::read`] found wrong.
     pub fn read(path: &Path) -> Result<Self> {
+        let (path, password) = password::split(path)?;
+        let path = path.as_path();
         let unreadable = |source| unreadable(path, source);
         if !fs::metadata(path).map_err(unreadable)?.is_dir() {
-            return Ok(Self {
-                keys: vec![KeyFile::read(path)?],
-                skipped: Vec::new(),
-            });
+            let mut one = Self::default();
+            one.file(path, password.as_ref())?;
+            return Ok(one);
         }
         let root = path.canonicalize().map_err(unreadable)?;
         let mut walk = Walk {
@@ -68,6 +79,33 @@ impl KeyDir {
         };
         walk.directory(path, 1)?;
         Ok(walk.found)
+    }
+
+    /// Takes a file for what it holds.
+    fn file(&mut self, path: &Path, password: Option<&SecretBytes>) -> Result<()> {
+        let name = path.display().to_string();
+        let bytes = file::read_secret(path, MAX_KEY_FILE)?;
+        let bytes = bytes.expose();
+        match PrivateKey::parse(&name, bytes, password) {
+            Ok(key) => self.private_keys.push(key),
+            Err(private::Error::NotAPrivateKey) => match KeyFile::parse(name, bytes) {
+                Ok(key) => self.keys.push(key),
+                Err(Error::NotAKeyFile { .. }) if !Certificate::all(bytes).is_empty() => {
+                    self.certificates.push(path.to_owned());
+                }
+                Err(error) => return Err(error),
+            },
+            Err(error) => return Err(Error::PrivateKey { name, error }),
+        }
+        Ok(())
+    }
+}
+
+impl Skipped {
+    /// Whether it is for the name alone: something hidden, or the copy of a key file.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        matches!(self.why, Error::NotAKeyFile { what, .. } if what == COPY)
     }
 }
 
@@ -105,10 +143,11 @@ impl Walk {
             match self.place(&path) {
                 Ok(real) if !self.seen.insert(real.clone()) => {}
                 Ok(real) if real.is_dir() => self.directory(&path, depth + 1)?,
-                Ok(_) => match KeyFile::read(&path) {
-                    Ok(key) => self.found.keys.push(key),
-                    Err(why) => self.found.skipped.push(Skipped { path, why }),
-                },
+                Ok(_) => {
+                    if let Err(why) = self.found.file(&path, None) {
+                        self.found.skipped.push(Skipped { path, why });
+                    }
+                }
                 Err(why) => self.found.skipped.push(Skipped { path, why }),
             }
         }

@@ -130,6 +130,12 @@ impl KeyFile {
         Self::parse(path.display().to_string(), bytes.expose())
     }
 
+    /// Whether a client sent it, who is not to decide what this node loads.
+    #[must_use]
+    pub fn comes_from_payload(&self) -> bool {
+        self.name.starts_with("key ") && self.name.ends_with(" of the payload")
+    }
+
     /// The PIN, from the URI or from the file that it names, less one line end. `None` where it has neither: the
     /// token may need none, or have a keypad of its own.
     ///
@@ -280,7 +286,7 @@ mod tests {
                 Err(error) => panic!("{error}"),
             }
         }
-        assert_eq!(keys, 3);
+        assert_eq!(keys, 6);
     }
 
     #[test]

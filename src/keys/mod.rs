@@ -3,15 +3,18 @@
 //! Data, the files that hold it, and arithmetic. No module is loaded here; that is `hsm`, which stands on this room.
 
 mod backup;
+pub mod certificate;
 mod client;
 pub mod ignored;
 pub mod key_dir;
 pub mod key_file;
 pub mod oaep;
 pub mod packet;
+mod password;
 pub mod pem;
 pub mod pin_file;
 pub mod policy;
+pub mod private;
 pub mod public;
 pub mod recipient;
 pub mod ring;

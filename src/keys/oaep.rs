@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::packet::OaepHash;
+use crate::operation::OaepHash;
 use crate::secret::SecretBytes;
 
 /// Removes the padding from `raw`, what `CKM_RSA_X_509` gave for a modulus of `modulus_len` bytes.

@@ -31,6 +31,8 @@ pub struct Block {
     pub label: String,
     /// Whether a header says that it is encrypted as OpenSSL did it before PKCS#8 (RFC 1421, section 4.6.1.1).
     pub is_encrypted: bool,
+    /// With what, then: the cipher and its initialisation vector, as the header `DEK-Info` has them.
+    pub dek_info: Option<String>,
     /// Its content; `None` where that is no base64, or the block has no end.
     pub der: Option<SecretBytes>,
 }
@@ -58,13 +60,14 @@ pub fn blocks(text: &[u8]) -> impl Iterator<Item = Block> {
                 Some(end) => &body[end + ending.len()..],
                 None => body,
             };
-            let (is_encrypted, der) = match end {
+            let (is_encrypted, dek_info, der) = match end {
                 Some(end) => content(&body[..end]),
-                None => (false, None),
+                None => (false, None, None),
             };
             return Some(Block {
                 label: label.to_owned(),
                 is_encrypted,
+                dek_info,
                 der,
             });
         }
@@ -78,8 +81,8 @@ fn label(text: &[u8]) -> Option<&str> {
     label.bytes().all(printable).then_some(label)
 }
 
-fn content(body: &[u8]) -> (bool, Option<SecretBytes>) {
-    let mut is_encrypted = false;
+fn content(body: &[u8]) -> (bool, Option<String>, Option<SecretBytes>) {
+    let (mut is_encrypted, mut dek_info) = (false, None);
     let mut text = Zeroizing::new(Vec::with_capacity(body.len()));
     let mut in_headers = false;
     for line in body.split(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -88,6 +91,9 @@ fn content(body: &[u8]) -> (bool, Option<SecretBytes>) {
         in_headers = is_header || (in_headers && line.starts_with(b" "));
         if in_headers {
             is_encrypted |= line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED");
+            if let Some(value) = line.strip_prefix(b"DEK-Info:") {
+                dek_info = Some(String::from_utf8_lossy(value).trim().to_owned());
+            }
             continue;
         }
         text.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
@@ -97,7 +103,7 @@ fn content(body: &[u8]) -> (bool, Option<SecretBytes>) {
         der.truncate(length);
         SecretBytes::new(std::mem::take(&mut der))
     });
-    (is_encrypted, decoded)
+    (is_encrypted, dek_info, decoded)
 }
 
 #[cfg(test)]

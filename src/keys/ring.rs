@@ -1,5 +1,7 @@
 //! All keys at hand: those of the node's directories, then those that came with a payload, each with its module.
 //!
+//! The cheapest first: a key from a file answers at once, a token after a login.
+//!
 //! What is no key, or whose module cannot be loaded, is kept with the reason: it matters only if nothing else
 //! opens the layer.
 
@@ -12,14 +14,55 @@ use super::client;
 use super::key_dir::{COPY, KeyDir};
 use super::key_file::KeyFile;
 use super::policy::{ClientPolicy, Policy};
+use super::private::{self, PrivateKey};
 use crate::error::{Error, Result};
 use crate::secret::SecretBytes;
+
+/// A private key, wherever it is.
+#[derive(Clone, Debug)]
+pub enum Key {
+    /// In a file.
+    File(PrivateKey),
+    /// In a token.
+    Token(TokenKey),
+}
+
+impl Key {
+    /// What messages call it: the file that it is in, or that describes it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::File(key) => key.name(),
+            Self::Token(key) => &key.file.name,
+        }
+    }
+
+    /// What a record calls it: the URI without its query, for a key in a token.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::File(key) => key.name().to_owned(),
+            Self::Token(key) => key.file.uri.to_string(),
+        }
+    }
+
+    /// The key in a token, if it is one.
+    #[must_use]
+    pub fn token(&self) -> Option<&TokenKey> {
+        match self {
+            Self::File(_) => None,
+            Self::Token(key) => Some(key),
+        }
+    }
+}
 
 /// Keys in the order in which they are tried.
 #[derive(Debug, Default)]
 pub struct KeyRing {
     searched: Vec<PathBuf>,
-    keys: Vec<TokenKey>,
+    keys: Vec<Key>,
+    /// How many of them are in files; these stand first.
+    in_files: usize,
     unusable: Vec<Error>,
     skipped: Vec<Error>,
 }
@@ -36,8 +79,14 @@ impl KeyRing {
         };
         for path in paths {
             let found = KeyDir::read(path)?;
+            for copy in found.skipped.iter().filter(|skipped| skipped.is_copy()) {
+                tracing::warn!("passed over {}: {COPY}", copy.path.display());
+            }
             ring.skipped
                 .extend(found.skipped.into_iter().map(|skipped| skipped.why));
+            for key in found.private_keys {
+                ring.add_private(key);
+            }
             for key in found.keys {
                 ring.add(key, policy);
             }
@@ -76,6 +125,39 @@ impl KeyRing {
         Ok(())
     }
 
+    /// Adds the private keys that a client sent, each with its password, if it has one.
+    pub fn add_private_keys<'a>(
+        &mut self,
+        keys: impl Iterator<Item = (&'a SecretBytes, Option<&'a SecretBytes>)>,
+    ) {
+        for (number, (bytes, password)) in keys.enumerate() {
+            let name = format!("private key {} of the payload", number + 1);
+            match PrivateKey::parse(&name, bytes.expose(), password) {
+                Ok(key) => self.add_private(key),
+                Err(private::Error::NotAPrivateKey) => self.skipped.push(Error::NotAKeyFile {
+                    name,
+                    what: "it holds no private key",
+                }),
+                Err(error) => self.unusable.push(Error::PrivateKey { name, error }),
+            }
+        }
+    }
+
+    /// Notes OpenPGP keys that a client sent.
+    pub fn skip_openpgp_keys(&mut self, count: usize) {
+        self.skipped
+            .extend((0..count.min(1)).map(|_| Error::NotAKeyFile {
+                name: "key of the payload".to_owned(),
+                what: "it is for OpenPGP, which this program does not read",
+            }));
+    }
+
+    /// Whether nothing came that is or was meant to be a key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.skipped().next().is_none()
+    }
+
     fn add(&mut self, key: KeyFile, policy: &Policy) {
         match policy.resolve(key) {
             Ok(key) => self.insert(key),
@@ -86,17 +168,30 @@ impl KeyRing {
     /// A key that is here already is not tried again. With another PIN it comes before the other if its file is the newer
     /// one: the other most likely is a copy from before the PIN was changed.
     fn insert(&mut self, key: TokenKey) {
-        let same = |other: &TokenKey| other.is_same_key(&key);
+        let same = |other: &Key| {
+            other
+                .token()
+                .filter(|other| other.is_same_key(&key))
+                .cloned()
+        };
         if self
             .keys
             .iter()
-            .any(|other| same(other) && other.has_same_pin(&key))
+            .filter_map(same)
+            .any(|other| other.has_same_pin(&key))
         {
             return;
         }
         let changed = changed(&key);
-        let at = (self.keys.iter()).position(|other| same(other) && self::changed(other) < changed);
-        self.keys.insert(at.unwrap_or(self.keys.len()), key);
+        let older = |other: &Key| same(other).is_some_and(|other| self::changed(&other) < changed);
+        let at = self.keys.iter().position(older);
+        self.keys
+            .insert(at.unwrap_or(self.keys.len()), Key::Token(key));
+    }
+
+    fn add_private(&mut self, key: PrivateKey) {
+        self.keys.insert(self.in_files, Key::File(key));
+        self.in_files += 1;
     }
 
     /// Where keys were looked for.
@@ -107,20 +202,13 @@ impl KeyRing {
 
     /// The usable keys.
     #[must_use]
-    pub fn keys(&self) -> &[TokenKey] {
+    pub fn keys(&self) -> &[Key] {
         &self.keys
     }
 
     /// Files that are no keys or have a mistake in them, and keys without a module: each with the reason.
     pub fn skipped(&self) -> impl Iterator<Item = &Error> {
         self.unusable.iter().chain(&self.skipped)
-    }
-
-    /// Files that were passed over for their names alone: hidden ones, and copies of key files.
-    pub fn passed_over(&self) -> impl Iterator<Item = &Error> {
-        let is_copy =
-            |error: &&Error| matches!(error, Error::NotAKeyFile { what, .. } if *what == COPY);
-        self.skipped.iter().filter(is_copy)
     }
 
     /// If there is no usable key, the reason of the one key that could have been it; `None` if there are others.
@@ -158,7 +246,8 @@ mod tests {
 
     fn pins(ring: &KeyRing) -> Vec<&str> {
         let keys = ring.keys().iter();
-        keys.map(|key| key.file.uri.pin_value.as_ref().unwrap().expose())
+        keys.filter_map(Key::token)
+            .map(|key| key.file.uri.pin_value.as_ref().unwrap().expose())
             .collect()
     }
 

@@ -114,11 +114,12 @@ impl Release {
         Some(Self(next()?, next()?))
     }
 
-    /// The newest version of a configuration file that it reads.
+    /// The newest version of a configuration file that it reads. Before 1.7 nobody looked.
     #[must_use]
     pub fn newest_config(self) -> i64 {
         match self {
-            Self(..2, _) => 2,
+            Self(..1, _) | Self(1, ..7) => i64::MAX,
+            Self(1, _) => 2,
             Self(2, ..3) => 3,
             _ => 4,
         }

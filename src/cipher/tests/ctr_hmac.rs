@@ -1,5 +1,7 @@
 //! `AES_256_CTR_HMAC_SHA256`: known answers, and every way a layer can be damaged.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 /// Key of NIST SP 800-38A, F.5.5.
@@ -147,29 +149,40 @@ fn missing_mac_or_bad_lengths_are_told_before_anything_is_read() {
 }
 
 #[test]
-fn public_nonce_goes_first_as_in_the_reference() {
+fn a_public_nonce_gives_no_other_plaintext() {
     let (mut sealed, blob) = seal(CTR, b"layer");
+    let public = &mut sealed.public_options.cipher_options;
+    public.insert(NONCE.to_owned(), vec![0; 16]);
+    // The MAC is over the ciphertext alone, so it would accept any nonce.
+    let error = Parameters::new(&sealed.public_options, &sealed.private_options).unwrap_err();
+    assert!(error.to_string().contains("contradicts"), "{error}");
     let private = &mut sealed.private_options.cipher_options;
-    let nonce = private.insert(NONCE.to_owned(), vec![0; 16]).unwrap();
-    sealed
-        .public_options
-        .cipher_options
-        .insert(NONCE.to_owned(), nonce);
+    let nonce = private[NONCE].clone();
+    let public = &mut sealed.public_options.cipher_options;
+    public.insert(NONCE.to_owned(), nonce);
     let (result, written) = open(&parameters(&sealed), &blob);
     result.unwrap();
     assert_eq!(written, b"layer");
+    sealed.private_options.cipher_options.clear();
+    let error = Parameters::new(&sealed.public_options, &sealed.private_options).unwrap_err();
+    assert!(error.to_string().contains("public alone"), "{error}");
 }
 
 #[test]
 fn renamed_to_gcm() {
     let (mut sealed, blob) = seal(CTR, &layer(200_000));
     sealed.public_options.cipher_name = GCM.to_string();
-    let error = Parameters::new(&sealed.public_options, &sealed.private_options).unwrap_err();
-    assert!(error.to_string().contains("7 bytes"), "{error}");
-    // Nor does it help to bring a nonce that fits.
-    sealed
-        .public_options
-        .cipher_options
-        .insert(NONCE.to_owned(), vec![0; 7]);
+    let refused = |sealed: &Sealed| {
+        let parameters = Parameters::new(&sealed.public_options, &sealed.private_options);
+        parameters.unwrap_err().to_string()
+    };
+    assert!(refused(&sealed).contains("have an HMAC"));
+    sealed.public_options.hmac = None;
+    assert!(refused(&sealed).contains("7 bytes"));
+    let nonce = BTreeMap::from([(NONCE.to_owned(), vec![0; 7])]);
+    sealed.public_options.cipher_options = nonce.clone();
+    assert!(refused(&sealed).contains("contradicts"));
+    // Nor would it help to have a nonce that fits.
+    sealed.private_options.cipher_options = nonce;
     assert_eq!(open_refused(&parameters(&sealed), &blob), b"");
 }

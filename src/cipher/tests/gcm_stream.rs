@@ -262,9 +262,9 @@ fn renamed_to_ctr() {
     sealed.public_options.cipher_name = CTR.to_string();
     let error = Parameters::new(&sealed.public_options, &sealed.private_options).unwrap_err();
     assert!(error.to_string().contains("no HMAC"), "{error}");
-    // An attacker may bring a MAC and a nonce, but no MAC that is right.
+    // An attacker may bring a MAC, but no MAC that is right.
     sealed.public_options.hmac = Some(vec![0; 32]);
     let nonce = BTreeMap::from([(NONCE.to_owned(), vec![0; 16])]);
-    sealed.public_options.cipher_options = nonce;
+    sealed.private_options.cipher_options = nonce;
     assert_eq!(open_refused(&parameters(&sealed), &blob), b"");
 }

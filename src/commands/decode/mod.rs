@@ -1,32 +1,34 @@
 //! `ocihsm decode`: one encrypted layer from stdin, the plain layer to stdout, as containerd runs it.
 //!
-//! Who tells us which layer it is stands in `source.rs`, how its key is found in `open.rs`. Here the two are put
-//! together, and a failure is made one that containerd cannot overlook.
+//! Who tells us which layer it is stands in `source.rs`, how it is verified and written in `stream.rs`. Here the way is
+//! walked, and a failure is made one that containerd cannot overlook.
 
 mod command_line;
-mod open;
 mod source;
+mod stream;
 
 use std::fs::File;
-use std::io::{self, Cursor, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::os::unix::process::parent_id;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use tracing::info_span;
 
 use crate::cipher;
 use crate::commands::args::{HsmArgs, KeyArgs, LogArgs};
-use crate::content_store;
+use crate::commands::unwrapping::Opener;
 use crate::error::{Error, Result, catch};
+use crate::keys::policy::Policy;
+use crate::keys::ring::KeyRing;
+use crate::settings::{self, Arguments, Environment, KeySettings};
 use crate::spoil;
 use crate::telemetry::LayerRecord;
 
 pub(crate) use self::command_line::ABOUT;
 pub use self::command_line::log_in_spite_of_mistakes;
-use self::open::Opened;
+use self::source::Layer;
 pub use self::source::SourceArgs;
+use self::stream::Stream;
 
 /// Arguments of `decode`.
 #[derive(clap::Args, Debug)]
@@ -50,6 +52,22 @@ pub struct Args {
     pub log: LogArgs,
 }
 
+impl Args {
+    /// As `settings` wants them.
+    pub(super) fn raw(&self) -> Arguments {
+        Arguments {
+            keys: self.keys.decryption_keys_path.clone(),
+            descriptor: self.source.descriptor.clone(),
+            annotations: self.source.annotation.clone(),
+            media_type: self.source.media_type.clone(),
+            content_stores: self.source.content_store.clone(),
+            single_pass: self.single_pass,
+            hsm_timeout: self.hsm.hsm_timeout,
+            allow_final_try: self.hsm.allow_final_try,
+        }
+    }
+}
+
 const AFTER_HELP: &str = "\
 containerd runs this as a stream processor, also under the name ctd-decoder. Which layer is on stdin is learned \
 from the first of: --descriptor; --annotation or OCIHSM_LAYER_ANNOTATIONS; the payload on file descriptor 3; \
@@ -71,22 +89,29 @@ struct Progress {
     written: bool,
 }
 
+impl Progress {
+    /// Adds the time since `start` to that of the stream.
+    fn took(&mut self, start: Instant) {
+        *self.record.stream.get_or_insert_default() += start.elapsed();
+    }
+}
+
 /// Decodes the layer. `inherited` is what came as file descriptor 3.
 ///
 /// # Errors
 /// Whatever kept the layer from being written whole and verified. Standard output is then spoiled if anything
 /// was written to it, and stays open for a moment after this process ends.
 pub fn run(args: &Args, inherited: Option<File>) -> Result<()> {
+    spoil::survive_file_limit();
     let mut progress = Progress::default();
     // A panic is a failure like any other: the log has to tell it, and the stream to be spoiled.
     let result = catch(|| decode(args, inherited, &mut progress));
     if let Err(error) = &result {
+        // Before anything else that may fail.
+        fail(&progress);
         progress.record.error = Some(error.to_string());
     }
     progress.record.emit();
-    if result.is_err() {
-        fail(&progress);
-    }
     result
 }
 
@@ -108,84 +133,87 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
     // Now, so that the beginning of the layer comes while the HSM is at work.
     cipher::enlarge_pipe(input.as_fd());
     cipher::enlarge_pipe(output.as_fd());
-    let layer =
-        info_span!("find").in_scope(|| source::find(&args.source, inherited, &mut input))?;
+    let settings = settings::resolve(args.raw(), &Environment::current())?;
+    progress.record.media_type = settings.layer.media_type.clone();
+    progress.record.notes.extend(settings.hsm.warning());
+
+    // The node's keys first, so that their modules start while the layer is looked for. What is wrong with them is
+    // told when it is known which layer it keeps shut.
+    let node = NodeKeys::read(&settings.keys);
+    let mut opener = Opener::new(settings.hsm, settings.keys.providers.clone());
+    if let Ok(node) = &node {
+        opener.start(&node.ring);
+    }
+    let mut layer =
+        info_span!("find").in_scope(|| source::find(&settings.layer, inherited, &mut input))?;
     progress.record.learned_from = Some(layer.learned_from);
     progress.record.media_type = layer.media_type.clone();
-    progress.record.layer = layer.digest().map(ToString::to_string);
+    progress.record.layer = layer.digest.as_ref().map(ToString::to_string);
+    let mut opener = opener.with_keys(node?.and_those_of(&layer)?);
 
-    let opened = info_span!("unwrap").in_scope(|| open::open(args, layer, &mut progress.record))?;
-    let in_layer = |error| match &opened.digest {
+    let digest = layer.digest.clone();
+    // Where there is nothing to choose from, a file that may be another than the one on stdin proves nothing.
+    let first = (settings.single_pass || !layer.held) && layer.descriptions.is_one();
+    let mut stream = Stream::new(&mut layer, input, output, progress)?;
+    let opened = info_span!("unwrap").in_scope(|| {
+        opener.open(digest.as_ref(), layer.descriptions, |unwrapped| {
+            stream.judge(unwrapped, first)
+        })
+    });
+    opener.rest();
+    let result = opened.map(|unwrapped| {
+        let finished = info_span!("stream").in_scope(|| stream.finish(&unwrapped));
+        (finished, unwrapped)
+    });
+    progress.record.unwrap = Some(opener.asked_for);
+    let (result, unwrapped) = result?;
+    progress.record.key = Some(unwrapped.uri);
+    progress.record.scheme = Some(unwrapped.scheme.to_string());
+    progress.record.hash = unwrapped.hash;
+    result.map_err(|error| match digest {
         Some(digest) => Error::InLayer {
-            digest: digest.clone(),
+            digest,
             source: Box::new(error),
         },
         None => error,
-    };
-    let _span = info_span!("stream").entered();
-    let start = Instant::now();
-    if !args.single_pass {
-        let verified = verify_first(&opened, &mut progress.record.bytes);
-        progress.record.stream = Some(start.elapsed());
-        verified.map_err(in_layer)?;
+    })
+}
+
+/// The keys of this node, and what decides which modules may be loaded for them.
+struct NodeKeys {
+    ring: KeyRing,
+    policy: Policy,
+    /// Whether keys, or a provider of keys, were named at all.
+    named: bool,
+}
+
+impl NodeKeys {
+    fn read(settings: &KeySettings) -> Result<Self> {
+        let policy = Policy::discover(&settings.policy)?;
+        Ok(Self {
+            ring: KeyRing::read(&settings.paths, &policy)?,
+            policy,
+            named: !settings.paths.is_empty() || settings.providers.is_some(),
+        })
     }
-    // A panic from here on may come at any byte.
-    progress.written = true;
-    let bytes = progress.record.bytes.insert(0);
-    let input = Counted {
-        input: Cursor::new(opened.peeked).chain(input),
-        bytes,
-    };
-    let result = cipher::decrypt(&opened.parameters, input, output, opened.size);
-    progress.record.stream = Some(start.elapsed());
-    match result {
-        Ok(_) => Ok(()),
-        Err(failed) => {
-            progress.written = failed.written > 0;
-            Err(in_layer(failed.error))
+
+    /// These keys, then those of the payload.
+    fn and_those_of(self, layer: &Layer) -> Result<KeyRing> {
+        let mut ring = self.ring;
+        ring.add_payload(&layer.key_files, &layer.policies, &self.policy)?;
+        let passwords = layer
+            .passwords
+            .iter()
+            .map(Some)
+            .chain(std::iter::repeat(None));
+        let passwords = passwords.map(|text| text.filter(|text| !text.expose().is_empty()));
+        ring.add_private_keys(layer.private_keys.iter().zip(passwords));
+        ring.skip_openpgp_keys(layer.openpgp_keys);
+        match ring.only_reason() {
+            Some(error) => Err(error),
+            None if ring.is_empty() && !self.named => Err(Error::NoKeys),
+            None => Ok(ring),
         }
-    }
-}
-
-/// Verifies a layer in containerd's store, so that one that is damaged fails before its first byte: containerd would
-/// otherwise stumble over what was written of it, and report that in the place of our error. What is on stdin is
-/// verified all the same.
-///
-/// That is the file that our parent holds open, and no other one of its name: only this one's bytes are on stdin.
-///
-/// `bytes` becomes the number of bytes that were read.
-fn verify_first(opened: &Opened, bytes: &mut Option<u64>) -> Result<()> {
-    if opened
-        .size
-        .is_some_and(|size| size <= cipher::VERIFIED_WHOLE)
-    {
-        return Ok(());
-    }
-    let held = opened
-        .digest
-        .as_ref()
-        .and_then(|digest| content_store::held_blob(parent_id(), digest));
-    // A file that we may not open is no reason to fail: its bytes come on stdin.
-    match held.map(File::open) {
-        Some(Ok(input)) => {
-            let bytes = bytes.insert(0);
-            cipher::verify(&opened.parameters, Counted { input, bytes }, opened.size)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A reader that counts the bytes, also of a layer that fails.
-struct Counted<'a, R> {
-    input: R,
-    bytes: &'a mut u64,
-}
-
-impl<R: Read> Read for Counted<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        *self.bytes += count as u64;
-        Ok(count)
     }
 }
 
@@ -196,17 +224,4 @@ fn standard(stream: impl AsFd) -> Result<File> {
         action: "use standard input and output",
         source,
     })
-}
-
-/// A list of paths from the command line, else from an environment variable, where `:` stands between them.
-fn paths(given: &[PathBuf], variable: &str) -> Vec<PathBuf> {
-    if !given.is_empty() {
-        return given.to_vec();
-    }
-    std::env::var_os(variable)
-        .map(|value| std::env::split_paths(&value).collect::<Vec<_>>())
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|path| !path.as_os_str().is_empty())
-        .collect()
 }

@@ -1,27 +1,22 @@
 //! Who tells us which layer is on stdin: arguments, the payload, or containerd's content store.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::paths;
-use crate::content_store::{self, FirstBytes};
+use crate::content_store::{self, Descriptions, PrefixReader};
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::error::{Error, Result};
+use crate::file;
 use crate::payload::Payload;
 use crate::secret::SecretBytes;
+use crate::settings::{LayerSettings, Told};
 
 /// Most bytes of a descriptor file; a descriptor is a part of a manifest.
-const MAX_DESCRIPTOR: u64 = 4 << 20;
+const MAX_DESCRIPTOR: usize = 4 << 20;
 /// How long to wait for a payload. containerd writes it as soon as we run.
 const PAYLOAD_PATIENCE: Duration = Duration::from_secs(3);
-
-const ANNOTATIONS: &str = "OCIHSM_LAYER_ANNOTATIONS";
-const MEDIA_TYPE: &str = "STREAM_PROCESSOR_MEDIATYPE";
-const CONTENT_STORE: &str = "OCIHSM_CONTENT_STORE";
 
 /// What tells us which layer it is.
 #[derive(clap::Args, Debug)]
@@ -45,154 +40,156 @@ pub struct SourceArgs {
 pub(super) struct Layer {
     /// How we know, for the log.
     pub(super) learned_from: &'static str,
-    /// The layer as it is described; more than once if manifests of the store wrap its key differently.
-    pub(super) descriptors: Vec<LayerDescriptor>,
+    /// How the layer is described, once or by each manifest of the store that lists it.
+    pub(super) descriptions: Described,
+    /// Digest of the encrypted blob, where we know.
+    pub(super) digest: Option<Digest>,
     /// Media type, for a stream that has to be spoiled.
     pub(super) media_type: Option<String>,
     /// What was read of stdin already.
-    pub(super) peeked: Vec<u8>,
-    /// File of the blob, where it is known.
-    pub(super) blob: Option<PathBuf>,
+    pub(super) prefix: Option<PrefixReader>,
+    /// The file that stdin is fed from, open, where it is known.
+    pub(super) file: Option<File>,
+    /// Whether our parent holds it open, so that its bytes and no others are on stdin.
+    pub(super) held: bool,
     /// Key files that came with the payload.
     pub(super) key_files: Vec<SecretBytes>,
+    /// Private keys that came with it.
+    pub(super) private_keys: Vec<SecretBytes>,
+    /// Their passwords; an empty one is none.
+    pub(super) passwords: Vec<SecretBytes>,
+    /// How many OpenPGP keys came with it.
+    pub(super) openpgp_keys: usize,
     /// Module policies that came with the payload.
     pub(super) policies: Vec<SecretBytes>,
+}
+
+/// Descriptions of a layer, manifest by manifest.
+pub(super) enum Described {
+    /// By whoever asked for it.
+    Once(Option<LayerDescriptor>),
+    /// By manifests of a store.
+    Store(Box<Descriptions>),
 }
 
 /// Asks each in turn.
 ///
 /// # Errors
 /// What is wrong with the first that answers, or where the content store was looked for in vain.
-pub(super) fn find(args: &SourceArgs, inherited: Option<File>, input: &mut File) -> Result<Layer> {
-    let media_type = expected_media_type(args);
-    let mut layer = if let Some(path) = &args.descriptor {
-        Layer::new("descriptor file", vec![read_descriptor(path)?])
-    } else if let Some(annotations) = annotations(&args.annotation)? {
-        let descriptor = LayerDescriptor {
-            annotations,
-            ..LayerDescriptor::default()
-        };
-        Layer::new("annotations", vec![descriptor])
-    } else if let Some(payload) = read_payload(inherited)? {
-        let mut layer = Layer::new("payload", vec![payload.descriptor]);
-        layer.key_files = payload.key_files;
-        layer.policies = payload.policies;
-        layer
-    } else {
-        search(args, input)?
+pub(super) fn find(
+    settings: &LayerSettings,
+    inherited: Option<File>,
+    input: &mut File,
+) -> Result<Layer> {
+    let mut layer = match &settings.told {
+        Told::Descriptor(path) => Layer::new("descriptor file", read_descriptor(path)?),
+        Told::Annotations(annotations) => {
+            let descriptor = LayerDescriptor {
+                annotations: annotations.clone(),
+                ..LayerDescriptor::default()
+            };
+            Layer::new("annotations", descriptor)
+        }
+        Told::Nothing => match read_payload(inherited)? {
+            Some(payload) => Layer {
+                key_files: payload.key_files,
+                private_keys: payload.private_keys,
+                passwords: payload.passwords,
+                openpgp_keys: payload.openpgp_keys,
+                policies: payload.policies,
+                ..Layer::new("payload", payload.descriptor)
+            },
+            None => search(settings, input)?,
+        },
     };
     // containerd knows best what it expects to get.
-    layer.media_type = Some(media_type)
-        .filter(|known| !known.is_empty())
-        .or_else(|| layer.descriptors.iter().find_map(|d| d.media_type.clone()));
+    layer.media_type = settings.media_type.clone().or(layer.media_type);
     Ok(layer)
 }
 
-/// Media type of what is on stdin, as far as arguments and environment say; empty if they do not.
-pub(super) fn expected_media_type(args: &SourceArgs) -> String {
-    args.media_type
-        .clone()
-        .or_else(|| text(MEDIA_TYPE))
-        .unwrap_or_default()
-}
-
-/// The roots to search, as arguments, environment or custom name them.
-pub(super) fn stores(args: &SourceArgs) -> Vec<PathBuf> {
-    match paths(&args.content_store, CONTENT_STORE) {
-        none if none.is_empty() => content_store::usual_roots(),
-        named => named,
-    }
-}
-
 impl Layer {
-    /// Digest of the encrypted blob, where we know.
-    pub(super) fn digest(&self) -> Option<&Digest> {
-        self.descriptors
-            .iter()
-            .find_map(|descriptor| descriptor.digest.as_ref())
-    }
-
-    fn new(learned_from: &'static str, descriptors: Vec<LayerDescriptor>) -> Self {
+    fn new(learned_from: &'static str, descriptor: LayerDescriptor) -> Self {
+        let digest = descriptor.digest.clone();
+        // That is the file that our parent holds open, and no other one of its name: only this one's bytes are on stdin.
+        let held = |digest| content_store::held_blob(parent_id(), digest);
         Self {
             learned_from,
-            descriptors,
-            media_type: None,
-            peeked: Vec::new(),
-            blob: None,
+            file: digest.as_ref().and_then(held),
+            held: true,
+            digest,
+            media_type: descriptor.media_type.clone(),
+            descriptions: Described::Once(Some(descriptor)),
+            prefix: None,
             key_files: Vec::new(),
+            private_keys: Vec::new(),
+            passwords: Vec::new(),
+            openpgp_keys: 0,
             policies: Vec::new(),
+        }
+    }
+}
+
+impl Described {
+    /// Whether there can be no other description than the first.
+    pub(super) fn is_one(&mut self) -> bool {
+        match self {
+            Self::Once(_) => true,
+            Self::Store(descriptions) => descriptions.is_one(),
+        }
+    }
+}
+
+impl Iterator for Described {
+    type Item = Vec<LayerDescriptor>;
+
+    fn next(&mut self) -> Option<Vec<LayerDescriptor>> {
+        match self {
+            Self::Once(descriptor) => Some(vec![descriptor.take()?]),
+            Self::Store(descriptions) => descriptions.next(),
         }
     }
 }
 
 fn read_payload(inherited: Option<File>) -> Result<Option<Payload>> {
     match inherited {
-        Some(mut file) => Payload::read(&mut file, PAYLOAD_PATIENCE),
+        Some(mut file) => Ok(Payload::read(&mut file, PAYLOAD_PATIENCE)?),
         None => Ok(None),
     }
 }
 
-fn search(args: &SourceArgs, input: &mut File) -> Result<Layer> {
-    let first = FirstBytes::read(input).map_err(|source| Error::Stream {
+fn search(settings: &LayerSettings, input: &mut File) -> Result<Layer> {
+    let found = content_store::find(&settings.stores(), parent_id(), input)?;
+    let prefix = found.prefix.reader(&found.file);
+    let prefix = prefix.map_err(|source| Error::Stream {
         action: "read the layer",
         source,
     })?;
-    if first.is_empty() {
-        return Err(Error::StdinIsEmpty);
-    }
-    let found = content_store::find(&stores(args), parent_id(), &first)?;
-    let mut layer = Layer::new("content store", found.layers);
-    layer.blob = Some(found.blob);
-    layer.peeked = first.into_bytes();
-    Ok(layer)
+    Ok(Layer {
+        learned_from: "content store",
+        media_type: found.descriptions.media_type(),
+        descriptions: Described::Store(Box::new(found.descriptions)),
+        digest: Some(found.digest),
+        prefix: Some(prefix),
+        file: Some(found.file),
+        held: found.held,
+        key_files: Vec::new(),
+        private_keys: Vec::new(),
+        passwords: Vec::new(),
+        openpgp_keys: 0,
+        policies: Vec::new(),
+    })
 }
 
 fn read_descriptor(path: &Path) -> Result<LayerDescriptor> {
-    let failed = |source| Error::File {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    };
-    let mut json = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_DESCRIPTOR + 1)
-        .read_to_end(&mut json)
-        .map_err(failed)?;
-    if json.len() as u64 > MAX_DESCRIPTOR {
-        return Err(Error::TooLarge {
-            what: "descriptor file",
-            limit: MAX_DESCRIPTOR,
-        });
-    }
+    let json = file::read(path, MAX_DESCRIPTOR)?;
     serde_json::from_slice(&json).map_err(|source| Error::InvalidDescriptor {
         path: path.to_owned(),
         source,
     })
 }
 
-/// Annotations from the arguments, else from the environment, else none.
-fn annotations(given: &[(String, String)]) -> Result<Option<BTreeMap<String, String>>> {
-    if !given.is_empty() {
-        return Ok(Some(given.iter().cloned().collect()));
-    }
-    text(ANNOTATIONS)
-        .map(|json| {
-            serde_json::from_str(&json).map_err(|_| Error::InvalidVariable {
-                name: ANNOTATIONS,
-                expected: "a JSON object of strings",
-            })
-        })
-        .transpose()
-}
-
 fn annotation(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .ok_or_else(|| "expected KEY=VALUE".to_owned())
-}
-
-fn text(variable: &str) -> Option<String> {
-    std::env::var(variable)
-        .ok()
-        .filter(|value| !value.is_empty())
 }

@@ -8,6 +8,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::kind::Kind;
+use crate::content_store;
 use crate::error::{Error, Result};
 use crate::escape::escaped;
 use crate::hsm;
@@ -220,6 +221,9 @@ fn is_denied(error: &Error) -> bool {
             source.kind() == io::ErrorKind::PermissionDenied
         }
         Error::InFile(error) => error.is_denied(),
+        Error::ContentStore(content_store::Error::Failed { source, .. }) => {
+            source.kind() == io::ErrorKind::PermissionDenied
+        }
         Error::InKeyFile { source, .. } => is_denied(source),
         Error::Hsm(hsm::Error::PinFile { source }) => is_denied(source),
         _ => false,

@@ -10,6 +10,7 @@ use crate::commands::image_args;
 use crate::error::Error;
 use crate::keys::key_dir::KeyDir;
 use crate::keys::key_file::KeyFile;
+use crate::keys::private::PrivateKey;
 use crate::keys::{TokenKey, ignored};
 
 /// Checks policy and keys, and returns the keys whose modules may be loaded.
@@ -75,18 +76,25 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
             return Vec::new();
         }
     };
-    if found.keys.is_empty() {
+    if found.keys.is_empty() && found.private_keys.is_empty() {
         findings.fail(
             kind::KEYS_EMPTY,
             format!("{} holds no key file", directory.display()),
             "put a PKCS#11 key file there: YAML with `pkcs11:` and below it `uri:`",
         );
     } else {
-        let names: Vec<_> = found.keys.iter().map(|key| key.name.as_str()).collect();
+        let names: Vec<_> = (found.private_keys.iter().map(PrivateKey::name))
+            .chain(found.keys.iter().map(|key| key.name.as_str()))
+            .collect();
         findings.ok(
             kind::KEYS,
             format!("{} holds {}", directory.display(), names.join(", ")),
         );
+    }
+    for key in &found.private_keys {
+        let path = Path::new(key.name());
+        check_owner(findings, kind::KEY_OWNER, path);
+        check_secret(findings, path, "and it is a private key");
     }
     for skipped in &found.skipped {
         match &skipped.why {

@@ -89,6 +89,7 @@ kinds! {
         KEY_MISMATCH = "key-mismatch",
         KEY_MODULE = "key-module",
         KEY_NO_DECRYPT = "key-no-decrypt",
+        KEY_NO_DERIVE = "key-no-derive",
         KEY_OWNER = "key-owner",
         KEY_REFUSED = "key-refused",
         KEY_UNTRIED = "key-untried",

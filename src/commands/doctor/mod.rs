@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
         &mut findings,
         &running::containerds(args.containerd_config.as_deref()),
     );
-    let decoders = with_keys(decoders, &args.decryption_keys_path);
+    let decoders = with_keys(decoders, &args.decryption_keys_path)?;
     if decoders.is_empty() && !findings.mention(kind::KEYS.subject) {
         findings.warn(
             kind::KEYS_UNCHECKED,
@@ -104,9 +104,9 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The decoders, each once, with these keys in the place of their own if any are named.
-fn with_keys(decoders: Vec<Decoder>, named: &[PathBuf]) -> Vec<Decoder> {
+fn with_keys(decoders: Vec<Decoder>, named: &[PathBuf]) -> Result<Vec<Decoder>> {
     if named.is_empty() {
-        return decoders;
+        return Ok(decoders);
     }
     let mut changed: Vec<Decoder> = Vec::new();
     for Decoder { setup, containerds } in decoders {
@@ -114,7 +114,7 @@ fn with_keys(decoders: Vec<Decoder>, named: &[PathBuf]) -> Vec<Decoder> {
         Decoder { setup, containerds }.add_to(&mut changed);
     }
     if changed.is_empty() {
-        changed.push(Decoder::of_the_only(Setup::with_keys(named.to_vec())));
+        changed.push(Decoder::of_the_only(Setup::with_keys(named.to_vec())?));
     }
-    changed
+    Ok(changed)
 }

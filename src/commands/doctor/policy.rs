@@ -1,31 +1,16 @@
 //! The policy that a decoder works with: which file it is, and what it allows.
 
-use std::path::PathBuf;
-
 use super::access::check_owner;
 use super::findings::Findings;
 use super::kind;
 use super::setup::Setup;
-use crate::keys::policy::{Allowed, Origin, Policy, PolicySearch};
-use crate::node;
-use crate::node::section::Section;
+use crate::keys::policy::{Allowed, Origin, Policy};
 
 const COMPARE: &str = "compare it with what `ocihsm config policy` prints";
 
 /// Reports on the policy as the decoder finds it; `None` if it is broken.
 pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Option<Policy> {
-    let named = setup.policy.as_deref().map(|named| match named {
-        "" | "internal" => named.into(),
-        path => Section::absolute(path).into_os_string(),
-    });
-    let home = |name| setup.environment.get(name).map(Into::into);
-    let search = PolicySearch {
-        ocicrypt_config: named,
-        xdg_config_home: home("XDG_CONFIG_HOME"),
-        home: home("HOME"),
-        system_file: PathBuf::from(node::POLICY),
-    };
-    let policy = match Policy::discover(&search) {
+    let policy = match Policy::discover(&setup.policy) {
         Ok(policy) => policy,
         Err(error) => {
             findings.error(kind::POLICY_BROKEN, &error, COMPARE);

@@ -7,13 +7,14 @@ use std::path::Path;
 use super::findings::Findings;
 use super::kind;
 use super::program::{self, Program};
-use super::setup::{Setup, paths};
+use super::setup::Setup;
 use super::{log, media_types, stores};
-use crate::commands::{args, decode};
+use crate::commands::decode;
 use crate::node;
 use crate::node::containerd::ContainerdConfig;
 use crate::node::section::Section;
 use crate::node::stanza::PROCESSORS;
+use crate::settings;
 
 const PRINT: &str = "compare with `ocihsm config containerd`";
 
@@ -60,7 +61,14 @@ pub(super) fn check(
             }
             Program::Foreign | Program::Missing => {}
         }
-        let setup = Setup::new(variables.clone(), &arguments);
+        let setup = match Setup::new(variables.clone(), &arguments) {
+            Ok(setup) => setup,
+            Err(error) => {
+                let mend = "name the directory of the key files there";
+                findings.error(kind::KEYS_UNREADABLE, &error, mend);
+                continue;
+            }
+        };
         if setup.keys.is_empty() {
             findings.warn(
                 kind::PROCESSOR_KEYLESS,
@@ -69,11 +77,7 @@ pub(super) fn check(
             );
         }
         log::check(findings, &arguments.log.log);
-        let named = paths(
-            arguments.source.content_store,
-            variables.get("OCIHSM_CONTENT_STORE"),
-        );
-        stores::check(findings, &named, root);
+        stores::check(findings, &setup.stores, root);
         if !setups.contains(&setup) {
             setups.push(setup);
         }
@@ -175,7 +179,7 @@ fn first_line(error: &clap::Error) -> String {
         return "they ask for help, or for the version".to_owned();
     }
     let text = error.to_string();
-    if args::is_uri(&text) || text.contains("pkcs11:") {
+    if settings::is_uri(&text) || text.contains("pkcs11:") {
         return "a PKCS#11 URI stands there".to_owned();
     }
     let line = text.lines().next().unwrap_or_default();

@@ -2,58 +2,62 @@
 //! environment. Not what this process's own environment says.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
 
 use crate::commands::decode;
-use crate::commands::image_args;
-use crate::hsm::{Environment, HsmSettings};
-use crate::node::section::{self, Section};
+use crate::error::Result;
+use crate::hsm::{Environment as ModuleEnvironment, HsmSettings};
+use crate::keys::policy::PolicySearch;
+use crate::node::section;
+use crate::settings::{self, Environment, Settings};
 
 /// What one group of stream processors decodes with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setup {
     /// Directories of key files.
     pub(super) keys: Vec<PathBuf>,
-    /// `OCICRYPT_CONFIG`.
-    pub(super) policy: Option<String>,
-    /// `OCIHSM_RUNTIME_DIR`.
-    runtime_dir: Option<String>,
-    /// Time that a module has.
+    /// What decides which policy counts.
+    pub(super) policy: PolicySearch,
+    /// `OCIHSM_RUNTIME_DIR`, if the section says so.
+    pub(super) named_runtime_dir: Option<String>,
+    /// Content stores that its arguments or variables name.
+    pub(super) stores: Vec<PathBuf>,
+    /// Where locks and rejected PINs are kept.
+    runtime_dir: Option<PathBuf>,
+    /// Time that a module has; `None` where no section says it.
     timeout: Option<Duration>,
-    /// What else is in its environment, for modules to read.
+    /// Its environment, without what no module reads.
     pub(super) environment: BTreeMap<String, String>,
 }
 
 impl Setup {
     /// Of a decoder with this environment, and with the arguments that it makes of its section's.
-    pub(super) fn new(mut variables: BTreeMap<String, String>, arguments: &decode::Args) -> Self {
-        let named = arguments.keys.decryption_keys_path.clone();
-        let keys = paths(named, variables.get("OCIHSM_KEYS_PATH"));
-        let policy = variables.remove("OCICRYPT_CONFIG");
-        let runtime_dir = variables.remove("OCIHSM_RUNTIME_DIR");
-        // No module reads ours.
-        variables.retain(|name, _| !name.starts_with("OCIHSM_") && !name.starts_with("OCICRYPT_"));
-        Self {
-            policy,
-            runtime_dir,
-            timeout: Some(arguments.hsm.hsm_timeout),
-            keys,
-            environment: variables,
-        }
+    ///
+    /// # Errors
+    /// What the decoder would fail with.
+    pub(super) fn new(
+        variables: BTreeMap<String, String>,
+        arguments: &decode::Args,
+    ) -> Result<Self> {
+        let environment = of_decoder(&variables);
+        let settings = settings::resolve(arguments.raw(), &environment)?;
+        let timeout = Some(settings.hsm.timeout);
+        Ok(Self {
+            timeout,
+            ..Self::of(settings, &environment, variables)
+        })
     }
 
     /// Of a decoder that no section says more of.
-    pub(super) fn with_keys(keys: Vec<PathBuf>) -> Self {
-        Self {
-            keys,
-            policy: None,
-            runtime_dir: None,
-            timeout: None,
-            environment: usual_environment(),
-        }
+    pub(super) fn with_keys(keys: Vec<PathBuf>) -> Result<Self> {
+        let variables = usual_environment();
+        let environment = of_decoder(&variables);
+        let settings = settings::resolve(settings::Arguments::default(), &environment)?;
+        Ok(Self::of(settings, &environment, variables).but_with_keys(keys))
     }
 
     /// The same decoder with other keys.
@@ -61,10 +65,22 @@ impl Setup {
         Self { keys, ..self }
     }
 
-    /// Where the decoder remembers rejected PINs, if its section says so.
-    pub(super) fn named_runtime_dir(&self) -> Option<&str> {
-        let named = self.runtime_dir.as_deref();
-        named.filter(|directory| !directory.is_empty())
+    fn of(
+        settings: Settings,
+        environment: &Environment,
+        mut variables: BTreeMap<String, String>,
+    ) -> Self {
+        // No module reads ours.
+        variables.retain(|name, _| !name.starts_with("OCIHSM_") && !name.starts_with("OCICRYPT_"));
+        Self {
+            keys: settings.keys.paths,
+            policy: settings.keys.policy,
+            named_runtime_dir: environment.text("OCIHSM_RUNTIME_DIR").map(str::to_owned),
+            stores: settings.layer.named_stores,
+            runtime_dir: settings.hsm.runtime_dir,
+            timeout: None,
+            environment: variables,
+        }
     }
 
     /// How the decoder treats tokens, no more boldly and no longer than doctor is told to.
@@ -74,11 +90,8 @@ impl Setup {
                 .timeout
                 .map_or(ours.timeout, |timeout| timeout.min(ours.timeout)),
             allow_final_try: ours.allow_final_try,
-            runtime_dir: HsmSettings::usual_runtime_dir(|name| match name {
-                "OCIHSM_RUNTIME_DIR" => self.runtime_dir.as_ref().map(Into::into),
-                _ => self.environment.get(name).map(Into::into),
-            }),
-            environment: Environment::Only(self.environment.clone()),
+            runtime_dir: self.runtime_dir.clone(),
+            environment: ModuleEnvironment::Only(self.environment.clone()),
         }
     }
 }
@@ -88,30 +101,21 @@ pub(super) fn usual_environment() -> BTreeMap<String, String> {
     let mut environment = section::usual_environment();
     if !geteuid().is_root() {
         // systemd tells a service of another user.
-        let ours = ["HOME", "XDG_RUNTIME_DIR"]
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
-        environment.extend(ours);
+        let ours = Environment::current();
+        environment.extend(
+            ["HOME", "XDG_RUNTIME_DIR"]
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), ours.text(name)?.to_owned()))),
+        );
     }
     environment
 }
 
-/// Paths as the decoder takes them: from its arguments, else from a variable, where `:` stands between them.
-pub(super) fn paths(named: Vec<PathBuf>, variable: Option<&String>) -> Vec<PathBuf> {
-    let named = match (named.is_empty(), variable) {
-        (true, Some(value)) => std::env::split_paths(value).collect(),
-        _ => named,
-    };
-    named
-        .into_iter()
-        .filter(|path| !path.as_os_str().is_empty())
-        .map(|path| match is_uri(&path) {
-            true => path,
-            false => Section::absolute(path),
-        })
-        .collect()
-}
-
-fn is_uri(path: &Path) -> bool {
-    image_args::is_uri(&path.to_string_lossy())
+/// containerd's current directory, and with it the decoder's, is the root.
+fn of_decoder(variables: &BTreeMap<String, String>) -> Environment {
+    let pairs = variables.iter();
+    Environment::of_other(
+        pairs.map(|(name, value)| (OsString::from(name), OsString::from(value))),
+        PathBuf::from("/"),
+    )
 }

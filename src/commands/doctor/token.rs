@@ -6,14 +6,17 @@ use std::path::Path;
 use super::findings::Findings;
 use super::kind;
 use super::setup::Setup;
+use crate::elliptic::PrivateScalar;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::hsm::unwrap::{Outcome, unwrap};
-use crate::hsm::{self, How, HsmSettings, Probe};
+use crate::hsm::{self, Answer, Client, How, HsmSettings, Probe};
 use crate::keys::TokenKey;
 use crate::keys::packet::{OaepHash, Recipient};
+use crate::keys::public::{EcPublicKey, PublicKey};
 use crate::node::environment;
 use crate::node::section::ADDED_LIBRARIES;
+use crate::operation::KeyOperation;
 use crate::options::PrivateOptions;
 use crate::secret::LayerKey;
 
@@ -75,8 +78,14 @@ impl<'a> Trial<'a> {
         match hsm::probe(&attempt.settings, key) {
             Ok(probe) => {
                 describe(findings, key, &probe);
-                if probe.usage.decrypt != Some(false) {
-                    attempt.unwrap(findings, &probe);
+                match &probe.public_key {
+                    PublicKey::Ec(public) if probe.usage.derive != Some(false) => {
+                        attempt.agree(findings, public);
+                    }
+                    PublicKey::Rsa(_) if probe.usage.decrypt != Some(false) => {
+                        attempt.unwrap(findings, &probe);
+                    }
+                    _ => {}
                 }
             }
             Err(error) => {
@@ -84,7 +93,10 @@ impl<'a> Trial<'a> {
                     self.refused.push(key.clone());
                 }
                 let mend = mend_failed(key, &error);
-                match (error.in_key_file(&key.file.name), setup.named_runtime_dir()) {
+                match (
+                    error.in_key_file(&key.file.name),
+                    setup.named_runtime_dir.as_deref(),
+                ) {
                     (error @ Error::Hsm(hsm::Error::PinRejectedBefore { .. }), Some(directory)) => {
                         findings.fail(
                             kind::KEY_FAILED,
@@ -116,6 +128,44 @@ impl Attempt<'_> {
                 ),
                 format!("write it in the key file, as `{name}: {value}` below `module:` and `env:`"),
             );
+        }
+    }
+
+    /// Has the token agree on a secret with a key of our own, which then knows what it has to be.
+    fn agree(&self, findings: &mut Findings, public: &EcPublicKey) {
+        let name = &self.key.file.name;
+        let curve = public.curve();
+        let own = PrivateScalar::generate(curve);
+        let Some((own, expected)) = own.and_then(|own| {
+            let expected = own.agree(public.point())?;
+            Some((own, expected))
+        }) else {
+            return;
+        };
+        let operation = KeyOperation::Ecdh {
+            curve,
+            point: own.public_point(),
+        };
+        match Client::new(self.settings.clone()).answer(self.key, &operation) {
+            Ok(Answer::Opened(secret, _)) if secret == expected => findings.ok(
+                kind::KEY_OPENS,
+                format!("{name}: agrees on secrets (ECDH on {curve}), which opens what is wrapped to it with JWE"),
+            ),
+            Ok(Answer::Opened(..)) => findings.fail(
+                kind::KEY_MISMATCH,
+                format!("{name}: the token agrees on another secret than its public half promises"),
+                "suspect the module: the private key does not do what its public half promises",
+            ),
+            Ok(Answer::Refused(why)) => findings.fail(
+                kind::KEY_REFUSED,
+                format!("{name}: the token agrees on no secret: it {why}"),
+                "use a module that does ECDH and gives the secret away, or an RSA key",
+            ),
+            Err(error) => findings.error(
+                kind::KEY_REFUSED,
+                &Error::from(error).in_key_file(name),
+                "use a module that does ECDH and gives the secret away, or an RSA key",
+            ),
         }
     }
 
@@ -255,17 +305,23 @@ fn mend_refused(probe: &Probe) -> &'static str {
 
 fn describe(findings: &mut Findings, key: &TokenKey, probe: &Probe) {
     let name = &key.file.name;
+    let kind = match &probe.public_key {
+        PublicKey::Rsa(key) => format!("RSA-{}", key.bits()),
+        PublicKey::Ec(key) => key.curve().to_string(),
+    };
+    let is_rsa = matches!(probe.public_key, PublicKey::Rsa(_));
     let mechanisms = match (probe.oaep, probe.raw_rsa) {
-        (true, true) => "RSA-OAEP and raw RSA",
-        (true, false) => "RSA-OAEP",
-        (false, true) => "raw RSA",
-        (false, false) => "neither RSA-OAEP nor raw RSA",
+        _ if !is_rsa && probe.ecdh => "does ECDH",
+        _ if !is_rsa => "does no ECDH",
+        (true, true) => "decrypts RSA-OAEP and raw RSA",
+        (true, false) => "decrypts RSA-OAEP",
+        (false, true) => "decrypts raw RSA",
+        (false, false) => "decrypts neither RSA-OAEP nor raw RSA",
     };
     findings.ok(
         kind::KEY,
         format!(
-            "{name}: RSA-{} on token {:?} ({} {}, serial {}), logged in, by {}; the token decrypts {mechanisms}",
-            probe.public_key.bits(),
+            "{name}: {kind} on token {:?} ({} {}, serial {}), logged in, by {}; the token {mechanisms}",
             probe.token,
             probe.manufacturer,
             probe.model,
@@ -273,7 +329,14 @@ fn describe(findings: &mut Findings, key: &TokenKey, probe: &Probe) {
             key.module.display(),
         ),
     );
-    if probe.usage.decrypt == Some(false) {
+    if !is_rsa && probe.usage.derive == Some(false) {
+        findings.fail(
+            kind::KEY_NO_DERIVE,
+            format!("{name}: the key may not agree on secrets (CKA_DERIVE is false)"),
+            "make a key that may: pkcs11-tool --keypairgen --key-type EC:prime256v1 --usage-derive",
+        );
+    }
+    if is_rsa && probe.usage.decrypt == Some(false) {
         findings.fail(
             kind::KEY_NO_DECRYPT,
             format!("{name}: the key may not decrypt (CKA_DECRYPT is false)"),

@@ -6,13 +6,13 @@ mod report;
 
 use std::path::PathBuf;
 
-use super::image_args;
+use super::image_args::{self, RegistryArgs};
 use super::print;
-use super::unwrapping::{self, Locked};
+use super::unwrapping::{self, Locked, Opener, Said};
 use crate::commands::args::HsmArgs;
-use crate::error::{Cure, Error, Reason, Result};
-use crate::hsm::unwrap::Outcome;
+use crate::error::{Cure, Error, Result};
 use crate::image::choice::for_platform;
+use crate::image::reference::HELP;
 use crate::image::{Descriptor, Platform, Reference, media_type};
 
 use self::report::{ImageReport, LayerReport, Report};
@@ -23,7 +23,7 @@ use self::report::{ImageReport, LayerReport, Report};
 pub struct Args {
     /// The image.
     #[arg(
-        help = "Image to look at: an OCI layout, oci:DIR[:TAG] or DIR[:TAG]; without TAG, the only image in it",
+        help = format!("Image to look at: {HELP}; without TAG, the only image there"),
         value_name = "IMAGE",
         value_parser = image_args::reference()
     )]
@@ -37,6 +37,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// How to speak to registries.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// How to treat the token.
     #[command(flatten)]
     pub hsm: HsmArgs,
@@ -60,7 +63,7 @@ struct Readable {
 /// was refused; [`Error::InLayer`] for the first layer whose annotations are broken or whose cipher is unknown;
 /// [`Error::NoKeyOpens`] for the first that no key opens.
 pub fn run(args: &Args) -> Result<()> {
-    let (_, image) = image_args::load(&args.image)?;
+    let (_, image) = image_args::load(&args.image, args.platform.as_ref(), &args.registry)?;
     let manifests = image.manifests();
     let mut report = Report::new(&image);
     let mut readable = Readable::default();
@@ -102,7 +105,10 @@ fn read(layer: &Descriptor, line: &mut LayerReport) -> Result<Locked> {
     line.describe(&locked);
     let cipher = locked.envelope.public_options.cipher();
     cipher.map_err(|error| unwrapping::in_layer(layer, error))?;
-    Ok(locked)
+    match locked.wrapped.broken.first() {
+        Some((_, error)) => Err(unwrapping::in_layer(layer, error.clone())),
+        None => Ok(locked),
+    }
 }
 
 /// Notes which key opens which layer, and which keys could not be tried; returns the error of the first layer that
@@ -114,48 +120,26 @@ fn try_keys(args: &Args, readable: &Readable, report: &mut Report) -> Result<Opt
         .filter(|error| !matches!(error, Error::NotAKeyFile { .. }))
         .map(ToString::to_string)
         .collect();
-    let mut opened_by = vec![Vec::new(); layers.len()];
-    let mut refused = vec![Vec::new(); layers.len()];
-    let mut rejected = None;
-    // One by one: all at once, the first key that opens a layer would hide the others.
-    for key in ring.keys() {
-        let name = &key.file.name;
-        if rejected.is_some() {
-            let why = "a PIN was refused before, and no other one is risked";
-            report.untried.push(format!("{name}: {why}"));
-            continue;
-        }
-        match unwrapping::ask(&args.hsm, std::slice::from_ref(key), layers) {
-            Ok(outcomes) => {
-                for (layer, outcome) in outcomes.into_iter().enumerate() {
-                    match outcome {
-                        Outcome::Opened(_) => opened_by[layer].push(name.clone()),
-                        Outcome::Refused(why) => refused[layer].extend(unwrapping::reasons(&why)),
-                    }
-                }
-            }
-            Err(error) if error.is_about_pin() => {
-                report.untried.push(error.to_string());
-                rejected = Some(error);
-            }
-            Err(error) => {
-                let reason = Reason::from(&error.in_key_file(name));
-                refused.iter_mut().for_each(|why| why.push(reason.clone()));
-            }
-        }
-    }
-    for reason in refused.iter().flatten() {
-        if reason.cure != Cure::AnotherKey && !report.untried.contains(&reason.text) {
-            report.untried.push(reason.text.clone());
-        }
-    }
+    let mut opener = Opener::new(args.hsm.settings(), None).with_keys(ring);
     let mut shut = None;
-    for (layer, names) in opened_by.into_iter().enumerate() {
-        if names.is_empty() && shut.is_none() {
-            shut = Some(layers[layer].refused(std::mem::take(&mut refused[layer]), &ring));
+    for (layer, &(image, line)) in layers.iter().zip(places) {
+        let mut opened_by = Vec::new();
+        let mut refused = Vec::new();
+        for key in 0..opener.ring().keys().len() {
+            match opener.try_key(key, layer) {
+                Said::Opens => opened_by.push(opener.ring().keys()[key].name().to_owned()),
+                Said::Shut(reason) => refused.push(reason),
+            }
         }
-        let (image, line) = places[layer];
-        report.images[image].layers[line].opened_by = Some(names);
+        for reason in &refused {
+            if reason.cure != Cure::AnotherKey && !report.untried.contains(&reason.text) {
+                report.untried.push(reason.text.clone());
+            }
+        }
+        if opened_by.is_empty() && shut.is_none() {
+            shut = Some(opener.refused(layer, refused));
+        }
+        report.images[image].layers[line].opened_by = Some(opened_by);
     }
-    rejected.map_or(Ok(shut), Err)
+    Ok(shut)
 }

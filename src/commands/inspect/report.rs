@@ -11,6 +11,7 @@ use super::super::unwrapping::Locked;
 use crate::envelope::{Envelope, Scheme};
 use crate::escape::escaped;
 use crate::image::{Descriptor, Image, Manifest, media_type};
+use crate::operation::KeyOperation;
 
 /// Longest text in a cell of the table, in characters.
 const MAX_CELL: usize = 64;
@@ -80,7 +81,7 @@ impl Report {
         let absent = |manifest: &Descriptor| {
             let platform = manifest.platform();
             let platform = platform.map_or("no platform".to_owned(), |it| it.to_string());
-            format!("{platform} {}", manifest.digest)
+            format!("{platform} {}", manifest.name())
         };
         Self {
             media_type: image.entry.media_type.clone(),
@@ -183,10 +184,12 @@ impl LayerReport {
     }
 
     pub(super) fn describe(&mut self, layer: &Locked) {
-        let mut oaep_hashes: Vec<_> = layer
-            .recipients
-            .iter()
-            .map(|recipient| recipient.hash.as_str())
+        let operations = layer.wrapped.keys.iter().map(|key| &key.operation);
+        let mut oaep_hashes: Vec<_> = operations
+            .filter_map(|operation| match operation {
+                KeyOperation::RsaOaep { hash, .. } => Some(hash.as_str()),
+                _ => None,
+            })
             .collect();
         oaep_hashes.sort_unstable();
         oaep_hashes.dedup();
@@ -197,7 +200,7 @@ impl LayerReport {
                 .schemes()
                 .map(|(scheme, blobs)| {
                     let count = match *scheme == Scheme::pkcs11() {
-                        true => layer.recipients.len(),
+                        true => layer.recipients(scheme),
                         false => recipients(&layer.envelope, scheme).unwrap_or(blobs),
                     };
                     (scheme.to_string(), count)
@@ -271,7 +274,7 @@ impl Encryption {
 
 /// Recipients of a scheme whose blobs are JSON: a JWE has one, or a list of them (RFC 7516, section 7.2).
 fn recipients(envelope: &Envelope, scheme: &Scheme) -> Option<usize> {
-    let blobs = envelope.blobs(scheme).ok()?;
+    let blobs: Vec<_> = envelope.blobs(scheme).collect::<Option<_>>()?;
     let count = |blob: &Vec<u8>| {
         let json: Value = serde_json::from_slice(blob).ok()?;
         Some(json.get("recipients")?.as_array()?.len())

@@ -1,8 +1,10 @@
 //! `ocihsm keys forget-rejected-pins`: what keeps a wrong PIN from locking its token, cleared by hand.
 
+use std::time::Duration;
+
 use crate::commands::print;
 use crate::error::Result;
-use crate::hsm::HsmSettings;
+use crate::settings::{self, Environment};
 
 /// Arguments of `keys forget-rejected-pins`.
 ///
@@ -16,7 +18,9 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let tokens = HsmSettings::default().forget_rejected_pins(args.token.as_deref())?;
+    // Of them, only the directory matters: no token is asked.
+    let settings = settings::hsm(Duration::ZERO, false, &Environment::current());
+    let tokens = settings.forget_rejected_pins(args.token.as_deref())?;
     if tokens.is_empty() {
         print(&"no rejected PIN is remembered")?;
     }

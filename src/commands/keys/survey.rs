@@ -7,9 +7,10 @@ use crate::error::{Error, Result};
 use crate::hsm::{self, HsmSettings, Patience, Token};
 use crate::keys::TokenKey;
 use crate::keys::key_file::KeyFile;
-use crate::keys::policy::{Policy, PolicySearch};
+use crate::keys::policy::Policy;
 use crate::keys::uri::Pkcs11Uri;
 use crate::node::{environment, modules};
+use crate::settings::{self, Environment};
 
 /// The modules that were asked, and what each answered.
 pub(super) struct Survey {
@@ -40,7 +41,7 @@ pub(super) fn module(policy: &Policy, named: &str) -> Result<PathBuf> {
 
 /// The node's module policy.
 pub(super) fn policy() -> Result<Policy> {
-    Policy::discover(&PolicySearch::from_environment())
+    Policy::discover(&settings::policy(&Environment::current()))
 }
 
 /// What `--token` says: a label, or a URI of which only what concerns the token counts.

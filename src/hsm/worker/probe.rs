@@ -23,6 +23,8 @@ pub(in crate::hsm) struct Report {
     pub(in crate::hsm) oaep: bool,
     /// `CKM_RSA_X_509`, likewise.
     pub(in crate::hsm) raw_rsa: bool,
+    /// `CKM_ECDH1_DERIVE`.
+    pub(in crate::hsm) ecdh: bool,
 }
 
 /// Attributes of a private key; `None` where the token does not tell.
@@ -30,6 +32,8 @@ pub(in crate::hsm) struct Report {
 pub struct Usage {
     /// `CKA_DECRYPT`.
     pub decrypt: Option<bool>,
+    /// `CKA_DERIVE`, of an EC key.
+    pub derive: Option<bool>,
     /// `CKA_SENSITIVE`: its value is not shown in the clear.
     pub sensitive: Option<bool>,
     /// `CKA_EXTRACTABLE`: it can leave the token, if wrapped.
@@ -45,20 +49,28 @@ pub(super) fn probe(device: &mut Device<'_>, key: &Key) -> Result<Report, Failur
         let private = search::only(device, session, &token, uri, sys::CKO_PRIVATE_KEY)?;
         let module = &device.module;
         let report = || {
-            let kinds = [sys::CKA_DECRYPT, sys::CKA_SENSITIVE, sys::CKA_EXTRACTABLE];
-            let [decrypt, sensitive, extractable] = module.attributes(session, private, kinds)?;
+            let kinds = [
+                sys::CKA_DECRYPT,
+                sys::CKA_DERIVE,
+                sys::CKA_SENSITIVE,
+                sys::CKA_EXTRACTABLE,
+            ];
+            let [decrypt, derive, sensitive, extractable] =
+                module.attributes(session, private, kinds)?;
             Ok((
                 Usage {
                     decrypt: boolean(decrypt),
+                    derive: boolean(derive),
                     sensitive: boolean(sensitive),
                     extractable: boolean(extractable),
                 },
                 module.decrypts(token.slot, sys::CKM_RSA_PKCS_OAEP)?,
                 module.decrypts(token.slot, sys::CKM_RSA_X_509)?,
+                module.has(token.slot, sys::CKM_ECDH1_DERIVE)?,
                 public::components(device, session, private)?,
             ))
         };
-        let (usage, oaep, raw_rsa, components) =
+        let (usage, oaep, raw_rsa, ecdh, components) =
             report().map_err(|fault: Fault| fault.on(&token.label))?;
         let components = match components {
             Some(components) => components,
@@ -72,6 +84,7 @@ pub(super) fn probe(device: &mut Device<'_>, key: &Key) -> Result<Report, Failur
             usage,
             oaep,
             raw_rsa,
+            ecdh,
         })
     })
 }

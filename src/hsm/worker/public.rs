@@ -4,12 +4,14 @@
 
 use cryptoki_sys as sys;
 
+use super::curve::curve;
 use super::device::{Device, Key};
 use super::module::{Object, Session};
 use super::search;
 use crate::hsm::failure::{Failure, Fault};
 use crate::hsm::protocol::Components;
 use crate::hsm::token::TokenInfo;
+use crate::operation::Curve;
 
 /// Reads the key that the URI means.
 pub(super) fn public_key(device: &mut Device<'_>, key: &Key) -> Result<Components, Failure> {
@@ -44,7 +46,7 @@ pub(super) fn shown(
     }
 }
 
-/// Modulus and exponent of an object; `None` where it does not show them.
+/// The public half of an object; `None` where it does not show it.
 pub(super) fn components(
     device: &Device<'_>,
     session: Session,
@@ -52,7 +54,26 @@ pub(super) fn components(
 ) -> Result<Option<Components>, Fault> {
     let kinds = [sys::CKA_MODULUS, sys::CKA_PUBLIC_EXPONENT];
     let [modulus, exponent] = device.module.attributes(session, object, kinds)?;
-    Ok(modulus.zip(exponent).and_then(|(modulus, exponent)| {
-        (!modulus.is_empty() && !exponent.is_empty()).then_some(Components { modulus, exponent })
+    if let Some((modulus, exponent)) = modulus.zip(exponent)
+        && !modulus.is_empty()
+        && !exponent.is_empty()
+    {
+        return Ok(Some(Components::Rsa { modulus, exponent }));
+    }
+    let kinds = [sys::CKA_EC_PARAMS, sys::CKA_EC_POINT];
+    let [parameters, point] = device.module.attributes(session, object, kinds)?;
+    Ok(parameters.zip(point).and_then(|(parameters, point)| {
+        let curve = curve(&parameters)?;
+        Some(Components::Ec {
+            curve,
+            point: uncompressed(curve, &point)?.to_vec(),
+        })
     }))
+}
+
+/// The point at the end of `CKA_EC_POINT`: an OCTET STRING by the standard, whose length tpm2-pkcs11 writes wrongly for
+/// P-521, and the bare point in some tokens.
+fn uncompressed(curve: Curve, attribute: &[u8]) -> Option<&[u8]> {
+    let start = attribute.len().checked_sub(1 + 2 * curve.field_len())?;
+    Some(&attribute[start..]).filter(|point| point[0] == 4)
 }

@@ -7,7 +7,6 @@ mod lists;
 mod module;
 
 use std::collections::HashSet;
-use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -55,7 +54,7 @@ pub struct ClientPolicy {
 }
 
 /// What decides which policy file is read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicySearch {
     /// `OCICRYPT_CONFIG`: `internal`, or a file.
     pub ocicrypt_config: Option<OsString>,
@@ -68,17 +67,6 @@ pub struct PolicySearch {
 }
 
 impl PolicySearch {
-    /// As this process's environment says.
-    #[must_use]
-    pub fn from_environment() -> Self {
-        Self {
-            ocicrypt_config: env::var_os("OCICRYPT_CONFIG"),
-            xdg_config_home: env::var_os("XDG_CONFIG_HOME"),
-            home: env::var_os("HOME"),
-            system_file: PathBuf::from("/etc/ocicrypt.conf"),
-        }
-    }
-
     /// Files to try, in order. A variable that is empty counts as unset, and one that is not absolute names
     /// nothing (XDG base directory specification).
     fn candidates(&self) -> Vec<PathBuf> {
@@ -230,7 +218,7 @@ impl fmt::Display for Allowed {
 
 /// The directory below `/usr/lib` on Debian and its kin for the architecture that we were built for.
 fn multiarch_name() -> String {
-    match env::consts::ARCH {
+    match std::env::consts::ARCH {
         "x86" => "i386-linux-gnu".to_owned(),
         "arm" => "arm-linux-gnueabihf".to_owned(),
         "powerpc64" if cfg!(target_endian = "little") => "powerpc64le-linux-gnu".to_owned(),

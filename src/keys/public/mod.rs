@@ -22,10 +22,10 @@ use sha2::{Digest as _, Sha256};
 pub use self::ec::EcPublicKey;
 use self::jwk::Jwk;
 pub use self::rsa::RsaPublicKey;
-use super::packet::{OaepHash, Recipient};
 use super::pem;
 use crate::error::{Error, Result};
 use crate::file;
+use crate::operation::{KeyOperation, OaepHash};
 use crate::options::PrivateOptions;
 
 /// Most bytes that a file with a public key may have.
@@ -38,6 +38,24 @@ pub enum PublicKey {
     Rsa(RsaPublicKey),
     /// On an elliptic curve, which a PKCS#11 packet does not take.
     Ec(EcPublicKey),
+}
+
+/// The private options under one recipient's public key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// OAEP hash and MGF1 hash.
+    pub hash: OaepHash,
+    /// RSA ciphertext, as long as the recipient's modulus.
+    pub blob: Vec<u8>,
+}
+
+impl From<Recipient> for KeyOperation {
+    fn from(recipient: Recipient) -> Self {
+        Self::RsaOaep {
+            hash: recipient.hash,
+            ciphertext: recipient.blob,
+        }
+    }
 }
 
 impl PublicKey {

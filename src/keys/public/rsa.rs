@@ -8,9 +8,9 @@ use rsa::traits::PublicKeyParts as _;
 use sha1::Sha1;
 use sha2::Sha256;
 
-use super::invalid;
+use super::{Recipient, invalid};
 use crate::error::{Error, Result};
-use crate::keys::packet::{OaepHash, Recipient};
+use crate::operation::OaepHash;
 use crate::options::PrivateOptions;
 
 /// Sizes that we can work with, in bits.
@@ -56,6 +56,11 @@ impl RsaPublicKey {
     pub(super) fn to_der(&self) -> Vec<u8> {
         let der = self.0.to_public_key_der();
         der.expect("two positive numbers are always DER").into_vec()
+    }
+
+    /// The library's own form, for schemes that wrap something else than private options.
+    pub(crate) fn library(&self) -> &rsa::PublicKey {
+        &self.0
     }
 
     /// Length of the modulus, and of every ciphertext, in bytes.

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use cryptoki_sys as sys;
 
-pub(in crate::hsm) use self::generate::NewPair;
+pub(in crate::hsm) use self::generate::{NewEllipticPair, NewPair};
 pub(in crate::hsm) use self::objects::Wanted;
 pub(in crate::hsm) use self::operations::{Mechanism, Readable};
 use super::reporter::Reporter;
@@ -244,6 +244,20 @@ impl<'a> Module<'a> {
         let mut info = sys::CK_MECHANISM_INFO::default();
         match call!(self, C_GetMechanismInfo, slot, mechanism, &mut info) {
             Ok(()) => Ok(info.flags & sys::CKF_DECRYPT != 0),
+            Err(fault) if fault.code == Ckr::CKR_MECHANISM_INVALID => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Whether the token has a mechanism, whatever it says that this is for: tpm2-pkcs11 says nothing of ECDH.
+    pub(in crate::hsm) fn has(
+        &self,
+        slot: sys::CK_SLOT_ID,
+        mechanism: sys::CK_MECHANISM_TYPE,
+    ) -> Result<bool, Fault> {
+        let mut info = sys::CK_MECHANISM_INFO::default();
+        match call!(self, C_GetMechanismInfo, slot, mechanism, &mut info) {
+            Ok(()) => Ok(true),
             Err(fault) if fault.code == Ckr::CKR_MECHANISM_INVALID => Ok(false),
             Err(fault) => Err(fault),
         }

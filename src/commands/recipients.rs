@@ -1,0 +1,376 @@
+//! For whom a layer's key is wrapped: `pkcs11:FILE`, `jwe:FILE`, `pkcs7:FILE`, `provider:NAME[:TEXT]`, or a bare FILE; and
+//! the layers whose keys are wrapped already, opened to be wrapped for others.
+//!
+//! A public key is all that wrapping takes, but for a provider, which is asked. Nothing else of a scheme is known here.
+
+use std::path::{Path, PathBuf};
+
+use super::image_args;
+use super::transfer::Made;
+use super::unwrapping::{self, Locked};
+use crate::cipher::{Parameters, Sealed};
+use crate::commands::args::HsmArgs;
+use crate::descriptor::Digest;
+use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
+use crate::error::{Error, Result};
+use crate::file;
+use crate::hsm;
+use crate::image::{Descriptor, Layers};
+use crate::keys::certificate::Certificate;
+use crate::keys::packet;
+use crate::keys::policy::Policy;
+use crate::keys::public::PublicKey;
+use crate::keys::public::jwk::Jwk;
+use crate::keys::recipient::Recipient;
+use crate::operation::OaepHash;
+use crate::options::PrivateOptions;
+use crate::schemes::jwe::{self, WrapFor};
+use crate::schemes::pkcs7;
+use crate::schemes::provider::{self, Providers};
+use crate::settings::{self, Environment};
+
+const OAEP_HASH: &str = "OCICRYPT_OAEP_HASHALG";
+
+/// Most bytes of a recipient's file.
+const MAX_FILE: usize = 64 << 10;
+
+/// Everybody that a layer's key is wrapped for, by scheme.
+#[derive(Debug, Default)]
+pub(super) struct Recipients {
+    /// OAEP hash of the PKCS#11 packet.
+    pub(super) hash: Option<OaepHash>,
+    packet: Vec<PublicKey>,
+    jwe: Vec<(PublicKey, OaepHash)>,
+    certificates: Vec<Certificate>,
+    /// Providers, each with the text behind its name.
+    providers: Vec<(String, String)>,
+    known: Providers,
+}
+
+/// What somebody wrote on the command line.
+#[derive(Debug, PartialEq, Eq)]
+enum Written<'a> {
+    Packet(&'a Path),
+    Jwe(&'a Path),
+    Pkcs7(&'a Path),
+    Provider(&'a str, &'a str),
+    /// Whatever fits what is in the file.
+    Bare(&'a Path),
+}
+
+impl Recipients {
+    /// Reads what was given. A key file's token is asked for its public key, so no thread may run yet.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub(super) fn read(given: &[String], hash: Option<OaepHash>, hsm: &HsmArgs) -> Result<Self> {
+        if given.len() > MAX_RECIPIENTS {
+            return Err(too_many());
+        }
+        let environment = Environment::current();
+        let policy = Policy::discover(&settings::policy(&environment))?;
+        let mut all = Self::default();
+        if let Some(path) = settings::providers(&environment) {
+            all.known = Providers::read(&path)?;
+        }
+        for text in given {
+            if image_args::is_uri(text) {
+                return Err(Error::UriAsArgument {
+                    argument: "--recipient",
+                });
+            }
+            match Written::parse(text)? {
+                Written::Packet(path) => {
+                    let (key, _) = public_key(path, &policy, hsm)?;
+                    key.for_pkcs11(&path.display().to_string())?;
+                    add(&mut all.packet, key);
+                }
+                Written::Jwe(path) => {
+                    let (key, asked) = public_key(path, &policy, hsm)?;
+                    let wrapping = asked.hash.or(hash).unwrap_or(OaepHash::Sha1);
+                    add(&mut all.jwe, (key, wrapping));
+                }
+                Written::Pkcs7(path) => {
+                    let bytes = file::read_secret_or_pipe(path, MAX_FILE)?;
+                    let certificate = Certificate::all(bytes.expose()).into_iter().next();
+                    let certificate = certificate.ok_or_else(|| Error::InvalidPublicKey {
+                        name: path.display().to_string(),
+                        what: "it is not a certificate, which the scheme pkcs7 takes",
+                    })?;
+                    add(&mut all.certificates, certificate);
+                }
+                Written::Provider(name, text) => {
+                    all.known.get(name)?;
+                    add(&mut all.providers, (name.to_owned(), text.to_owned()));
+                }
+                Written::Bare(path) => {
+                    let (key, asked) = public_key(path, &policy, hsm)?;
+                    match (&key, asked.in_token) {
+                        (PublicKey::Rsa(_), true) => add(&mut all.packet, key),
+                        // Whoever has the private key can open it, wherever that is.
+                        _ => {
+                            let wrapping = asked.hash.or(hash).unwrap_or(OaepHash::Sha1);
+                            add(&mut all.jwe, (key, wrapping));
+                        }
+                    }
+                }
+            }
+        }
+        all.hash = hash;
+        Ok(all)
+    }
+
+    /// The same, with the hash that a variable names where none was given.
+    ///
+    /// # Errors
+    /// As [`Recipients::read`]; [`Error::InvalidVariable`] for the hash.
+    pub(super) fn find(given: &[String], hash: Option<OaepHash>, hsm: &HsmArgs) -> Result<Self> {
+        Self::read(given, chosen_hash(hash)?, hsm)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.packet.len() + self.jwe.len() + self.certificates.len() + self.providers.len()
+    }
+
+    /// Adds a wrapped key for each: of a packet, a JWE and a PKCS#7 message one for all that it is for, as the
+    /// reference does.
+    ///
+    /// # Errors
+    /// What kept one from being made.
+    pub(super) fn add_to(
+        &self,
+        mut envelope: Envelope,
+        private: &PrivateOptions,
+    ) -> Result<Envelope> {
+        if !self.packet.is_empty() {
+            envelope.push(Scheme::pkcs11(), &self.packet(private)?);
+        }
+        let options = private.to_json();
+        if !self.jwe.is_empty() {
+            let keys: Vec<_> = (self.jwe.iter())
+                .map(|(key, hash)| wrap_for(key, *hash))
+                .collect();
+            let sealed = jwe::seal(options.expose(), &keys).map_err(crate::schemes::Error::from)?;
+            envelope.push(Scheme::named("jwe"), &sealed);
+        }
+        if !self.certificates.is_empty() {
+            let sealed = pkcs7::seal(options.expose(), &self.certificates)
+                .map_err(crate::schemes::Error::from)?;
+            envelope.push(Scheme::named("pkcs7"), &sealed);
+        }
+        for (name, text) in &self.providers {
+            let wrapped = (self.known).wrap(name, text, &options, provider::PATIENCE)?;
+            envelope.push(Scheme::named(&format!("provider.{name}")), &wrapped);
+        }
+        Ok(envelope)
+    }
+
+    /// What a layer became that was just encrypted: its envelope, digest and length.
+    ///
+    /// # Errors
+    /// As [`Recipients::add_to`].
+    pub(super) fn made(&self, sealed: Sealed) -> Result<Made<(Envelope, Digest, u64)>> {
+        let envelope = Envelope::new(sealed.public_options);
+        let envelope = self.add_to(envelope, &sealed.private_options)?;
+        Ok(Made {
+            digest: sealed.blob_digest.clone(),
+            rest: (envelope, sealed.blob_digest, sealed.blob_len),
+        })
+    }
+
+    /// The one wrapped key for all of them that a key provider answers with: a PKCS#11 packet where that takes every
+    /// recipient, else a JWE.
+    ///
+    /// # Errors
+    /// [`Error::RecipientOfProvider`] for a certificate or another provider; what kept it from being made.
+    pub(super) fn wrap_alone(&self, private: &PrivateOptions) -> Result<Vec<u8>> {
+        let other = |text: &str| Error::RecipientOfProvider {
+            text: text.to_owned(),
+        };
+        if let Some((name, _)) = self.providers.first() {
+            let name: String = name.chars().take(40).collect();
+            return Err(other(&format!("provider:{name}")));
+        }
+        if !self.certificates.is_empty() {
+            return Err(other("pkcs7:"));
+        }
+        if self.jwe.is_empty() {
+            return self.packet(private);
+        }
+        let packet = self.packet.iter().map(|key| (key, OaepHash::Sha1));
+        let keys: Vec<_> = packet
+            .chain(self.jwe.iter().map(|(key, hash)| (key, *hash)))
+            .map(|(key, hash)| wrap_for(key, hash))
+            .collect();
+        Ok(jwe::seal(private.to_json().expose(), &keys).map_err(crate::schemes::Error::from)?)
+    }
+
+    fn packet(&self, private: &PrivateOptions) -> Result<Vec<u8>> {
+        let hash = self.hash.unwrap_or(OaepHash::Sha256);
+        let wrapped: Vec<_> = (self.packet.iter())
+            .map(|key| key.wrap(hash, private))
+            .collect::<Result<_>>()?;
+        Ok(packet::to_json(&wrapped))
+    }
+}
+
+/// Each of the layers, with its private options. `recipients` says how many a layer will have that has so many; `verify`
+/// looks at the layer itself, where more than one wrapped key might be meant.
+///
+/// # Errors
+/// [`Error::TooLarge`] for too many recipients; whatever keeps a layer from being opened.
+pub(super) fn open(
+    hsm: &HsmArgs,
+    keys: &[PathBuf],
+    layers: &Layers,
+    recipients: impl Fn(usize) -> usize,
+    verify: impl Fn(&Descriptor, &Parameters) -> Result<()>,
+) -> Result<Vec<(Locked, PrivateOptions)>> {
+    if layers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut locked = Vec::new();
+    for layer in layers.descriptors() {
+        let layer = Locked::new(layer)?;
+        if recipients(layer.wrapped.keys.len()) > MAX_RECIPIENTS {
+            return Err(too_many());
+        }
+        locked.push(layer);
+    }
+    let ring = unwrapping::keys(image_args::key_files(keys)?)?;
+    let opened = unwrapping::unwrap(hsm, ring, &locked, verify)?;
+    Ok(locked.into_iter().zip(opened).collect())
+}
+
+fn wrap_for(key: &PublicKey, hash: OaepHash) -> WrapFor<'_> {
+    match key {
+        PublicKey::Rsa(key) => WrapFor::Rsa(key, hash),
+        PublicKey::Ec(key) => WrapFor::Ec(key),
+    }
+}
+
+/// What a file asks of whoever wraps for its key.
+#[derive(Default)]
+struct Asked {
+    /// By its `alg`, if it is a JWK.
+    hash: Option<OaepHash>,
+    /// Whether the private key is in a token.
+    in_token: bool,
+}
+
+/// The public key in a file; or in the token, if it is a key file.
+fn public_key(path: &Path, policy: &Policy, hsm: &HsmArgs) -> Result<(PublicKey, Asked)> {
+    let name = path.display().to_string();
+    let bytes = file::read_secret_or_pipe(path, MAX_FILE)?;
+    match Recipient::parse(&name, bytes.expose())? {
+        Recipient::InToken(key) => {
+            let key = hsm::public_key(&hsm.settings(), &policy.resolve(*key)?)?;
+            let in_token = true;
+            Ok((
+                key,
+                Asked {
+                    hash: None,
+                    in_token,
+                },
+            ))
+        }
+        Recipient::Key(key) => {
+            let jwk = Jwk::parse(&name, bytes.expose()).ok();
+            let hash = jwk.and_then(|jwk| match jwk.algorithm.as_deref() {
+                Some("RSA-OAEP-256") => Some(OaepHash::Sha256),
+                Some("RSA-OAEP") => Some(OaepHash::Sha1),
+                _ => None,
+            });
+            let in_token = false;
+            Ok((key, Asked { hash, in_token }))
+        }
+    }
+}
+
+impl<'a> Written<'a> {
+    fn parse(text: &'a str) -> Result<Self> {
+        let unknown = || Error::UnknownRecipient {
+            text: text.chars().take(80).collect(),
+        };
+        if let Some((scheme, rest)) = text.split_once(':') {
+            let written = match scheme {
+                "pkcs11" => Self::Packet(Path::new(rest)),
+                "jwe" => Self::Jwe(Path::new(rest)),
+                "pkcs7" => Self::Pkcs7(Path::new(rest)),
+                "provider" => {
+                    let (name, text) = rest.split_once(':').unwrap_or((rest, ""));
+                    Self::Provider(name, text)
+                }
+                _ if PathBuf::from(text).exists() => Self::Bare(Path::new(text)),
+                _ => return Err(unknown()),
+            };
+            return match rest.is_empty() {
+                true => Err(unknown()),
+                false => Ok(written),
+            };
+        }
+        match text.is_empty() {
+            true => Err(unknown()),
+            false => Ok(Self::Bare(Path::new(text))),
+        }
+    }
+}
+
+fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {
+    if !list.contains(&one) {
+        list.push(one);
+    }
+}
+
+/// The hash that was asked for; without any, each scheme takes its own.
+fn chosen_hash(given: Option<OaepHash>) -> Result<Option<OaepHash>> {
+    match (given, std::env::var_os(OAEP_HASH)) {
+        (Some(hash), _) => Ok(Some(hash)),
+        (None, Some(name)) if !name.is_empty() => name
+            .to_str()
+            .and_then(OaepHash::parse)
+            .map(Some)
+            .ok_or(Error::InvalidVariable {
+                name: OAEP_HASH,
+                expected: "sha256 or sha1",
+            }),
+        _ => Ok(None),
+    }
+}
+
+/// Parses the value of `--oaep-hash`.
+pub(super) fn oaep_hash(name: &str) -> Result<OaepHash, &'static str> {
+    OaepHash::parse(name).ok_or("expected sha256 or sha1")
+}
+
+/// That a layer would have more recipients than a reader tries.
+fn too_many() -> Error {
+    Error::TooLarge {
+        what: "number of recipients of a layer",
+        limit: MAX_RECIPIENTS as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipients_as_they_are_written() {
+        let path = Path::new;
+        for (text, written) in [
+            ("pkcs11:a:b", Written::Packet(path("a:b"))),
+            ("jwe:a", Written::Jwe(path("a"))),
+            ("pkcs7:a", Written::Pkcs7(path("a"))),
+            ("provider:n", Written::Provider("n", "")),
+            ("provider:n:t:u", Written::Provider("n", "t:u")),
+            ("a.pem", Written::Bare(path("a.pem"))),
+        ] {
+            assert_eq!(Written::parse(text).unwrap(), written);
+        }
+        for text in ["", "jwe:", "provider:", "pgp:a", "x:y", "PKCS11:a"] {
+            assert!(Written::parse(text).is_err(), "{text}");
+        }
+    }
+}

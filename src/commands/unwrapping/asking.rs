@@ -1,0 +1,176 @@
+//! One key and one wrapped key: whether they suit one another, and what comes of asking.
+
+use std::time::Instant;
+
+use super::queue::Entry;
+use super::tally::Tally;
+use super::{Description, Opener, Unwrapped};
+use crate::cipher::Parameters;
+use crate::error::{Cure, Reason, Result};
+use crate::hsm::{self, Answer};
+use crate::keys::ring::Key;
+use crate::operation::{KeyKind, KeyOperation};
+use crate::options::PrivateOptions;
+use crate::schemes::{self, WrappedKey};
+use crate::software;
+
+impl Opener {
+    /// The next key and wrapped key that suit one another.
+    pub(super) fn question(
+        &mut self,
+        entry: &mut Entry,
+        tally: &mut Tally,
+    ) -> Option<(usize, usize)> {
+        let wrapped = &entry.description.wrapped.keys;
+        while entry.key < self.ring.keys().len() {
+            // What was put off is for the keys alone that were not there.
+            let asked = !entry.again || self.waited_for[entry.key] || self.wait_for(entry.key);
+            if let Some(kind) = self.kind(entry.key).filter(|_| asked) {
+                while let Some(candidate) = wrapped.get(entry.number) {
+                    let number = entry.number;
+                    entry.number += 1;
+                    if candidate.operation.suits(kind) {
+                        return Some((entry.key, number));
+                    }
+                    tally.unsuited[entry.key] = Some(kind);
+                }
+            }
+            entry.key += 1;
+            entry.number = 0;
+        }
+        entry.done = true;
+        None
+    }
+
+    /// Whether a key that could not be used may be there a little later.
+    pub(super) fn may_pass(&self) -> bool {
+        let troubles = self.trouble.iter().zip(&self.waited_for);
+        troubles
+            .filter(|(_, waited_for)| !**waited_for)
+            .any(|(trouble, _)| trouble.as_ref().is_some_and(hsm::Error::may_pass))
+    }
+
+    /// Lets a key be asked once more, if that may help: it is waited for then.
+    pub(super) fn wait_for(&mut self, key: usize) -> bool {
+        let may_pass = self.trouble[key].as_ref().is_some_and(hsm::Error::may_pass);
+        if may_pass {
+            self.trouble[key] = None;
+            self.waited_for[key] = true;
+        }
+        may_pass
+    }
+
+    /// What a key is; `None` if it cannot be used.
+    pub(super) fn kind(&mut self, key: usize) -> Option<KeyKind> {
+        if self.trouble[key].is_some() {
+            return None;
+        }
+        let start = Instant::now();
+        let kind = match &self.ring.keys()[key] {
+            Key::File(key) => Ok(key.kind()),
+            Key::Token(key) => self.client.kind(key),
+        };
+        self.asked_for += start.elapsed();
+        kind.map_err(|error| self.note(key, error)).ok()
+    }
+
+    /// Has one operation done, unless it was done before.
+    pub(super) fn ask(
+        &mut self,
+        key: usize,
+        wrapped: &WrappedKey,
+        tally: &mut Tally,
+    ) -> Option<PrivateOptions> {
+        let question = (key, tally.hash(&wrapped.operation));
+        if let Some(known) = tally.answers.get(&question) {
+            return known.clone();
+        }
+        let start = Instant::now();
+        let answer = match &self.ring.keys()[key] {
+            Key::File(file) => Ok(software::answer(file, &wrapped.operation)
+                .map_err(|why| self.another_key(key, &why.to_string()))),
+            Key::Token(token) => match self.client.answer(token, &wrapped.operation) {
+                Ok(Answer::Opened(secret, _)) => Ok(Ok(secret)),
+                Ok(Answer::Refused(why)) => Ok(Err(self.refusal(key, &why))),
+                Err(error) => Err(error),
+            },
+        };
+        let took = start.elapsed();
+        self.asked_for += took;
+        let opened = match answer {
+            Ok(Ok(secret)) => match wrapped.private_options(&secret) {
+                Ok(private) => Some(private),
+                // Not this key's: what is not authentic may be for another one.
+                Err(error @ schemes::Error::NotOpened) => {
+                    tally.said[key] = Some(self.another_key(key, &error.to_string()));
+                    None
+                }
+                Err(error) => {
+                    tally.rejected = tally.rejected.take().or(Some(error.into()));
+                    None
+                }
+            },
+            Ok(Err(why)) => {
+                tally.said[key] = Some(why);
+                None
+            }
+            Err(error) => {
+                self.note(key, error);
+                None
+            }
+        };
+        if opened.is_none() {
+            tally.in_vain += took;
+        }
+        tally.answers.insert(question, opened.clone());
+        opened
+    }
+
+    pub(super) fn unwrapped(
+        &self,
+        key: usize,
+        wrapped: &WrappedKey,
+        description: &Description,
+        private: PrivateOptions,
+    ) -> Result<Unwrapped> {
+        Ok(Unwrapped {
+            parameters: Parameters::new(&description.envelope.public_options, &private)?,
+            private,
+            size: description.size,
+            uri: self.ring.keys()[key].shown(),
+            scheme: wrapped.scheme.clone(),
+            hash: match &wrapped.operation {
+                KeyOperation::RsaOaep { hash, .. } => Some(hash.as_str()),
+                _ => None,
+            },
+        })
+    }
+
+    pub(super) fn note(&mut self, key: usize, error: hsm::Error) {
+        self.trouble[key] = Some(error);
+    }
+
+    pub(super) fn refusal(&self, key: usize, why: &hsm::Refusal) -> Reason {
+        let name = &self.ring.keys()[key].name();
+        match why {
+            hsm::Refusal::NotMineOrFailed { said } => Reason {
+                text: format!(
+                    "{name}: the wrapped keys are for other keys, or the device failed ({said})"
+                ),
+                cure: Cure::AnotherKey,
+            },
+            hsm::Refusal::Unable { said } => Reason {
+                text: format!("{name}: {said}"),
+                cure: Cure::Unknown,
+            },
+            _ => self.another_key(key, "the wrapped keys are for other keys"),
+        }
+    }
+
+    pub(super) fn another_key(&self, key: usize, why: &str) -> Reason {
+        Reason {
+            text: format!("{}: {why}", self.ring.keys()[key].name()),
+            cure: Cure::AnotherKey,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! JSON objects as Go reads them, since Go wrote them: a name in any case, a null as if it were not there.
+//!
+//! One difference is on purpose. Of a name that stands there twice, in whatever case, Go takes the last and merges maps;
+//! two readers that disagree about which one counts are an attack, so here it is an error.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
+
+/// Name of a member.
+#[derive(Deserialize)]
+pub(crate) struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Name<'_> {
+    /// Whether Go takes it for this name, which is in lower-case ASCII. Unicode folds two more characters to ASCII
+    /// letters, and Go goes by that (`encoding/json`, `foldName`).
+    pub(crate) fn is(&self, name: &str) -> bool {
+        let folded = |char| match char {
+            '\u{17f}' => 's',
+            '\u{212a}' => 'k',
+            char => char.to_ascii_lowercase(),
+        };
+        self.0.chars().map(folded).eq(name.chars())
+    }
+}
+
+/// A struct of members that may each be absent, and how it is read. What else the object holds is passed over.
+macro_rules! object {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $kind:ty = $text:literal,)* }) => {
+        $(#[$meta])*
+        struct $name { $($(#[$doc])* $field: Option<$kind>,)* }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Members;
+                impl<'de> serde::de::Visitor<'de> for Members {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
+                        $(let mut $field: Option<Option<$kind>> = None;)*
+                        while let Some(name) = map.next_key::<$crate::json::Name<'de>>()? {
+                            $(if name.is($text) {
+                                if $field.replace(map.next_value()?).is_some() {
+                                    return Err(serde::de::Error::duplicate_field($text));
+                                }
+                                continue;
+                            })*
+                            map.next_value::<serde::de::IgnoredAny>()?;
+                        }
+                        Ok($name { $($field: $field.flatten(),)* })
+                    }
+                }
+                deserializer.deserialize_map(Members)
+            }
+        }
+    };
+}
+pub(crate) use object;
+
+/// A text that is looked at where it stands and never copied, since it is a secret in some encoding. What is written
+/// with escapes has no such place, and no tool writes base64 so.
+pub(crate) struct InPlace<'a>(pub(crate) &'a str);
+
+impl<'de: 'a, 'a> Deserialize<'de> for InPlace<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = &'de str;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text without escapes")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<&'de str, E> {
+                Ok(text)
+            }
+        }
+        // What serde says of a text that is none quotes it.
+        deserializer
+            .deserialize_str(Text)
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("not a text as it should be"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    object! {
+        Pair {
+            first: u8 = "first",
+            risk: String = "risk",
+        }
+    }
+
+    fn read(text: &str) -> Option<(Option<u8>, Option<String>)> {
+        let pair: Pair = serde_json::from_str(text).ok()?;
+        Some((pair.first, pair.risk))
+    }
+
+    #[test]
+    fn names_are_folded_as_go_does() {
+        for text in [
+            r#"{"first":1,"risk":"x"}"#,
+            r#"{"FIRST":1,"Risk":"x","more":[{"first":2}]}"#,
+            r#"{"fir\u017ft":1,"ri\u017f\u212a":"x"}"#,
+        ] {
+            assert_eq!(read(text), Some((Some(1), Some("x".to_owned()))), "{text}");
+        }
+        assert_eq!(read(r#"{"first":null}"#), Some((None, None)));
+        assert_eq!(read(r#"{" first":1}"#), Some((None, None)));
+    }
+
+    #[test]
+    fn a_name_twice_is_an_error_in_whatever_case() {
+        for text in [
+            r#"{"first":1,"first":1}"#,
+            r#"{"first":1,"First":2}"#,
+            r#"{"first":null,"fir\u017ft":2}"#,
+            r#"{"first":1} x"#,
+            "[]",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_copied_nor_quoted() {
+        let text = r#""c2VjcmV0""#;
+        assert_eq!(
+            serde_json::from_str::<InPlace<'_>>(text).unwrap().0,
+            "c2VjcmV0"
+        );
+        for text in [r#""c2Vj\u0063""#, "1234"] {
+            let error = serde_json::from_str::<InPlace<'_>>(text).err().unwrap();
+            assert!(!format!("{error}").contains("1234"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Key-wrapping schemes: wrapped bytes to operations of a private key, and their answers to private options.
+//!
+//! A scheme is one file, an arm in `read`, and what it needs to make of an answer, in [`Opening`]. Who answers an
+//! operation is not known here.
+
+mod error;
+pub mod jwe;
+pub mod pkcs11;
+pub mod pkcs7;
+pub mod provider;
+
+pub use self::error::Error;
+
+use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
+use crate::operation::KeyOperation;
+use crate::options::PrivateOptions;
+use crate::secret::SecretBytes;
+
+/// One wrapped key of a layer: the operation that opens it, and what the answer means.
+#[derive(Clone, Debug)]
+pub struct WrappedKey {
+    /// The scheme that it was wrapped with.
+    pub scheme: Scheme,
+    /// What a private key has to do.
+    pub operation: KeyOperation,
+    opening: Opening,
+}
+
+/// What is made of an answer.
+#[derive(Clone, Debug)]
+enum Opening {
+    /// It is the private options themselves.
+    Packet,
+    /// It leads to the content key of a JWE.
+    Jwe(Box<jwe::Recipient>),
+    /// It is the content key of a PKCS#7 message, or random.
+    Pkcs7(Box<pkcs7::Recipient>),
+}
+
+/// The wrapped keys of a layer.
+#[derive(Clone, Debug, Default)]
+pub struct WrappedKeys {
+    /// Those that lead to an operation.
+    pub keys: Vec<WrappedKey>,
+    /// Those that only a key provider opens, with its name.
+    pub provided: Vec<(String, Vec<u8>)>,
+    /// Those that cannot be read, and why.
+    pub broken: Vec<(Scheme, Error)>,
+}
+
+/// Every wrapped key of an envelope that leads to an operation. What cannot be read is kept as a reason, and hides
+/// nothing else.
+#[must_use]
+pub fn wrapped_keys(envelope: &Envelope) -> WrappedKeys {
+    let mut found = WrappedKeys::default();
+    for (scheme, _) in envelope.schemes() {
+        for blob in envelope.blobs(scheme) {
+            if let (Some(provider), Some(blob)) = (scheme.provider(), &blob) {
+                if found.provided.len() < MAX_RECIPIENTS {
+                    found.provided.push((provider.to_owned(), blob.clone()));
+                }
+                continue;
+            }
+            let read = match blob {
+                Some(blob) => read(scheme, &blob),
+                None => vec![Err(Error::NotBase64)],
+            };
+            if !found.add(scheme, read) {
+                return found;
+            }
+        }
+    }
+    found
+}
+
+/// The wrapped keys in one annotation's value, already decoded from base64, of this scheme.
+#[must_use]
+pub fn wrapped_key(scheme: &Scheme, blob: &[u8]) -> WrappedKeys {
+    let mut found = WrappedKeys::default();
+    found.add(scheme, read(scheme, blob));
+    found
+}
+
+impl WrappedKeys {
+    /// Adds what was read; `false` at the bound.
+    fn add(&mut self, scheme: &Scheme, read: Vec<Result<(KeyOperation, Opening), Error>>) -> bool {
+        for key in read {
+            match key {
+                Ok(_) if self.keys.len() >= MAX_RECIPIENTS => {
+                    let limit = MAX_RECIPIENTS;
+                    self.broken
+                        .push((scheme.clone(), Error::TooManyKeys { limit }));
+                    return false;
+                }
+                Ok((operation, opening)) => self.keys.push(WrappedKey {
+                    scheme: scheme.clone(),
+                    operation,
+                    opening,
+                }),
+                Err(error) => self.broken.push((scheme.clone(), error)),
+            }
+        }
+        true
+    }
+}
+
+/// The operations that open one wrapped key, any of them; none of a scheme that we do not open.
+fn read(scheme: &Scheme, blob: &[u8]) -> Vec<Result<(KeyOperation, Opening), Error>> {
+    match scheme.name() {
+        "pkcs11" => match pkcs11::recipients(blob) {
+            Ok(recipients) => (recipients.into_iter())
+                .map(|recipient| Ok((recipient?.into(), Opening::Packet)))
+                .collect(),
+            Err(error) => vec![Err(error)],
+        },
+        "jwe" => match jwe::parse(blob) {
+            Ok(recipients) => (recipients.into_iter())
+                .map(|recipient| {
+                    let recipient = recipient?;
+                    let operation = recipient.operation.clone();
+                    Ok((operation, Opening::Jwe(Box::new(recipient))))
+                })
+                .collect(),
+            Err(error) => vec![Err(error.into())],
+        },
+        "pkcs7" => match pkcs7::parse(blob) {
+            Ok(recipients) => (recipients.into_iter())
+                .map(|recipient| {
+                    let recipient = recipient?;
+                    let operation = recipient.operation.clone();
+                    Ok((operation, Opening::Pkcs7(Box::new(recipient))))
+                })
+                .collect(),
+            Err(error) => vec![Err(error.into())],
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// Whether we open keys that were wrapped with this scheme.
+#[must_use]
+pub fn is_known(scheme: &Scheme) -> bool {
+    matches!(scheme.name(), "pkcs11" | "jwe" | "pkcs7") || scheme.provider().is_some()
+}
+
+impl WrappedKey {
+    /// The private options, from what the key answered.
+    ///
+    /// # Errors
+    /// [`Error::Options`] when the answer holds none.
+    pub fn private_options(&self, answer: &SecretBytes) -> Result<PrivateOptions, Error> {
+        match &self.opening {
+            Opening::Packet => Ok(PrivateOptions::parse(answer)?),
+            Opening::Jwe(recipient) => Ok(PrivateOptions::parse(&recipient.open(answer)?)?),
+            // One verdict, whether a padding, a tag or the text is wrong.
+            Opening::Pkcs7(recipient) => (recipient.open(answer))
+                .and_then(|text| PrivateOptions::parse(&text).ok())
+                .ok_or(Error::NotOpened),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_hides_nothing_else() {
+        let packet = r#"{"version":0,"recipients":[{"version":9},{"version":0,"blob":"AAEC"}]}"#;
+        let annotations = BTreeMap::from([
+            ("pubopts".to_owned(), STANDARD.encode("{}")),
+            ("keys.jwe".to_owned(), "bm90IG9uZQ==".to_owned()),
+            ("keys.other".to_owned(), "bm90IG91cnM=".to_owned()),
+            (
+                "keys.pkcs11".to_owned(),
+                format!("***,bm8=,{}", STANDARD.encode(packet)),
+            ),
+        ]);
+        let annotations = annotations
+            .into_iter()
+            .map(|(name, value)| (format!("org.opencontainers.image.enc.{name}"), value))
+            .collect();
+        let found = wrapped_keys(&Envelope::from_annotations(&annotations).unwrap());
+        assert_eq!(found.broken.len(), 4);
+        assert_eq!(found.keys.len(), 1);
+        assert_eq!(
+            found.keys[0].operation,
+            KeyOperation::RsaOaep {
+                hash: pkcs11::OaepHash::Sha1,
+                ciphertext: vec![0, 1, 2]
+            }
+        );
+    }
+}

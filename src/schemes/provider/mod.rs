@@ -1,0 +1,80 @@
+//! Key providers: programs that wrap and unwrap private options in a way of their own (`provider.NAME`).
+//!
+//! The one scheme without an operation of ours: a provider is asked whole, by the key-provider protocol of `ocicrypt`.
+//! A provider gets the parameters that are meant for it, never the keys and the passwords of others.
+
+mod command;
+mod config;
+mod error;
+pub mod protocol;
+
+use std::time::Duration;
+
+pub use self::config::{Provider, Providers};
+pub use self::error::Error;
+use self::protocol::{Answer, Request};
+use crate::secret::SecretBytes;
+
+/// How long a provider may take, where nothing else is said.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Providers {
+    /// Has a provider open what it wrapped. `parameters` are the texts that came for it.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], and whatever the provider does wrong.
+    pub fn unwrap(
+        &self,
+        name: &str,
+        annotation: &[u8],
+        parameters: &[SecretBytes],
+        patience: Duration,
+    ) -> Result<SecretBytes, Error> {
+        let request = Request::unwrap(name, annotation, parameters);
+        match self.ask(name, &request, patience)? {
+            Answer::Unwrapped(options) => Ok(options),
+            Answer::Wrapped(_) => Err(Error::NoAnswer {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// Has a provider wrap private options. `text` is what stood behind `provider:NAME:`.
+    ///
+    /// # Errors
+    /// As [`Providers::unwrap`].
+    pub fn wrap(
+        &self,
+        name: &str,
+        text: &str,
+        options: &SecretBytes,
+        patience: Duration,
+    ) -> Result<Vec<u8>, Error> {
+        let request = Request::wrap(name, text, options);
+        match self.ask(name, &request, patience)? {
+            Answer::Wrapped(annotation) => Ok(annotation),
+            Answer::Unwrapped(_) => Err(Error::NoAnswer {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    fn ask(&self, name: &str, request: &Request, patience: Duration) -> Result<Answer, Error> {
+        let output = match self.get(name)? {
+            Provider::Command { path, args } => {
+                command::ask(name, path, args, &request.to_json(), patience)?
+            }
+            Provider::Grpc { .. } => {
+                return Err(Error::Grpc {
+                    name: name.to_owned(),
+                });
+            }
+        };
+        Answer::parse(&output).ok_or_else(|| Error::NoAnswer {
+            name: name.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
