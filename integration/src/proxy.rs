@@ -106,7 +106,7 @@ fn serve(
     let length = content_length(&head);
     let fate = decide(&line, count);
     if let Fate::Status(status) = fate {
-        io::copy(&mut Read::by_ref(&mut client).take(length), &mut io::sink())?;
+        io::copy(&mut (&client).take(length), &mut io::sink())?;
         let answer =
             format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         return client.write_all(answer.as_bytes());
@@ -118,7 +118,7 @@ fn serve(
         Fate::CutRequest(bytes) => length.min(bytes as u64),
         _ => length,
     };
-    let copied = io::copy(&mut Read::by_ref(&mut client).take(passed), &mut server)?;
+    let copied = io::copy(&mut (&client).take(passed), &mut server)?;
     *sent.lock().expect("no thread panics") += copied;
     if let Fate::CutRequest(_) = fate {
         return Ok(());
