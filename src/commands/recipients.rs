@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::file;
 use crate::hsm;
 use crate::image::{Descriptor, Layers};
+use crate::keys;
 use crate::keys::certificate::Certificate;
 use crate::keys::packet;
 use crate::keys::policy::Policy;
@@ -93,7 +94,7 @@ impl Recipients {
                 Written::Pkcs7(path) => {
                     let bytes = file::read_secret_or_pipe(path, MAX_FILE)?;
                     let certificate = Certificate::all(bytes.expose()).into_iter().next();
-                    let certificate = certificate.ok_or_else(|| Error::InvalidPublicKey {
+                    let certificate = certificate.ok_or_else(|| keys::Error::InvalidPublicKey {
                         name: path.display().to_string(),
                         what: "it is not a certificate, which the scheme pkcs7 takes",
                     })?;
@@ -210,7 +211,7 @@ impl Recipients {
         let hash = self.hash.unwrap_or(OaepHash::Sha256);
         let wrapped: Vec<_> = (self.packet.iter())
             .map(|key| key.wrap(hash, private))
-            .collect::<Result<_>>()?;
+            .collect::<keys::Result<_>>()?;
         Ok(packet::to_json(&wrapped))
     }
 }

@@ -76,6 +76,7 @@ mod tests {
 
     use super::super::{Cure, Reason, Refusals};
     use super::*;
+    use crate::keys;
 
     #[test]
     fn a_long_path_is_shortened_before_the_reason() {
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn a_hint_with_a_path_leaves_room_for_the_error() {
         let path = PathBuf::from(format!("/{}", "x y".repeat(2000)));
-        let line = Error::PolicyMissing { path }.event_line();
+        let line = Error::from(keys::Error::PolicyMissing { path }).event_line();
         assert!(line.len() <= BUDGET, "{line}");
         assert!(line.contains("the module policy /x yx"), "{line}");
         assert!(line.contains(" is not there; hint: "), "{line}");

@@ -1,46 +1,20 @@
 //! What to do about an error: at most one sentence, only where it can be known.
 
-use std::io::ErrorKind;
-
 use super::Error;
 
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
         Error::InFile(error) => return error.hint(),
-        Error::InKeyFile { source, .. } => return hint(source),
+        Error::Keys(error) => return error.hint(),
         Error::Payload(error) => return error.hint(),
         Error::ContentStore(error) => return error.hint(),
         Error::Options(error) => return error.hint(),
         Error::Envelope(error) => return error.hint(),
         Error::Schemes(error) => return error.hint(),
-        Error::PrivateKey { error, .. } => return error.hint(),
         Error::NoRecipient => {
             "name a recipient behind the provider: provider:ocihsm:pkcs11:FILE, or provider:ocihsm:jwe:FILE"
         }
         Error::Provider(error) => return error.hint(),
-        Error::KeysUnreadable { source, .. } => match source.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => {
-                "put a key file there, or correct --decryption-keys-path, OCIHSM_KEYS_PATH or --key"
-            }
-            ErrorKind::PermissionDenied => "let the user that this program runs as read it",
-            _ => return None,
-        },
-        Error::PolicyMissing { path } => {
-            return Some(format!(
-                "write it with `ocihsm config policy > {}`",
-                path.display()
-            ));
-        }
-        Error::ModuleNotAllowed { .. } => {
-            "add the module, or its directory with a `/` at the end, to allowed-module-paths in ocicrypt.conf"
-        }
-        Error::ModuleNotFound { .. } => {
-            "install the module, or name its file with module-path in the key file's URI"
-        }
-        Error::ModuleNotNamed => "add ?module-name=NAME or ?module-path=FILE to the key file's URI",
-        Error::InvalidPublicKey { what, .. } if what.contains("private key") => {
-            "take the public key out of it: openssl pkey -in FILE -pubout"
-        }
         Error::Hsm(error) => return error.hint(),
         Error::FileExists { .. } => "take another name, or replace it with --force",
         Error::TokenInNoModule { .. } => {
@@ -50,12 +24,6 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::NoPin { .. } => "give it with --pin-file or in OCIHSM_PIN, or type it at a terminal",
         Error::KeyFilesUnwritten { .. } => {
             "take its public half with `ocihsm keys export`, and write the key file by hand"
-        }
-        Error::InvalidPinFile { path, .. } => {
-            return Some(format!(
-                "let {} hold the PIN alone, on one line",
-                path.display()
-            ));
         }
         Error::UriAsArgument { .. } => {
             "write a key file: the two lines `pkcs11:` and `  uri: URI`, and give its path"

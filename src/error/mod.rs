@@ -82,44 +82,9 @@ pub enum Error {
     Schemes(#[from] crate::schemes::Error),
 
     // ---- keys
-    /// A PKCS#11 URI that cannot be read.
-    #[error("broken PKCS#11 URI: {part} {what}")]
-    InvalidUri {
-        /// The attribute, or what else of it is meant. Never a value.
-        part: String,
-        /// What is wrong there.
-        what: &'static str,
-    },
-    /// YAML that does not parse, or is not of the shape that it should have.
-    #[error("{name}: line {line} is not the YAML that belongs there")]
-    InvalidYaml {
-        /// The file, or what else the text came from.
-        name: String,
-        /// Where, from 1.
-        line: u64,
-    },
-    /// A file that is no key file at all.
-    #[error("{name} is not a PKCS#11 key file: {what}")]
-    NotAKeyFile {
-        /// The file, or what else the text came from.
-        name: String,
-        /// What it is instead.
-        what: &'static str,
-    },
-    /// A private key in a file that cannot be used.
-    #[error("{name}: {error}")]
-    PrivateKey {
-        /// The file, or what else it came from.
-        name: String,
-        /// Why not.
-        error: crate::keys::private::Error,
-    },
-    /// Where the password of a private key comes from, as it makes no sense.
-    #[error("{}: its password is given as fd= without a number", path.display())]
-    InvalidPassword {
-        /// The private key's file.
-        path: PathBuf,
-    },
+    /// Keys, files of keys, the module policy.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::Error),
     /// What `keyprovider` was fed.
     #[error("standard input holds no request of the key-provider protocol")]
     InvalidRequest,
@@ -135,145 +100,10 @@ pub enum Error {
     /// A key provider wrapped or unwrapped nothing.
     #[error(transparent)]
     Provider(#[from] crate::schemes::provider::Error),
-    /// A key file with a mistake in it.
-    #[error("key file {name}: {what}")]
-    InvalidKeyFile {
-        /// The key file.
-        name: String,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// A client's key file that would decide what is loaded on this node.
-    #[error(
-        "{name}: a client may not set {variable} in `module.env`: this node alone decides what is loaded"
-    )]
-    ClientVariable {
-        /// What messages call the key file.
-        name: String,
-        /// The variable.
-        variable: String,
-    },
-    /// A key file whose URI cannot be read, or whose module cannot be had.
-    #[error("key file {name}: {source}")]
-    InKeyFile {
-        /// The key file.
-        name: String,
-        /// What is wrong.
-        source: Box<Error>,
-    },
-    /// A PIN file whose content cannot be a PIN.
-    #[error("the PIN file {} {what}", path.display())]
-    InvalidPinFile {
-        /// The PIN file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// Not a public key that serves.
-    #[error("{name} is not a public key that can be used: {what}")]
-    InvalidPublicKey {
-        /// The file, or the key's name.
-        name: String,
-        /// What it is instead, or what is wrong with it.
-        what: &'static str,
-    },
-    /// An RSA key of a size that we do not take.
-    #[error("{name} has {bits} bits, which is not between {min} and {max}")]
-    KeySize {
-        /// The file, or the key's name.
-        name: String,
-        /// Its size in bits.
-        bits: u32,
-        /// Smallest size in bits.
-        min: u32,
-        /// Largest size in bits.
-        max: u32,
-    },
-    /// Private options that RSA-OAEP cannot carry.
-    #[error(
-        "the layer's private options are {len} bytes long, RSA-{bits} with OAEP {hash} takes {limit}"
-    )]
-    MessageTooLong {
-        /// Length of the options in bytes.
-        len: usize,
-        /// Size of the recipient's key in bits.
-        bits: u32,
-        /// OAEP hash.
-        hash: &'static str,
-        /// What would fit, in bytes.
-        limit: usize,
-    },
-    /// The RSA encryption itself failed.
-    #[error("cannot wrap the layer key: {source}")]
-    Wrapping {
-        /// Why not; in practice, that the system has no randomness.
-        source: rsa::Error,
-    },
-    /// A directory of keys, or a key file, that cannot be looked into.
-    #[error("cannot read the keys in {}: {}", path.display(), reason(source))]
-    KeysUnreadable {
-        /// The directory or the file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The policy that was named is not there.
-    #[error("the module policy {} is not there", path.display())]
-    PolicyMissing {
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// A policy with a key that is unknown, misplaced or of the wrong kind.
-    #[error("{policy}: {key:?} {what}")]
-    PolicyKey {
-        /// The policy's file, or what else the text came from.
-        policy: String,
-        /// The key, shortened.
-        key: String,
-        /// What is wrong with it, and where it belongs.
-        what: &'static str,
-    },
-    /// A policy with an entry that cannot mean what it says.
-    #[error("{policy}: {} in {list} {what}", entry.display())]
-    PolicyEntry {
-        /// The policy's file, or what else the text came from.
-        policy: String,
-        /// The list.
-        list: &'static str,
-        /// The entry.
-        entry: PathBuf,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// A URI with neither `module-name` nor a `module-path` that is a file.
-    #[error("the URI names no PKCS#11 module: it has no `module-name`")]
-    ModuleNotNamed,
-    /// No file of that name in any of the directories.
-    #[error("no PKCS#11 module {name:?} in {}", listed(searched))]
-    ModuleNotFound {
-        /// `module-name`.
-        name: String,
-        /// Where we looked.
-        searched: Vec<PathBuf>,
-    },
-    /// A module that the policy keeps from being loaded.
-    #[error("the PKCS#11 module {} is not allowed by {policy}", module.display())]
-    ModuleNotAllowed {
-        /// The module.
-        module: PathBuf,
-        /// Which policy.
-        policy: String,
-    },
     // ---- hsm
     /// A token, its module, or the way to it.
     #[error(transparent)]
     Hsm(#[from] crate::hsm::Error),
-    /// The directory for locks and rejected PINs cannot be used.
-    #[error("no rejected PIN can be remembered here: {why}")]
-    RuntimeDirectory {
-        /// Which directory, and why not.
-        why: String,
-    },
     // ---- cipher
     /// The MAC or a tag does not agree: changed, truncated, extended, or opened with another layer's key.
     #[error("verification failed: the content is not what was encrypted")]
@@ -452,28 +282,5 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         hint::hint(self)
-    }
-
-    /// Says to which key it happened, unless it names the key file already.
-    #[must_use]
-    pub fn in_key_file(self, name: &str) -> Self {
-        match self {
-            Self::InKeyFile { .. } => self,
-            Self::Hsm(ref error) if error.names_key_file() => self,
-            source => Self::InKeyFile {
-                name: name.to_owned(),
-                source: Box::new(source),
-            },
-        }
-    }
-
-    /// Whether it tells of a PIN that was refused, or would be: nothing else is to be tried on that token then.
-    #[must_use]
-    pub fn is_about_pin(&self) -> bool {
-        match self {
-            Self::Hsm(error) => error.is_about_pin(),
-            Self::InKeyFile { source, .. } => source.is_about_pin(),
-            _ => false,
-        }
     }
 }

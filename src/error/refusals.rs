@@ -1,10 +1,11 @@
 //! Why none of the keys opens a layer, as one sentence of a bounded length, and what to do about it.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use super::Error;
 use super::event::fitted;
 use crate::escape::escaped;
+use crate::keys;
 use crate::words::listed;
 
 /// How many reasons are told of keys, and of files; and how many schemes.
@@ -85,15 +86,24 @@ impl Refusals {
     }
 }
 
-impl From<&Error> for Reason {
-    fn from(error: &Error) -> Self {
+impl Reason {
+    /// What an error says, and what its hint.
+    pub(crate) fn new(error: &impl fmt::Display, hint: Option<String>) -> Self {
         Self {
             text: error.to_string(),
-            cure: match (error, error.hint()) {
-                (Error::NotAKeyFile { .. }, _) => Cure::AnotherKey,
-                (_, Some(hint)) => Cure::Hint(hint),
-                (_, None) => Cure::Unknown,
+            cure: hint.map_or(Cure::Unknown, Cure::Hint),
+        }
+    }
+}
+
+impl From<&keys::Error> for Reason {
+    fn from(error: &keys::Error) -> Self {
+        match error {
+            keys::Error::NotAKeyFile { .. } => Self {
+                text: error.to_string(),
+                cure: Cure::AnotherKey,
             },
+            error => Self::new(error, error.hint()),
         }
     }
 }

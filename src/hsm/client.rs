@@ -139,16 +139,16 @@ impl Client {
     ///
     /// # Errors
     /// Whatever keeps the key from being found and read.
-    pub fn public_key(&mut self, key: &TokenKey) -> crate::Result<PublicKey> {
+    pub fn public_key(&mut self, key: &TokenKey) -> Result<PublicKey, Error> {
         let components: Components = self.ask(key, Patience::Some, Question::PublicKey)?;
-        components.public_key(&key.file.name)
+        Ok(components.public_key(&key.file.name)?)
     }
 
     /// Logs in to a key's token and asks about both.
     ///
     /// # Errors
     /// Whatever keeps the key from being found.
-    pub fn probe(&mut self, key: &TokenKey) -> crate::Result<Probe> {
+    pub fn probe(&mut self, key: &TokenKey) -> Result<Probe, Error> {
         let report: Report = self.ask(key, Patience::Some, Question::Probe)?;
         let public_key = report.components.public_key(&key.file.name)?;
         Ok(Probe {
@@ -196,10 +196,10 @@ impl Client {
     /// # Errors
     /// [`Error::KeyExists`] when the token holds a key of that label or id; [`Error::NewKeySize`] when it makes none of
     /// that size; whatever keeps the token from being found and logged in to.
-    pub fn generate(&mut self, token: &TokenKey, new: &NewKey) -> crate::Result<PublicKey> {
+    pub fn generate(&mut self, token: &TokenKey, new: &NewKey) -> Result<PublicKey, Error> {
         let components: Components =
             self.ask(token, Patience::Some, Question::Generate(new.clone()))?;
-        components.public_key(&new.label)
+        Ok(components.public_key(&new.label)?)
     }
 
     /// Begins the workers' end, while the caller does something else: they finalize their modules and exit. Asked again,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::function::Function;
 use crate::file;
+use crate::keys;
 use crate::keys::uri::Pkcs11Uri;
 use crate::words::{reason, told};
 
@@ -137,6 +138,12 @@ pub enum Error {
         /// Id and label of each.
         keys: Vec<String>,
     },
+    /// The public half of a key is none that serves.
+    #[error("{source}")]
+    PublicKey {
+        /// What is wrong with it.
+        source: Arc<keys::Error>,
+    },
     /// A key that no layer can be wrapped to.
     #[error("token {token:?}: {uri} is neither an RSA key nor one on P-256, P-384 or P-521")]
     KeyType {
@@ -175,7 +182,7 @@ pub enum Error {
     #[error("{source}")]
     PinFile {
         /// Why not.
-        source: Arc<crate::Error>,
+        source: Arc<keys::Error>,
     },
     /// The token wants a PIN, and the key file has none.
     #[error("token {token:?} wants a PIN, and {key} has none")]
@@ -213,6 +220,46 @@ pub enum Error {
         /// Label of the token.
         token: String,
     },
+    /// The directory for locks and rejected PINs cannot be used.
+    #[error("no rejected PIN can be remembered here: {why}")]
+    RuntimeDirectory {
+        /// Which directory, and why not.
+        why: String,
+    },
+    /// A file of that directory could not be read or removed.
+    #[error("{source}")]
+    InFile {
+        /// Which, and why not.
+        source: Arc<file::Error>,
+    },
+    /// What happened with the key of a key file.
+    #[error("key file {name}: {source}")]
+    InKeyFile {
+        /// The key file.
+        name: String,
+        /// What happened.
+        source: Box<Self>,
+    },
+}
+
+/// Result with this room's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<keys::Error> for Error {
+    /// Of a key that a token showed.
+    fn from(source: keys::Error) -> Self {
+        Self::PublicKey {
+            source: Arc::new(source),
+        }
+    }
+}
+
+impl From<file::Error> for Error {
+    fn from(source: file::Error) -> Self {
+        Self::InFile {
+            source: Arc::new(source),
+        }
+    }
 }
 
 impl Error {
@@ -256,6 +303,9 @@ impl Error {
             }
             Self::NewKeySize { .. } => "choose another size with --bits",
             Self::PinFile { source } => return pin_file_hint(source),
+            Self::PublicKey { source } => return source.hint(),
+            Self::InFile { source } => return source.hint(),
+            Self::InKeyFile { source, .. } => return source.hint(),
             Self::PinMissing { .. } => "add `pin-source` to the URI in the key file",
             Self::PinRejectedBefore { .. } => {
                 "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
@@ -283,6 +333,7 @@ impl Error {
             | Self::PinUnguarded { .. }
             | Self::PinLocked { .. } => true,
             Self::Call { function, .. } => *function == Function::C_Login.name(),
+            Self::InKeyFile { source, .. } => source.is_about_pin(),
             _ => false,
         }
     }
@@ -299,12 +350,26 @@ impl Error {
         )
     }
 
+    /// Says to which key it happened, unless it names the key file already.
+    #[must_use]
+    pub fn in_key_file(self, name: &str) -> Self {
+        match self.names_key_file() {
+            true => self,
+            false => Self::InKeyFile {
+                name: name.to_owned(),
+                source: Box::new(self),
+            },
+        }
+    }
+
     /// Whether the message names the key file already.
     #[must_use]
     pub fn names_key_file(&self) -> bool {
         match self {
-            Self::PinMissing { .. } | Self::PinRejectedBefore { .. } => true,
-            Self::PinFile { source } => matches!(**source, crate::Error::InKeyFile { .. }),
+            Self::PinMissing { .. } | Self::PinRejectedBefore { .. } | Self::InKeyFile { .. } => {
+                true
+            }
+            Self::PinFile { source } => matches!(**source, keys::Error::InKeyFile { .. }),
             _ => false,
         }
     }
@@ -320,15 +385,15 @@ impl Error {
     }
 }
 
-fn pin_file_hint(error: &crate::Error) -> Option<String> {
+fn pin_file_hint(error: &keys::Error) -> Option<String> {
     match error {
-        crate::Error::InKeyFile { source, .. } => pin_file_hint(source),
-        crate::Error::InFile(file::Error::TooLarge { path, .. })
-        | crate::Error::InvalidPinFile { path, .. } => Some(format!(
+        keys::Error::InKeyFile { source, .. } => pin_file_hint(source),
+        keys::Error::InFile(file::Error::TooLarge { path, .. })
+        | keys::Error::InvalidPinFile { path, .. } => Some(format!(
             "let {} hold the PIN alone, on one line",
             path.display()
         )),
-        crate::Error::InFile(error) => Some(format!(
+        keys::Error::InFile(error) => Some(format!(
             "write the PIN alone, on one line, into {} (mode 600), or correct pin-source in the key file",
             error.path().display()
         )),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::ckr::Ckr;
 use super::error::Error;
 use super::function::Function;
+use crate::keys;
 
 /// A function that answered with something else than `CKR_OK`. As text, `C_Login: CKR_PIN_INCORRECT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +169,7 @@ impl Failure {
         self,
         module: &Path,
         key: &str,
-        pin_error: Option<crate::Error>,
+        pin_error: Option<keys::Error>,
     ) -> Error {
         let passing = self.is_transient();
         let module = module.to_owned();

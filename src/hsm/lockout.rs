@@ -18,10 +18,11 @@ use nix::unistd::geteuid;
 use sha2::{Digest as _, Sha256};
 
 use super::child::Place;
+use super::error::{Error, Result};
 use super::private::{self, Reserved};
 use super::rejected::{ENTRY, Marks, Rejected, hex};
 use super::token::TokenInfo;
-use crate::error::{Error, Result};
+use crate::file;
 use crate::keys::key_file::KeyFile;
 use crate::secret::Pin;
 use crate::words::reason;
@@ -215,14 +216,7 @@ impl Lockout {
             Ok(directory) => directory,
             Err(why) => return Err(Error::RuntimeDirectory { why: why.clone() }),
         };
-        let failed = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::File {
-                action,
-                path,
-                source,
-            }
-        };
+        let failed = file::Error::failed;
         let mut labels = Vec::new();
         for entry in fs::read_dir(directory).map_err(failed("list", directory))? {
             let path = entry.map_err(failed("list", directory))?.path();

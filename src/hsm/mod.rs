@@ -37,12 +37,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::client::{Client, Patience};
-pub use self::error::Error;
+pub use self::error::{Error, Result};
 pub use self::listing::{Permission, RsaKey, Token};
 use self::lockout::Lockout;
 pub use self::refusal::{Answer, How, Refusal};
 pub use self::worker::{Usage, main as worker_main};
-use crate::error::Result;
 use crate::keys::TokenKey;
 use crate::keys::public::PublicKey;
 use crate::operation::Curve;
@@ -99,7 +98,7 @@ impl HsmSettings {
     /// Forgets the PINs that tokens rejected: of all, or of those with this label. Returns the labels of the tokens.
     ///
     /// # Errors
-    /// [`Error::RuntimeDirectory`] when it cannot be used; [`Error::File`] when it cannot be read or changed.
+    /// [`Error::RuntimeDirectory`] when it cannot be used; [`Error::InFile`] when it cannot be read or changed.
     pub fn forget_rejected_pins(&self, label: Option<&str>) -> Result<Vec<String>> {
         self.lockout().forget(label)
     }
@@ -171,7 +170,7 @@ pub fn probe(settings: &HsmSettings, key: &TokenKey) -> Result<Probe> {
 /// # Errors
 /// As [`Client::tokens`].
 pub fn tokens(settings: &HsmSettings, key: &TokenKey, patience: Patience) -> Result<Vec<Token>> {
-    Ok(Client::new(settings.clone()).tokens(key, patience)?)
+    Client::new(settings.clone()).tokens(key, patience)
 }
 
 /// A new pair, by a client of its own.

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::NewKey;
 use super::failure::Failure;
 use super::refusal::Refused;
+use crate::keys;
 use crate::keys::public::{EcPublicKey, PublicKey};
 use crate::operation::{Curve, KeyOperation};
 use crate::secret::{Pin, SecretBytes};
@@ -111,7 +112,7 @@ pub(super) enum Components {
 
 impl Components {
     /// The key, checked; `name` is what messages call it.
-    pub(super) fn public_key(&self, name: &str) -> crate::Result<PublicKey> {
+    pub(super) fn public_key(&self, name: &str) -> keys::Result<PublicKey> {
         match self {
             Self::Rsa { modulus, exponent } => PublicKey::from_components(name, modulus, exponent),
             Self::Ec { curve, point } => {

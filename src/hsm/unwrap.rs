@@ -105,7 +105,7 @@ pub fn unwrap(
     settings: &HsmSettings,
     keys: &[TokenKey],
     envelopes: &[Vec<Recipient>],
-) -> crate::Result<Vec<Outcome>> {
+) -> Result<Vec<Outcome>, Error> {
     let mut attempt = Attempt {
         client: Client::new(settings.clone()),
         keys,
@@ -188,12 +188,11 @@ impl Attempt<'_> {
         Ok((kind, refused))
     }
 
-    fn finish(mut self) -> crate::Result<Vec<Outcome>> {
+    fn finish(mut self) -> Result<Vec<Outcome>, Error> {
         if self.opened.iter().all(Option::is_none)
             && let Some((key, error)) = self.worst()
         {
-            let error = crate::Error::from(error.clone());
-            return Err(error.in_key_file(&self.keys[key].file.name));
+            return Err(error.clone().in_key_file(&self.keys[key].file.name));
         }
         let opened = std::mem::take(&mut self.opened);
         let outcomes = opened.into_iter().enumerate().map(|(at, opened)| {

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use zeroize::Zeroizing;
 
+use super::error::{Error, Result};
 use super::key_file::MAX_KEY_FILE;
 use super::yaml;
-use crate::error::{Error, Result};
 use crate::file;
 
 type Names = BTreeMap<String, IgnoredAny>;

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use super::backup;
 use super::certificate::Certificate;
+use super::error::{Error, Result};
 use super::key_file::{KeyFile, MAX_KEY_FILE};
 use super::password;
 use super::private::{self, PrivateKey};
-use crate::error::{Error, Result};
 use crate::file;
 use crate::secret::SecretBytes;
 
@@ -179,11 +179,9 @@ impl Walk {
     /// Where a path ends, if that is a file or directory within the root. Nothing is opened for it: opening a pipe
     /// would wait for its other end.
     fn place(&self, path: &Path) -> Result<PathBuf> {
-        let real = path.canonicalize().map_err(|source| Error::File {
-            action: "follow",
-            path: path.to_owned(),
-            source,
-        })?;
+        let real = path
+            .canonicalize()
+            .map_err(file::Error::failed("follow", path))?;
         if !real.starts_with(&self.root) {
             return Err(no_key(path, "it is a link that leads out of the directory"));
         }

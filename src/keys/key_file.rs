@@ -10,9 +10,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::error::{Error, Result};
 use super::uri::Pkcs11Uri;
 use super::{pem, pin_file, yaml};
-use crate::error::{Error, Result};
 use crate::file;
 use crate::secret::Pin;
 

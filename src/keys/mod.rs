@@ -5,6 +5,7 @@
 mod backup;
 pub mod certificate;
 mod client;
+mod error;
 pub mod ignored;
 pub mod key_dir;
 pub mod key_file;
@@ -23,6 +24,7 @@ mod yaml;
 
 use std::path::PathBuf;
 
+pub use self::error::{Error, Result};
 use self::key_file::KeyFile;
 
 /// A private key in a token, and the module that reaches it, which the policy allowed.

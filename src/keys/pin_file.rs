@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 use crate::file;
 use crate::secret::{Pin, SecretBytes};
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::error::{Error, Result};
 use super::key_file::{KeyFile, MAX_KEY_FILE};
 use super::public::PublicKey;
-use crate::error::{Error, Result};
 use crate::file;
 
 /// What one file on the command line says of a recipient.

@@ -11,11 +11,11 @@ use std::time::SystemTime;
 
 use super::TokenKey;
 use super::client;
+use super::error::{Error, Result};
 use super::key_dir::{COPY, KeyDir};
 use super::key_file::KeyFile;
 use super::policy::{ClientPolicy, Policy};
 use super::private::{self, PrivateKey};
-use crate::error::{Error, Result};
 use crate::secret::SecretBytes;
 
 /// A private key, wherever it is.

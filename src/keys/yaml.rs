@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 
 /// Reads one YAML document. The error names the line alone: the parser's own words quote the text, which may hold
 /// a PIN.

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     };
     let result = match request["public_key"].as_object() {
         Some(_) => read_key(&request["public_key"])
-            .and_then(|key| hsm::public_key(&settings, &key))
+            .and_then(|key| Ok(hsm::public_key(&settings, &key)?))
             .map(|key| json!({ "pem": key.to_pem() })),
         None if request["generate"].is_object() => generate(&settings, &request["generate"]),
         None if request["operations"].is_array() => operate(&settings, &request),

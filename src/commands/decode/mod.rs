@@ -210,7 +210,7 @@ impl NodeKeys {
         ring.add_private_keys(layer.private_keys.iter().zip(passwords));
         ring.skip_openpgp_keys(layer.openpgp_keys);
         match ring.only_reason() {
-            Some(error) => Err(error),
+            Some(error) => Err(error.into()),
             None if ring.is_empty() && !self.named => Err(Error::NoKeys),
             None => Ok(ring),
         }

@@ -1,6 +1,6 @@
 //! What was found, and how it reads: lines for people, JSON for programs.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use crate::content_store;
 use crate::error::{Error, Result};
 use crate::escape::escaped;
 use crate::hsm;
+use crate::{file, keys};
 
 /// Everything that was found, in order.
 #[derive(Debug, Default)]
@@ -102,8 +103,8 @@ impl Findings {
     }
 
     /// What the decoder would fail with. `mend` stands where the error has no hint of its own.
-    pub(super) fn error(&mut self, kind: Kind, error: &Error, mend: &str) {
-        let mend = match is_denied(error) {
+    pub(super) fn error(&mut self, kind: Kind, error: &impl Trouble, mend: &str) {
+        let mend = match error.is_denied() {
             true => DENIED[usize::from(geteuid().is_root())].to_owned(),
             false => error.hint().unwrap_or_else(|| mend.to_owned()),
         };
@@ -215,20 +216,52 @@ const DENIED: [&str; 2] = [
     "root itself may not: look at how it is mounted, and at AppArmor or SELinux",
 ];
 
-fn is_denied(error: &Error) -> bool {
-    match error {
-        Error::File { source, .. } | Error::Stream { source, .. } => {
-            source.kind() == io::ErrorKind::PermissionDenied
-        }
-        Error::InFile(error) => error.is_denied(),
-        Error::ContentStore(content_store::Error::Failed { source, .. }) => {
-            source.kind() == io::ErrorKind::PermissionDenied
-        }
-        Error::InKeyFile { source, .. } => is_denied(source),
-        Error::Hsm(hsm::Error::PinFile { source }) => is_denied(source),
-        _ => false,
-    }
+/// An error of any room that can be a finding.
+pub(super) trait Trouble: fmt::Display {
+    /// What to do about it, where the room knows.
+    fn hint(&self) -> Option<String>;
+
+    /// Whether the system refuses this user.
+    fn is_denied(&self) -> bool;
 }
+
+/// Implements it by the room's own hint.
+macro_rules! trouble {
+    ($error:ty, $denied:expr) => {
+        impl Trouble for $error {
+            fn hint(&self) -> Option<String> {
+                self.hint()
+            }
+
+            fn is_denied(&self) -> bool {
+                let denied: fn(&Self) -> bool = $denied;
+                denied(self)
+            }
+        }
+    };
+}
+
+trouble!(file::Error, |error| error.is_denied());
+trouble!(content_store::Error, |error| matches!(
+    error,
+    content_store::Error::Failed { source, .. } if source.kind() == io::ErrorKind::PermissionDenied
+));
+trouble!(keys::Error, |error| match error {
+    keys::Error::InFile(error) => error.is_denied(),
+    keys::Error::InKeyFile { source, .. } => source.is_denied(),
+    _ => false,
+});
+trouble!(hsm::Error, |error| match error {
+    hsm::Error::InFile { source } => source.is_denied(),
+    hsm::Error::InKeyFile { source, .. } => source.is_denied(),
+    hsm::Error::PinFile { source } => source.is_denied(),
+    _ => false,
+});
+trouble!(Error, |error| match error {
+    Error::File { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+    Error::InFile(error) => error.is_denied(),
+    _ => false,
+});
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ use super::setup::Setup;
 use super::{kind, policy};
 use crate::commands::image_args;
 use crate::error::Error;
+use crate::keys;
 use crate::keys::key_dir::KeyDir;
 use crate::keys::key_file::KeyFile;
 use crate::keys::private::PrivateKey;
@@ -98,7 +99,7 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
     }
     for skipped in &found.skipped {
         match &skipped.why {
-            Error::NotAKeyFile { .. } => {
+            keys::Error::NotAKeyFile { .. } => {
                 findings.ok(kind::KEYS_IGNORED, format!("passed over: {skipped}"))
             }
             error => findings.error(kind::KEYS_BROKEN, error, "correct the file, or remove it"),

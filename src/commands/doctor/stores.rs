@@ -36,7 +36,7 @@ pub(super) fn check(findings: &mut Findings, named: &[PathBuf], root: &Path) {
                 format!("there is none in {}", store.display()),
                 "correct --content-store in `args`, or OCIHSM_CONTENT_STORE in `env`",
             ),
-            Err(error) => findings.error(kind::STORE_UNREADABLE, &error.into(), "look at the file system that it is on"),
+            Err(error) => findings.error(kind::STORE_UNREADABLE, &error, "look at the file system that it is on"),
         }
     }
     match content_store::count_blobs(root) {
@@ -61,7 +61,7 @@ pub(super) fn check(findings: &mut Findings, named: &[PathBuf], root: &Path) {
             format!("there is none in {}", root.display()),
             "none is there before containerd's first pull; else name its directory with --content-store in `args`",
         ),
-        Err(error) => findings.error(kind::STORE_UNREADABLE, &error.into(), "look at the file system that it is on"),
+        Err(error) => findings.error(kind::STORE_UNREADABLE, &error, "look at the file system that it is on"),
     }
 }
 

@@ -7,13 +7,12 @@ use super::findings::Findings;
 use super::kind;
 use super::setup::Setup;
 use crate::elliptic::PrivateScalar;
-use crate::error::{Error, Result};
 use crate::file;
 use crate::hsm::unwrap::{Outcome, unwrap};
 use crate::hsm::{self, Answer, Client, How, HsmSettings, Probe};
-use crate::keys::TokenKey;
 use crate::keys::packet::{OaepHash, Recipient};
 use crate::keys::public::{EcPublicKey, PublicKey};
+use crate::keys::{self, TokenKey};
 use crate::node::environment;
 use crate::node::section::ADDED_LIBRARIES;
 use crate::operation::KeyOperation;
@@ -97,7 +96,7 @@ impl<'a> Trial<'a> {
                     error.in_key_file(&key.file.name),
                     setup.named_runtime_dir.as_deref(),
                 ) {
-                    (error @ Error::Hsm(hsm::Error::PinRejectedBefore { .. }), Some(directory)) => {
+                    (error @ hsm::Error::PinRejectedBefore { .. }, Some(directory)) => {
                         findings.fail(
                             kind::KEY_FAILED,
                             error.to_string(),
@@ -163,7 +162,7 @@ impl Attempt<'_> {
             ),
             Err(error) => findings.error(
                 kind::KEY_REFUSED,
-                &Error::from(error).in_key_file(name),
+                &error.in_key_file(name),
                 "use a module that does ECDH and gives the secret away, or an RSA key",
             ),
         }
@@ -179,7 +178,7 @@ impl Attempt<'_> {
             digest: None,
             cipher_options: [("nonce".to_owned(), vec![0x55; 16])].into(),
         };
-        let wrapped: Result<Vec<Vec<Recipient>>> = hashes
+        let wrapped: Result<Vec<Vec<Recipient>>, hsm::Error> = hashes
             .iter()
             .map(|&hash| Ok(vec![probe.public_key.wrap(hash, &options)?]))
             .collect();
@@ -271,19 +270,32 @@ fn searched(value: &str, added_has_any: bool) -> Vec<&str> {
 }
 
 /// What to do about a token that could not be asked, where the error does not say.
-fn mend_failed(key: &TokenKey, error: &Error) -> String {
+fn mend_failed(key: &TokenKey, error: &hsm::Error) -> String {
+    let pin_error = match error {
+        hsm::Error::InKeyFile { source, .. } => return mend_failed(key, source),
+        hsm::Error::PinFile { source } => mend_pin_file(key, source),
+        _ => None,
+    };
+    pin_error.unwrap_or_else(|| {
+        "compare the URI and module.env of the key file with the token".to_owned()
+    })
+}
+
+/// What to do about a PIN that could not be read from its file.
+fn mend_pin_file(key: &TokenKey, error: &keys::Error) -> Option<String> {
     let pin_file = |path: &Path| key.file.uri.pin_source.as_deref() == Some(path);
     match error {
-        Error::InKeyFile { source, .. } => mend_failed(key, source),
-        Error::Hsm(hsm::Error::PinFile { source }) => mend_failed(key, source),
-        Error::InFile(file::Error::TooLarge { path, .. }) | Error::InvalidPinFile { path, .. } => {
-            format!("let {} hold the PIN alone, on one line", path.display())
-        }
-        Error::InFile(error) if pin_file(error.path()) => format!(
+        keys::Error::InKeyFile { source, .. } => mend_pin_file(key, source),
+        keys::Error::InFile(file::Error::TooLarge { path, .. })
+        | keys::Error::InvalidPinFile { path, .. } => Some(format!(
+            "let {} hold the PIN alone, on one line",
+            path.display()
+        )),
+        keys::Error::InFile(error) if pin_file(error.path()) => Some(format!(
             "write the PIN alone, on one line, into {} (mode 600), or correct pin-source in the key file",
             error.path().display()
-        ),
-        _ => "compare the URI and module.env of the key file with the token".to_owned(),
+        )),
+        _ => None,
     }
 }
 

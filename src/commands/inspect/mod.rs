@@ -14,6 +14,7 @@ use crate::error::{Cure, Error, Result};
 use crate::image::choice::for_platform;
 use crate::image::reference::HELP;
 use crate::image::{Descriptor, Platform, Reference, media_type};
+use crate::keys;
 
 use self::report::{ImageReport, LayerReport, Report};
 
@@ -117,7 +118,7 @@ fn try_keys(args: &Args, readable: &Readable, report: &mut Report) -> Result<Opt
     let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
     let Readable { layers, places } = readable;
     report.untried = (ring.skipped())
-        .filter(|error| !matches!(error, Error::NotAKeyFile { .. }))
+        .filter(|error| !matches!(error, keys::Error::NotAKeyFile { .. }))
         .map(ToString::to_string)
         .collect();
     let mut opener = Opener::new(args.hsm.settings(), None).with_keys(ring);

@@ -81,7 +81,7 @@ fn key(args: &Args, policy: &Policy) -> Result<TokenKey> {
     let module = match &args.module {
         Some(named) => survey::module(policy, named)?,
         None if is_uri => policy.locate(&file.uri)?,
-        None => return policy.resolve(file),
+        None => return Ok(policy.resolve(file)?),
     };
     if is_uri {
         file.env = environment::of_module(&module);

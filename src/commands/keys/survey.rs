@@ -20,7 +20,7 @@ pub(super) struct Survey {
 /// One module.
 pub(super) struct Asked {
     pub(super) module: PathBuf,
-    pub(super) tokens: Result<Vec<Token>>,
+    pub(super) tokens: hsm::Result<Vec<Token>>,
 }
 
 /// The module that a command line names: a path, or a name for the policy's directories.
@@ -36,12 +36,13 @@ pub(super) fn module(policy: &Policy, named: &str) -> Result<PathBuf> {
     } else {
         uri.module_name = Some(named.to_owned());
     }
-    policy.locate(&uri)
+    Ok(policy.locate(&uri)?)
 }
 
 /// The node's module policy.
 pub(super) fn policy() -> Result<Policy> {
-    Policy::discover(&settings::policy(&Environment::current()))
+    let search = settings::policy(&Environment::current());
+    Ok(Policy::discover(&search)?)
 }
 
 /// What `--token` says: a label, or a URI of which only what concerns the token counts.
@@ -127,7 +128,7 @@ impl Survey {
         let modules = modules::allowed(policy).into_iter().map(|module| {
             // One whose device is not there must not cost time.
             let tokens = match ask(&module, Patience::None) {
-                Err(Error::Hsm(hsm::Error::TokenNotFound { .. })) => {
+                Err(hsm::Error::TokenNotFound { .. }) => {
                     missing = true;
                     Ok(Vec::new())
                 }

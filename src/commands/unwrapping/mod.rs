@@ -248,7 +248,7 @@ pub(super) fn keys(paths: &[PathBuf]) -> Result<KeyRing> {
     let policy = Policy::discover(&settings::policy(&Environment::current()))?;
     let mut ring = KeyRing::read(paths, &policy)?;
     match ring.only_reason() {
-        Some(error) => Err(error),
+        Some(error) => Err(error.into()),
         None if ring.keys().is_empty() => Err(Error::NoUsableKey {
             refusals: Box::new(refusals(BTreeSet::new(), Vec::new(), &ring)),
         }),

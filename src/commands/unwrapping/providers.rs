@@ -39,7 +39,7 @@ impl Opener {
         let providers = match providers {
             Ok(providers) => providers,
             Err(error) => {
-                tally.unreadable.push(Reason::from(&Error::from(error)));
+                tally.unreadable.push(Reason::new(&error, error.hint()));
                 return Ok(None);
             }
         };
@@ -49,7 +49,7 @@ impl Opener {
             let private = match opened {
                 Ok(options) => PrivateOptions::parse(&options),
                 Err(error) => {
-                    let reason = Reason::from(&Error::from(error));
+                    let reason = Reason::new(&error, error.hint());
                     if !tally.unreadable.contains(&reason) {
                         tally.unreadable.push(reason);
                     }

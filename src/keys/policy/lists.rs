@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::Allowed;
-use crate::error::{Error, Result};
+use crate::keys::error::{Error, Result};
 use crate::keys::yaml;
 
 const DIRECTORIES: &str = "module-directories";

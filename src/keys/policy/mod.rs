@@ -12,8 +12,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use self::lists::Lists;
-use crate::error::{Error, Result};
 use crate::file;
+use crate::keys::error::{Error, Result};
 
 const MAX_POLICY: usize = 64 << 10;
 

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Allowed, Policy};
-use crate::error::{Error, Result};
+use crate::file;
 use crate::keys::TokenKey;
+use crate::keys::error::{Error, Result};
 use crate::keys::key_file::KeyFile;
 use crate::keys::uri::Pkcs11Uri;
 
@@ -20,7 +21,7 @@ impl Policy {
     /// (Of several in one directory the closest is taken, where the reference takes the first by name.)
     ///
     /// # Errors
-    /// [`Error::ModuleNotNamed`], [`Error::ModuleNotFound`], [`Error::ModuleNotAllowed`]; [`Error::File`] for a
+    /// [`Error::ModuleNotNamed`], [`Error::ModuleNotFound`], [`Error::ModuleNotAllowed`]; [`Error::InFile`] for a
     /// `module-path` that is not there.
     pub fn locate(&self, uri: &Pkcs11Uri) -> Result<PathBuf> {
         let directories = match &uri.module_path {
@@ -90,11 +91,8 @@ fn real_place(path: &Path) -> Option<PathBuf> {
 fn is_directory(path: &Path) -> Result<bool> {
     fs::metadata(path)
         .map(|metadata| metadata.is_dir())
-        .map_err(|source| Error::File {
-            action: "find the PKCS#11 module",
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(file::Error::failed("find the PKCS#11 module", path))
+        .map_err(Error::from)
 }
 
 /// The file that fits best. A directory that is not there, or cannot be listed, has none.
@@ -296,7 +294,7 @@ mod tests {
         assert_eq!(node.policy.locate(&uri).unwrap(), module);
         assert!(matches!(
             node.by_path("modules/none"),
-            Err(Error::File { .. })
+            Err(Error::InFile(_))
         ));
         assert!(matches!(
             node.policy.locate(&Pkcs11Uri::default()),

@@ -9,7 +9,7 @@ use rsa::pkcs8::der::asn1::{AnyRef, BitStringRef};
 use rsa::pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
 use super::invalid;
-use crate::error::Result;
+use crate::keys::error::Result;
 use crate::operation::Curve;
 
 /// `id-ecPublicKey` (RFC 5480, section 2.1.1).
@@ -27,7 +27,7 @@ impl EcPublicKey {
     /// The key of that point, compressed or not (SEC 1, section 2.3.3).
     ///
     /// # Errors
-    /// [`crate::Error::InvalidPublicKey`] for one that is not on the curve.
+    /// [`crate::keys::Error::InvalidPublicKey`] for one that is not on the curve.
     pub fn from_point(name: &str, curve: Curve, point: &[u8]) -> Result<Self> {
         let checked = match curve {
             Curve::P256 => p256::PublicKey::from_sec1_bytes(point)

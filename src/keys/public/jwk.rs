@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{EcPublicKey, PublicKey, RsaPublicKey, invalid};
-use crate::error::Result;
+use crate::keys::error::Result;
 use crate::operation::Curve;
 
 /// A public key, and what its JWK asks of whoever uses it.
@@ -46,8 +46,8 @@ impl Jwk {
     /// Reads one; `name` is what messages call it.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidPublicKey`] for a private key, a set of keys, and what is no JWK of an RSA or EC key;
-    /// [`crate::Error::KeySize`] for a size that we do not take.
+    /// [`crate::keys::Error::InvalidPublicKey`] for a private key, a set of keys, and what is no JWK of an RSA or EC key;
+    /// [`crate::keys::Error::KeySize`] for a size that we do not take.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
         let invalid = |what| invalid(name, what);
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);

@@ -23,8 +23,8 @@ pub use self::ec::EcPublicKey;
 use self::jwk::Jwk;
 pub use self::rsa::RsaPublicKey;
 use super::pem;
-use crate::error::{Error, Result};
 use crate::file;
+use crate::keys::error::{Error, Result};
 use crate::operation::{KeyOperation, OaepHash};
 use crate::options::PrivateOptions;
 

@@ -9,7 +9,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 
 use super::{Recipient, invalid};
-use crate::error::{Error, Result};
+use crate::keys::error::{Error, Result};
 use crate::operation::OaepHash;
 use crate::options::PrivateOptions;
 

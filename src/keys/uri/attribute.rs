@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::error::{Error, Result};
+use crate::keys::error::{Error, Result};
 use crate::keys::pin_file;
 use crate::secret::Pin;
 

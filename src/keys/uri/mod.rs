@@ -14,7 +14,7 @@ use self::attribute::{
     Attribute, absolute_path, encode, field, invalid, module_name, number, object_type, octets,
     pin, pin_source, text, version,
 };
-use crate::error::{Error, Result};
+use crate::keys::error::{Error, Result};
 use crate::secret::Pin;
 
 /// A parsed URI. Every attribute that is present takes part in matching.
