@@ -91,6 +91,7 @@ class Comparison:
             **{f"ocihsm encrypt, {name.upper()}": self.encrypt(self.large, name) for name in CIPHERS},
             **{f"ocihsm decrypt, {name.upper()}": self.decrypt(self.large, name) for name in CIPHERS},
         })
+        self.small_layers()
 
     def table(self, title, runs, floor, commands):
         commands = {name: run for name, run in commands.items() if run}
@@ -107,6 +108,20 @@ class Comparison:
         for name, (wall, cpu) in rows.items():
             unit = (lambda seconds: f"{seconds * 1000:.1f} ms") if rows[floor][0] < 0.1 else (lambda seconds: f"{seconds:.2f} s")
             print(f"| {name:20} | {unit(wall)} | {unit(cpu)} | {peaks[name] / 1024:.1f} MiB | {wall / rows[floor][0]:.2f} |", flush=True)
+
+    def small_layers(self):
+        """An image of thirty small layers in a real containerd: integration/examples/small_layers.rs."""
+        if os.geteuid() != 0:
+            return print("\nskipped: thirty small layers: needs root, for containerd")
+        command = ["cargo", "run", "--quiet", "--package", "integration", "--example", "small_layers", str(self.args.runs)]
+        done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OCIHSM_BIN": self.ocihsm}, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            return print("\nskipped: thirty small layers: see above; they need containerd 2.x and the peer (integration/peers)")
+        version, *rows = (line.split() for line in done.stdout.splitlines())
+        print(f"\nImport of 30 small layers by {' '.join(version)}; medians of {self.args.runs} runs in turns\n")
+        print("| | wall | wall / plain |\n| --- | --- | --- |")
+        for name, seconds in rows:
+            print(f"| {name} | {seconds} s | {float(seconds) / float(rows[0][1]):.2f} |", flush=True)
 
     # -- what is measured
 
@@ -308,7 +323,7 @@ def quiet(command, env=None):
 
 
 def version(program):
-    return subprocess.run([program, "--version"], capture_output=True, text=True).stdout.split()[-1]
+    return subprocess.run([program, "-V"], capture_output=True, text=True).stdout.split()[-1]
 
 
 def machine():

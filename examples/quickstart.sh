@@ -1,28 +1,16 @@
 #!/usr/bin/env bash
-# From nothing to a container whose image only a key in a PKCS#11 token can open, in a minute: a SoftHSM token stands
-# in for the HSM, and a private containerd for a node's. Run it as root on Debian or Ubuntu. It installs missing packages
-# (and says which), builds ocihsm into target/, and otherwise leaves nothing behind.
+# From nothing to a container whose image only a key in a PKCS#11 token can open: a SoftHSM token stands in for the HSM,
+# and a private containerd for a node's. Run it as root on Debian or Ubuntu; it takes about three minutes, nearly all of
+# it the build. It installs missing programs (integration/packages says which, removes nothing and starts no service),
+# builds ocihsm into target/ (unless OCIHSM_BIN names one), and leaves nothing else behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 say() { printf '\n\033[1m==> %s\033[0m\n' "$*"; }
 
 [ "$(id -u)" = 0 ] || { echo "run this as root: it starts a containerd" >&2; exit 1; }
 command -v cargo >/dev/null || { echo "install Rust first, for example with rustup" >&2; exit 1; }
-
-missing=()
-for package in build-essential softhsm2 containerd runc busybox-static; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    say "Installing ${missing[*]}"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "${missing[@]}" >/dev/null
-fi
-
-say "Building ocihsm"
-cargo build --release --quiet
-ocihsm=$PWD/target/release/ocihsm
 
 # Everything below lives in here; containerd's mounts and processes in namespaces that end with the script.
 dir=$(mktemp -d)
@@ -34,6 +22,21 @@ clean_up() {
     rm -rf --one-file-system "$dir"
 }
 trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+say "Programs that are needed"
+./integration/packages --record "$dir/installed" cc=build-essential '/usr/lib/*/crt1.o=libc6-dev' \
+    softhsm2-util=softhsm2 '/usr/lib/softhsm/libsofthsm2.so=libsofthsm2' containerd=containerd ctr=containerd runc=runc
+echo "all there"
+
+if [ -n "${OCIHSM_BIN:-}" ]; then
+    ocihsm=$OCIHSM_BIN
+else
+    say "Building ocihsm; the first time takes some minutes"
+    cargo build --release
+    ocihsm=$PWD/target/release/ocihsm
+fi
 
 say "A token, and an RSA-3072 key that never leaves it"
 mkdir "$dir/tokens" "$dir/keys"
@@ -51,7 +54,7 @@ OCICRYPT_CONFIG=internal OCIHSM_RUNTIME_DIR=$dir/run \
 mv "$dir/layers.yaml" "$dir/keys/"
 cat "$dir/keys/layers.yaml"
 
-say "A small image: busybox, and one line to print"
+say "A small image: one program that prints one line"
 # put FILE: moves it among the layout's blobs and prints its digest.
 put() {
     local hash
@@ -59,16 +62,16 @@ put() {
     mv "$1" "$dir/plain/blobs/sha256/$hash"
     echo "sha256:$hash"
 }
-mkdir -p "$dir/plain/blobs/sha256" "$dir/rootfs/bin"
-cp "$(command -v busybox)" "$dir/rootfs/bin/busybox"
-ln -s busybox "$dir/rootfs/bin/echo"
+mkdir -p "$dir/plain/blobs/sha256" "$dir/rootfs"
+echo 'int puts(const char *); int main(void) { return puts("Hello from an encrypted image") < 0; }' |
+    cc -static -x c -o "$dir/rootfs/hello" -
 tar -C "$dir/rootfs" --owner=0 --group=0 --numeric-owner -cf "$dir/layer.tar" .
 diff_id=sha256:$(sha256sum "$dir/layer.tar" | cut -d ' ' -f 1)
 gzip -n "$dir/layer.tar"
 layer_size=$(stat -c %s "$dir/layer.tar.gz")
 layer=$(put "$dir/layer.tar.gz")
 arch=$(dpkg --print-architecture)
-printf '{"architecture":"%s","os":"linux","config":{"Cmd":["/bin/echo","Hello from an encrypted image"]},"rootfs":{"type":"layers","diff_ids":["%s"]}}' \
+printf '{"architecture":"%s","os":"linux","config":{"Cmd":["/hello"]},"rootfs":{"type":"layers","diff_ids":["%s"]}}' \
     "$arch" "$diff_id" >"$dir/config.json"
 config_size=$(stat -c %s "$dir/config.json")
 config=$(put "$dir/config.json")
@@ -101,18 +104,32 @@ TOML
 unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
     sh -c 'mount -t tmpfs tmpfs /run && containerd --config "$1" & wait $!' sh "$dir/config.toml" >"$dir/log" 2>&1 &
 containerd=$!
+# in_time SECONDS COMMAND...: fails with containerd's log where the command is not done by then.
+in_time() {
+    local status=0
+    timeout --foreground --kill-after 5 "$@" || status=$? # in the foreground, since ctr asks the terminal
+    [ $status -lt 124 ] || give_up "not done within $1 s: ${*:2}"
+    return $status
+}
+give_up() {
+    echo "$1; the end of containerd's log:" >&2
+    tail -n 30 "$dir/log" >&2
+    exit 1
+}
 # ctr NAMESPACE ARGUMENTS...: the plain client, where containerd runs.
 ctr() {
-    local namespace=ocihsm-quickstart-$1 init
+    local namespace=ocihsm-quickstart-$1
     shift
-    init=$(cat "/proc/$containerd/task/$containerd/children")
-    nsenter --mount --pid --target "${init%% *}" ctr --address "$dir/containerd.sock" --namespace "$namespace" "$@"
+    in_time 120 nsenter --mount --pid --target "$init" ctr --address "$dir/containerd.sock" --namespace "$namespace" "$@"
 }
-for _ in $(seq 100); do
-    ctr start version >/dev/null 2>&1 && break
-    kill -0 "$containerd" 2>/dev/null || { cat "$dir/log" >&2; exit 1; }
+end=$((SECONDS + 60))
+until [ -S "$dir/containerd.sock" ] && timeout 5 ctr --address "$dir/containerd.sock" version >/dev/null 2>&1; do
+    kill -0 "$containerd" 2>/dev/null || give_up "containerd ended"
+    [ $SECONDS -lt $end ] || give_up "containerd did not answer within 60 s"
     sleep 0.1
 done
+init=$(cat "/proc/$containerd/task/$containerd/children")
+init=${init%% *}
 containerd --version
 
 say "Plain ctr imports the image and runs it"
@@ -126,4 +143,7 @@ if ctr without-key images import --base-name quickstart.example/hello "$dir/encr
     exit 1
 fi
 
-say "Done; everything in $dir is removed now"
+say "Done"
+echo "$dir is removed now. target/ stays: rm -r target removes it."
+installed=$(cat "$dir/installed" 2>/dev/null || true)
+[ -z "$installed" ] || echo "These packages stay, apt-get purge removes them:" $installed

@@ -1,34 +1,46 @@
-//! The command line: which subcommands there are, and what they share.
+//! The command line: which subcommands there are, and what is wrong with one that cannot be parsed.
 //!
-//! Arguments of one subcommand stand beside it in `commands`. Nothing is read or checked here beyond what the
-//! parser does.
+//! Arguments of one subcommand stand beside it in `commands`, those that several share in `commands/args.rs`. Nothing is
+//! read or checked here beyond what the parser does, and no subcommand is run.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::ffi::OsString;
+use std::sync::LazyLock;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::image_args::is_uri;
-use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys};
+use crate::commands::args::VerboseArgs;
+use crate::commands::{
+    config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
+};
 use crate::ctd_decoder;
+use crate::envelope::Scheme;
 use crate::error::Error;
-use crate::hsm::HsmSettings;
-use crate::log::LogTarget;
-use crate::settings::{self, Environment};
+use crate::options::CipherName;
+use crate::settings::is_uri;
 
-/// Name under which containerd's built-in configuration starts its decoder.
-const REFERENCE_NAME: &str = "ctd-decoder";
-
-/// What `decode` does, as it says under that name.
-pub(crate) const ABOUT_DECODE: &str = "Decrypt one layer from stdin to stdout (ocihsm decode)";
+/// What `--version` says: what somebody who has a layer that does not open wants to know.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = match option_env!("OCIHSM_BUILD_COMMIT") {
+        Some(commit) => format!("commit: {commit}\n"),
+        None => String::new(),
+    };
+    let ciphers = CipherName::ALL.map(CipherName::as_str).join(", ");
+    format!(
+        "{}\n{commit}target: {}\nciphers: {ciphers}\nschemes: {}",
+        env!("CARGO_PKG_VERSION"),
+        env!("OCIHSM_BUILD_TARGET"),
+        Scheme::pkcs11()
+    )
+});
 
 /// Opens encrypted container images with a key that stays in an HSM
 #[derive(Debug, Parser)]
-#[command(name = "ocihsm", version, max_term_width = 100)]
+#[command(name = "ocihsm", version, long_version = VERSION.as_str(), max_term_width = 100)]
 pub struct Cli {
+    /// How much is told.
+    #[command(flatten)]
+    pub verbose: VerboseArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -43,6 +55,8 @@ pub enum Command {
     Encrypt(encrypt::Args),
     /// Decrypt the layers of an image
     Decrypt(decrypt::Args),
+    /// Wrap the keys of an image's encrypted layers for others; the layers stay as they are
+    Rekey(rekey::Args),
     /// Show which layers of an image are encrypted, and for whom
     Inspect(inspect::Args),
     /// Check this node: containerd, keys, policy, tokens
@@ -55,130 +69,23 @@ pub enum Command {
     Keyprovider(keyprovider::Args),
 }
 
-/// How patient and how careful we are with a token.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "HSM")]
-pub struct HsmArgs {
-    /// Seconds until a PKCS#11 module that does not answer is given up
-    #[arg(long, value_name = "SECONDS", env = "OCIHSM_HSM_TIMEOUT", default_value = "60", value_parser = seconds)]
-    pub hsm_timeout: Duration,
-    /// Log in even when the token says that one more wrong PIN locks it
-    #[arg(long)]
-    pub allow_final_try: bool,
-}
-
-/// Where records of layers go.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Log")]
-pub struct LogArgs {
-    /// Write one record a layer to journald, to syslog, or to a file (its absolute path; one line of JSON each)
-    #[arg(
-        long,
-        value_name = "journald|syslog|FILE",
-        env = "OCIHSM_LOG",
-        default_value = "off"
-    )]
-    pub log: LogTarget,
-}
-
-/// Where the keys are.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Keys")]
-pub struct KeyArgs {
-    /// Directory of PKCS#11 key files, searched at any depth, or one key file (repeatable) [env: OCIHSM_KEYS_PATH=]
-    #[arg(long, value_name = "DIR")]
-    pub decryption_keys_path: Vec<PathBuf>,
-}
-
-impl HsmArgs {
-    /// As the `hsm` room wants it.
-    #[must_use]
-    pub fn settings(&self) -> HsmSettings {
-        settings::hsm(
-            self.hsm_timeout,
-            self.allow_final_try,
-            &Environment::current(),
-        )
-    }
-}
-
 impl Cli {
     /// Parses the arguments. Started as `ctd-decoder`, everything is an argument of `decode`.
     ///
     /// # Errors
     /// What `clap` found wrong, ready to print; asking for help or the version is one of these.
-    pub fn parse_from(argv: Vec<OsString>) -> Result<Self, clap::Error> {
-        let definition = definition(&argv);
-        let arguments = match is_reference_name(&argv) {
-            true => ctd_decoder::arguments(&definition, &argv),
-            false => argv.clone(),
+    pub fn parse_from(argv: &[OsString]) -> Result<Self, clap::Error> {
+        let Some(alone) = decode::Args::alone(argv) else {
+            return Self::from_arg_matches(&Self::command().try_get_matches_from(argv)?);
         };
-        Self::from_matches(&argv, &definition.try_get_matches_from(arguments)?)
+        let alone = alone.long_version(VERSION.as_str());
+        let arguments = ctd_decoder::arguments(&alone, argv);
+        let matches = alone.try_get_matches_from(arguments)?;
+        Ok(Self {
+            verbose: VerboseArgs::from_arg_matches(&matches)?,
+            command: Command::Decode(decode::Args::from_arg_matches(&matches)?),
+        })
     }
-
-    /// Parses the arguments as a process does whose environment is this one.
-    ///
-    /// # Errors
-    /// As [`Cli::parse_from`], with the name of the variable if the arguments alone are right.
-    pub fn parse_in(
-        mut argv: Vec<OsString>,
-        variable: impl Fn(&OsStr) -> Option<OsString>,
-    ) -> Result<Self, (clap::Error, Option<String>)> {
-        let with_variables = definition(&argv);
-        let mut command = without_variables(with_variables.clone());
-        let matches = command
-            .try_get_matches_from_mut(&argv)
-            .map_err(|error| (error, None))?;
-        let mut cli = Self::from_matches(&argv, &matches).map_err(|error| (error, None))?;
-        // Right after the subcommand, since `--` may end the options further on.
-        let (defined, given, at) = match matches.subcommand() {
-            Some((name, given)) => (with_variables.find_subcommand(name), given, 2),
-            None => (Some(&with_variables), &matches, 1),
-        };
-        for argument in defined.into_iter().flat_map(clap::Command::get_arguments) {
-            let (Some(name), Some(long)) = (argument.get_env(), argument.get_long()) else {
-                continue;
-            };
-            let is_given =
-                given.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine);
-            if let (false, Some(value)) = (is_given, variable(name)) {
-                let mut option = OsString::from(format!("--{long}="));
-                option.push(value);
-                argv.insert(at, option);
-                cli = command
-                    .try_get_matches_from_mut(&argv)
-                    .and_then(|matches| Self::from_matches(&argv, &matches))
-                    .map_err(|error| (error, Some(name.to_string_lossy().into_owned())))?;
-            }
-        }
-        Ok(cli)
-    }
-
-    fn from_matches(argv: &[OsString], matches: &ArgMatches) -> Result<Self, clap::Error> {
-        if is_reference_name(argv) {
-            return Ok(Self {
-                command: Command::Decode(decode::Args::from_arg_matches(matches)?),
-            });
-        }
-        Self::from_arg_matches(matches)
-    }
-}
-
-/// What may be given, under the name that we are started by.
-fn definition(argv: &[OsString]) -> clap::Command {
-    if is_reference_name(argv) {
-        return decode::Args::augment_args(clap::Command::new(REFERENCE_NAME))
-            .version(env!("CARGO_PKG_VERSION"))
-            .about(ABOUT_DECODE);
-    }
-    Cli::command()
-}
-
-/// The same, for an environment that is not ours.
-fn without_variables(command: clap::Command) -> clap::Command {
-    command
-        .mut_args(|argument| argument.env(None::<&str>))
-        .mut_subcommands(without_variables)
 }
 
 /// What the parser found wrong, as an error of ours: one sentence. Without a word of what it quotes if that may be a
@@ -228,40 +135,10 @@ pub fn variable_of(error: &clap::Error, argv: &[OsString]) -> Option<String> {
     (!given).then(|| variable.to_string_lossy().into_owned())
 }
 
-/// Where the record of a layer goes whose decoder was started with arguments that the parser does not take: it gives up
-/// at the first mistake, so they are looked through.
-#[must_use]
-pub fn log_in_spite_of_mistakes(argv: &[OsString]) -> LogTarget {
-    let mut words = argv.iter().map(|word| word.to_string_lossy());
-    let argument = words.find_map(|word| match word.strip_prefix("--log") {
-        Some("") => Some(None),
-        Some(rest) => rest.strip_prefix('=').map(|value| Some(value.to_owned())),
-        None => None,
-    });
-    let target = match argument {
-        Some(value) => value.or_else(|| words.next().map(|next| next.into_owned())),
-        None => std::env::var("OCIHSM_LOG").ok(),
-    };
-    target
-        .and_then(|target| target.parse().ok())
-        .unwrap_or_default()
-}
-
-fn is_reference_name(argv: &[OsString]) -> bool {
-    argv.first()
-        .and_then(|name| Path::new(name).file_name())
-        .is_some_and(|name| name == REFERENCE_NAME)
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<u32>() {
-        Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds.into())),
-        _ => Err("expected whole seconds, 1 to 86400".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn words(argv: &[&str]) -> Vec<OsString> {
@@ -269,7 +146,7 @@ mod tests {
     }
 
     fn parse(argv: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::parse_from(words(argv))
+        Cli::parse_from(&words(argv))
     }
 
     #[test]
@@ -284,38 +161,6 @@ mod tests {
             panic!("not decode");
         };
         assert_eq!(args.keys.decryption_keys_path, [Path::new("/keys")]);
-    }
-
-    #[test]
-    fn another_environment_counts_like_ones_own() {
-        let parse_in = |argv: &[&str], variable: (&str, &str)| {
-            let argv = argv.iter().map(OsString::from).collect();
-            match Cli::parse_in(argv, |name| (name == variable.0).then(|| variable.1.into())) {
-                Ok(Cli {
-                    command: Command::Decode(args),
-                }) => Ok(args),
-                Ok(_) => panic!("not decode"),
-                Err((_, variable)) => Err(variable),
-            }
-        };
-        let timeout = ("OCIHSM_HSM_TIMEOUT", "5");
-        for argv in [
-            &["ocihsm", "decode"][..],
-            &["/x/ctd-decoder"],
-            &["ocihsm", "decode", "--"],
-            &["ctd-decoder", "--"],
-        ] {
-            let args = parse_in(argv, timeout).unwrap();
-            assert_eq!(args.hsm.hsm_timeout, Duration::from_secs(5));
-            let args = parse_in(argv, ("OCIHSM_LOG", "/x")).unwrap();
-            assert_eq!(args.log.log, LogTarget::File("/x".into()));
-            let wrong = parse_in(argv, ("OCIHSM_HSM_TIMEOUT", "abc"));
-            assert_eq!(wrong.unwrap_err().as_deref(), Some("OCIHSM_HSM_TIMEOUT"));
-        }
-        let args = parse_in(&["ocihsm", "decode", "--hsm-timeout", "7"], timeout).unwrap();
-        assert_eq!(args.hsm.hsm_timeout, Duration::from_secs(7));
-        let wrong = parse_in(&["ocihsm", "decode", "--hsm-timeout", "x"], timeout);
-        assert_eq!(wrong.unwrap_err(), None);
     }
 
     #[test]
@@ -359,31 +204,6 @@ mod tests {
             let argv = ["ocihsm", "decode", argument];
             let error = complaint(&parse(&argv).unwrap_err(), &words(&argv));
             assert!(!format!("{error} {error:?}").contains("1234"), "{argument}");
-        }
-    }
-
-    #[test]
-    fn a_log_that_was_named_is_found_beside_what_is_wrong() {
-        let file = LogTarget::File("/var/log/x".into());
-        for (argv, expected) in [
-            (
-                &["ocihsm", "decode", "--log", "/var/log/x", "--keyz"][..],
-                &file,
-            ),
-            (&["ocihsm", "decode", "--keyz", "--log=/var/log/x"], &file),
-            (
-                &["ctd-decoder", "--log", "/var/log/x", "--hsm-timeout", "0"],
-                &file,
-            ),
-            (&["ocihsm", "decode", "--log", "journal"], &LogTarget::Off),
-            (&["ocihsm"], &LogTarget::Off),
-            (&["ocihsm", "inspect"], &LogTarget::Off),
-        ] {
-            assert_eq!(
-                &log_in_spite_of_mistakes(&words(argv)),
-                expected,
-                "{argv:?}"
-            );
         }
     }
 }

@@ -11,8 +11,6 @@ use std::str::FromStr;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-
 /// A `sha256:` digest, checked: 64 lower-case hexadecimal digits (OCI image spec, descriptor.md).
 ///
 /// Since nothing else fits in it, a digest can be made part of a path without a further look.
@@ -54,7 +52,7 @@ impl Digest {
 impl FromStr for Digest {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         let valid = text.strip_prefix("sha256:").is_some_and(|hex| {
             hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         });
@@ -71,7 +69,7 @@ impl FromStr for Digest {
 impl TryFrom<String> for Digest {
     type Error = Error;
 
-    fn try_from(text: String) -> Result<Self> {
+    fn try_from(text: String) -> Result<Self, Error> {
         text.parse()
     }
 }
@@ -119,6 +117,17 @@ pub struct LayerDescriptor {
 
 /// Most bytes of a media type that are kept.
 const MAX_MEDIA_TYPE: usize = 256;
+
+/// What is wrong with the name of a layer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not a digest of the one form that we take.
+    #[error("{text:?} is not a sha256 digest")]
+    InvalidDigest {
+        /// What stood there, shortened.
+        text: String,
+    },
+}
 
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text: Option<Cow<'_, str>> = Option::deserialize(deserializer)?;

@@ -65,9 +65,7 @@ mod tests {
 
     fn hinted(words: &str) -> Option<&'static str> {
         let argv: Vec<_> = words.split(' ').map(OsString::from).collect();
-        let error = crate::cli::Cli::parse_from(argv.clone())
-            .unwrap_err()
-            .to_string();
+        let error = crate::cli::Cli::parse_from(&argv).unwrap_err().to_string();
         hint(&argv, error.lines().next().unwrap_or_default())
     }
 

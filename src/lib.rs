@@ -1,21 +1,48 @@
 //! Opens encrypted OCI image layers with a key that stays in an HSM.
 //!
+//! The program `ocihsm` is what is released. Nothing of this library is stable: any release may change or remove it.
+//!
+//! # The one idea
+//!
+//! However a layer's key was wrapped, opening it comes down to one [operation] with one private key. A scheme turns
+//! wrapped bytes into operations, and the answer into the private options. Whoever holds the key answers. Neither knows
+//! the other.
+//!
 //! ```text
-//!             stdin ───────────────────────────────────────────────┐
-//! fd 3 / content store / args ─► LayerDescriptor ─► Envelope ─► hsm::unwrap ─► cipher ─► stdout
-//!         (who tells us)          (annotations)   (wrapped keys,   (token,      (verify, then
-//!                                                  public options)  OAEP)        release)
+//!  annotations ──► envelope ──► schemes ──► operation { RSA-OAEP | RSA PKCS#1 v1.5 | ECDH, its input }
+//!                                                           │
+//!                                                           ▼
+//!                                            token (hsm: the module in a process of its own)
+//!                                                           │
+//!                     private options ◄── schemes ◄── answer ◄┘
+//!                            │
+//!  stdin ─────────────────► cipher ──► stdout        (verify, then release)
 //! ```
 //!
-//! The image commands walk the same rooms: `encrypt` is `image -> cipher -> keys -> envelope -> image`,
-//! `decrypt` is `decode` with an image at both ends, and `inspect` stops at the envelope.
+//! # The way of a layer
 //!
-//! Arrows point down: [`commands`] puts the rooms together; [`payload`], [`content_store`], [`image`],
-//! [`keys`] and [`cipher`] do not know one another; [`hsm`] stands on [`keys`]; all of them share
-//! [`envelope`], [`options`], [`descriptor`], [`secret`] and [`error`] below.
+//! One way downhill; no room is visited twice. What one foreign key, description or token does wrong is kept as a reason,
+//! and never takes away what another one opened: a layer that some key at hand opens, opens.
 //!
-//! Beside that way stand [`node`], the machine that containerd runs on as its operator sees it, and [`log`], which
-//! keeps a record of each layer.
+//! ```text
+//! arguments, environment, files                   what is configured
+//!    └► source: arguments, fd 3, content store    which layer it is: descriptions of it
+//!         └► unwrapping: keys, tokens             its key, cheapest first
+//!              └► the MAC                         which of the opened keys is the layer's
+//!                   └► cipher ──► stdout
+//! ```
+//!
+//! The image commands walk the same rooms: `encrypt` goes from [`image`] through [`cipher`] and [`keys`] to an
+//! [`envelope`] and back to [`image`], `decrypt` is `decode` with an image at both ends, and `inspect` stops at the envelope.
+//!
+//! # The rooms
+//!
+//! Arrows point down, without a circle (`integration/tests/rooms.rs`): [`cli`] names the subcommands, [`commands`] puts the
+//! rooms together. [`payload`], [`content_store`], [`image`], [`keys`] and [`cipher`] do not know [`hsm`], which stands on
+//! [`keys`]. All of them share [`envelope`], [`options`], [`descriptor`] and [`secret`] below.
+//!
+//! Beside that way stand [`node`], the machine that containerd runs on as its operator sees it, and [`telemetry`], which
+//! tells what happens and keeps a record of each layer. [`error`] gathers what can go wrong.
 
 pub mod cipher;
 pub mod cli;
@@ -34,7 +61,6 @@ pub mod image;
 pub mod imgcrypt;
 mod json;
 pub mod keys;
-pub mod log;
 pub mod node;
 pub mod operation;
 pub mod options;
@@ -44,6 +70,7 @@ pub mod secret;
 pub mod settings;
 pub mod software;
 pub mod spoil;
+pub mod telemetry;
 pub mod words;
 
 pub use error::{Error, Result};

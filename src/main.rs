@@ -9,11 +9,15 @@ use std::process::ExitCode;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use ocihsm::cli::{self, Cli};
+use ocihsm::cli::{self, Cli, Command};
+use ocihsm::commands::{
+    config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
+};
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
-use ocihsm::log::LayerRecord;
-use ocihsm::{Error, commands, hsm, imgcrypt, payload, spoil};
+use ocihsm::telemetry::{self, Audience, LayerRecord, Verbosity};
+use ocihsm::{Error, hsm, imgcrypt, payload, spoil};
+use tracing::info_span;
 
 /// Where a payload comes, if one comes.
 const PAYLOAD: i32 = 3;
@@ -28,20 +32,44 @@ fn main() -> ExitCode {
     forbid_core_dumps();
     watch_panics();
     let argv: Vec<_> = std::env::args_os().collect();
-    let cli = match Cli::parse_from(argv.clone()) {
+    let cli = match Cli::parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) => {
             refuse(&error, &argv);
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match catch(|| commands::run(&cli.command, inherited)) {
+    telemetry::install(cli.verbose.verbosity(), audience(&cli.command));
+    match catch(|| run(&cli.command, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::ReaderGone) => ExitCode::FAILURE,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs one subcommand. `inherited` is what came as file descriptor 3, if it may carry a payload.
+fn run(command: &Command, inherited: Option<File>) -> Result<(), Error> {
+    match command {
+        Command::Config(args) => info_span!("config").in_scope(|| config::run(args)),
+        Command::Decode(args) => info_span!("decode").in_scope(|| decode::run(args, inherited)),
+        Command::Doctor(args) => info_span!("doctor").in_scope(|| doctor::run(args)),
+        Command::Keyprovider(args) => info_span!("keyprovider").in_scope(|| keyprovider::run(args)),
+        Command::Keys(args) => info_span!("keys").in_scope(|| keys::run(args)),
+        Command::Decrypt(args) => info_span!("decrypt").in_scope(|| decrypt::run(args)),
+        Command::Rekey(args) => info_span!("rekey").in_scope(|| rekey::run(args)),
+        Command::Encrypt(args) => info_span!("encrypt").in_scope(|| encrypt::run(args)),
+        Command::Inspect(args) => info_span!("inspect").in_scope(|| inspect::run(args)),
+    }
+}
+
+/// What a decoder says on standard error becomes the text of containerd's error, so it tells its log.
+fn audience(command: &Command) -> Audience {
+    match command {
+        Command::Decode(args) => Audience::Log(args.log.log.clone()),
+        _ => Audience::Stderr,
     }
 }
 
@@ -53,7 +81,9 @@ fn refuse(error: &clap::Error, argv: &[OsString]) {
             error: Some(complaint.to_string()),
             ..LayerRecord::default()
         };
-        let _ = record.write(&cli::log_in_spite_of_mistakes(argv));
+        let log = decode::log_in_spite_of_mistakes(argv);
+        telemetry::install(Verbosity::Quiet, Audience::Log(log));
+        record.emit();
         spoil::hold();
         report(&complaint);
     } else if matches!(complaint, Error::UriAsArgument { .. }) {

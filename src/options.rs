@@ -78,6 +78,9 @@ pub enum CipherName {
 }
 
 impl CipherName {
+    /// All that we know.
+    pub const ALL: [Self; 2] = [Self::Aes256CtrHmacSha256, Self::Aes256GcmStream];
+
     /// The name as it stands in the public options.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -88,9 +91,7 @@ impl CipherName {
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Aes256CtrHmacSha256, Self::Aes256GcmStream]
-            .into_iter()
-            .find(|known| known.as_str() == name)
+        Self::ALL.into_iter().find(|known| known.as_str() == name)
     }
 }
 

@@ -16,7 +16,9 @@ keys=$ocicrypt/keys/kubernetes
 put() {
     if ! cmp -s "$2" "$3" || [ "$(stat -c %u:%a "$3")" != "$(id -u):$1" ]; then
         new=$(dirname "$3")/..$(basename "$3").new
-        install -m "$1" "$2" "$new"
+        rm -f "$new"
+        (umask 077 && cp "$2" "$new")
+        chmod "$1" "$new"
         mv -f "$new" "$3"
         echo "installed ${3#"$host"}"
     fi

@@ -14,7 +14,7 @@ module=$cache/libkryoptic_pkcs11.so
 if ! [ -e "$module" ]; then
     mkdir -p "$cache"
     exec 9>"$cache/lock"
-    flock 9
+    flock --timeout 1800 9 || { echo "somebody else builds Kryoptic, for 30 minutes now" >&2; exit 1; }
 fi
 if ! [ -e "$module" ]; then
     build=$(mktemp -d)

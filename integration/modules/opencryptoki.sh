@@ -17,7 +17,9 @@ up)
     mkdir -p "$dir"
     PIN=$pin unshare --mount --ipc --pid --fork --kill-child --mount-proc "$0" inside "$dir" >"$dir/log" 2>&1 </dev/null &
     echo $! >"$dir/pid"
+    end=$((SECONDS + 60))
     until [ -e "$dir/ready" ]; do
+        [ $SECONDS -lt $end ] || { cat "$dir/log" >&2; echo "the token was not there within 60 s" >&2; "$0" down "$dir"; exit 1; }
         kill -0 "$(cat "$dir/pid")" 2>/dev/null || { cat "$dir/log" >&2; exit 1; }
         sleep 0.05
     done

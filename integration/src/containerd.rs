@@ -97,18 +97,49 @@ impl Containerd {
     /// If it does not; with its log.
     #[must_use]
     pub fn start(settings: &Settings) -> Self {
+        Self::start_rendered(settings, |configuration| configuration)
+    }
+
+    /// The same, with a main configuration that something else makes of the one that it would have.
+    ///
+    /// # Panics
+    /// If it does not answer; with its log.
+    #[must_use]
+    pub fn start_rendered(settings: &Settings, render: impl Fn(String) -> String) -> Self {
+        let program = |root: &Root, scratch: &Path| root.isolated(scratch, "containerd");
+        Self::start_program(settings, program, render)
+    }
+
+    /// The same, on a node whose `/etc/containerd` and `/usr/local/bin` are below this directory, and outlive containerd.
+    ///
+    /// # Panics
+    /// If it does not answer; with its log.
+    #[must_use]
+    pub fn start_on_node(settings: &Settings, node: &Path) -> Self {
+        let bind = "for place in /etc/containerd /usr/local/bin; do
+            mkdir -p \"$place\" \"$0$place\" && mount --bind \"$0$place\" \"$place\" || exit 1
+        done
+        exec containerd \"$@\"";
+        let program =
+            |root: &Root, scratch: &Path| root.isolated(scratch, "sh").args(["-c", bind]).arg(node);
+        Self::start_program(settings, program, |configuration| configuration)
+    }
+
+    fn start_program(
+        settings: &Settings,
+        program: impl Fn(&Root, &Path) -> Program,
+        render: impl Fn(String) -> String,
+    ) -> Self {
         let directory =
             TempDir::with_prefix("ocihsm-ctd-").expect("a temporary directory can be made");
         let at = |name: &str| directory.path().join(name);
         fs::create_dir(at("scratch")).expect("the directory is ours");
         let version = settings.root.containerd_version();
-        let configuration = configuration(settings, &version, directory.path());
+        let configuration = render(configuration(settings, &version, directory.path()));
         fs::write(at("config.toml"), configuration).expect("the directory is ours");
         fs::write(at("processors.toml"), &settings.processors).expect("the directory is ours");
         let log = fs::File::create(at("log")).expect("the directory is ours");
-        let mut command = settings
-            .root
-            .isolated(&at("scratch"), "containerd")
+        let mut command = program(&settings.root, &at("scratch"))
             .arg("--config")
             .arg(at("config.toml"))
             .into_command();

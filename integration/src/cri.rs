@@ -79,27 +79,9 @@ impl Cri {
     /// # Panics
     /// If the container does not end, or has no log.
     pub fn run(&self, image: &str) -> Result<String, Status> {
-        let sandbox = PodSandboxConfig {
-            metadata: Some(PodSandboxMetadata {
-                name: self.name.clone(),
-                uid: self.name.clone(),
-                namespace: "default".to_owned(),
-                attempt: 0,
-            }),
-            log_directory: self.directory.display().to_string(),
-            linux: Some(LinuxPodSandboxConfig {
-                cgroup_parent: format!("/{}", self.name),
-                security_context: Some(LinuxSandboxSecurityContext {
-                    namespace_options: Some(NamespaceOption { network: NODE }),
-                }),
-            }),
-        };
-        let request = RunPodSandboxRequest {
-            config: Some(sandbox.clone()),
-        };
-        let pod: RunPodSandboxResponse = self.runtime_call("RunPodSandbox", request)?;
+        let (sandbox, pod) = self.start_sandbox(&self.name)?;
         let request = CreateContainerRequest {
-            pod_sandbox_id: pod.pod_sandbox_id.clone(),
+            pod_sandbox_id: pod.clone(),
             config: Some(ContainerConfig {
                 metadata: Some(ContainerMetadata {
                     name: "layer".to_owned(),
@@ -127,17 +109,50 @@ impl Cri {
             assert!(Instant::now() < patience, "the container does not end");
             thread::sleep(Duration::from_millis(20));
         }
-        let pod = PodSandboxId {
-            pod_sandbox_id: pod.pod_sandbox_id,
-        };
-        self.runtime_call::<_, Empty>("StopPodSandbox", pod.clone())?;
-        self.runtime_call::<_, Empty>("RemovePodSandbox", pod)?;
+        self.remove_sandbox(pod)?;
         Ok(plain_log(
             &fs::read_to_string(self.directory.join("log")).expect("containerd wrote a log"),
         ))
     }
 
-    fn runtime_call<Q, A>(&self, method: &str, request: Q) -> Result<A, Status>
+    /// Starts a pod without containers of ours; what it was made of, and its number.
+    pub(crate) fn start_sandbox(&self, name: &str) -> Result<(PodSandboxConfig, String), Status> {
+        let sandbox = PodSandboxConfig {
+            metadata: Some(PodSandboxMetadata {
+                name: name.to_owned(),
+                uid: name.to_owned(),
+                namespace: "default".to_owned(),
+                attempt: 0,
+            }),
+            log_directory: self.directory.display().to_string(),
+            linux: Some(LinuxPodSandboxConfig {
+                cgroup_parent: format!("/{}", self.name),
+                security_context: Some(LinuxSandboxSecurityContext {
+                    namespace_options: Some(NamespaceOption { network: NODE }),
+                }),
+            }),
+        };
+        let request = RunPodSandboxRequest {
+            config: Some(sandbox.clone()),
+        };
+        let pod: RunPodSandboxResponse = self.runtime_call("RunPodSandbox", request)?;
+        Ok((sandbox, pod.pod_sandbox_id))
+    }
+
+    /// Ends a pod and forgets it.
+    pub(crate) fn remove_sandbox(&self, pod_sandbox_id: String) -> Result<(), Status> {
+        let pod = PodSandboxId { pod_sandbox_id };
+        self.runtime_call::<_, Empty>("StopPodSandbox", pod.clone())?;
+        self.runtime_call::<_, Empty>("RemovePodSandbox", pod)?;
+        Ok(())
+    }
+
+    /// The directory that logs of pods go to.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn runtime_call<Q, A>(&self, method: &str, request: Q) -> Result<A, Status>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,
@@ -177,12 +192,12 @@ const NODE: i32 = 2;
 const EXITED: i32 = 2;
 
 #[derive(Clone, Message)]
-struct Empty {}
+pub(crate) struct Empty {}
 
 #[derive(Clone, Message)]
-struct ImageSpec {
+pub(crate) struct ImageSpec {
     #[prost(string, tag = "1")]
-    image: String,
+    pub(crate) image: String,
 }
 
 #[derive(Clone, Message)]
@@ -224,7 +239,7 @@ struct LinuxPodSandboxConfig {
 }
 
 #[derive(Clone, Message)]
-struct PodSandboxConfig {
+pub(crate) struct PodSandboxConfig {
     #[prost(message, optional, tag = "1")]
     metadata: Option<PodSandboxMetadata>,
     #[prost(string, tag = "3")]
@@ -252,11 +267,11 @@ struct PodSandboxId {
 }
 
 #[derive(Clone, Message)]
-struct ContainerMetadata {
+pub(crate) struct ContainerMetadata {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(crate) name: String,
     #[prost(uint32, tag = "2")]
-    attempt: u32,
+    pub(crate) attempt: u32,
 }
 
 #[derive(Clone, Message)]
@@ -280,15 +295,15 @@ struct CreateContainerRequest {
 }
 
 #[derive(Clone, Message)]
-struct CreateContainerResponse {
+pub(crate) struct CreateContainerResponse {
     #[prost(string, tag = "1")]
-    container_id: String,
+    pub(crate) container_id: String,
 }
 
 #[derive(Clone, Message)]
-struct ContainerId {
+pub(crate) struct ContainerId {
     #[prost(string, tag = "1")]
-    container_id: String,
+    pub(crate) container_id: String,
 }
 
 #[derive(Clone, Message)]

@@ -122,17 +122,17 @@ impl Layer {
     /// The layer that a container can be started from: a static busybox under its usual names.
     ///
     /// # Panics
-    /// If `busybox-static` is not installed.
+    /// If there is no `busybox` on the search path.
     #[must_use]
     pub fn busybox(compression: Compression) -> Self {
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"]
-            .iter()
-            .find_map(|path| std::fs::read(path).ok());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let busybox = std::env::split_paths(&path)
+            .find_map(|place| std::fs::read(place.join("busybox")).ok());
         let mut archive = Archive::new();
         archive.file(
             "bin/busybox",
             0o755,
-            &busybox.expect("busybox-static is installed"),
+            &busybox.expect("busybox-static is on the search path"),
         );
         for name in ["sh", "echo", "cat", "sleep"] {
             archive.link(&format!("bin/{name}"), "busybox");

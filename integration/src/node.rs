@@ -158,6 +158,14 @@ pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the directory is ours");
 }
 
+/// Whether doctor found everything as it should be.
+#[must_use]
+pub fn is_sound(text: &str) -> bool {
+    text.lines()
+        .last()
+        .is_some_and(|line| line.ends_with(" ok, 0 warnings, 0 failed"))
+}
+
 /// The line that holds this.
 ///
 /// # Panics

@@ -143,7 +143,7 @@ fn a_damaged_blob_is_not_copied() {
         let stage = Stage::new(image);
         rewrite_manifest(&stage.source, |manifest| {
             // A config that nobody reads.
-            manifest["config"]["mediaType"] = "application/octet-stream".into();
+            manifest["config"]["mediaType"] = "application/vnd.wasm.config.v1+json".into();
         });
         let config = stage.source.manifest("amd64")["config"]["digest"].clone();
         flip(&stage.source.blob(config.as_str().unwrap()));

@@ -135,8 +135,13 @@ fn one_layout_holds_both_under_two_tags() {
     assert_eq!(layout.entry("latest"), before);
     let first = layout.entry("secret")["digest"].clone();
 
-    // Once more: the tag moves to the new image.
-    encrypt(&token, &name("latest"), &name("secret"), &options).ok();
+    // Once more: the tag moves to the new image, if that is asked for.
+    let unasked = encrypt(&token, &name("latest"), &name("secret"), &options).run();
+    assert_fails(&unasked, r#"an image tagged "secret" already"#);
+    assert_eq!(layout.entry("secret")["digest"], first);
+    encrypt(&token, &name("latest"), &name("secret"), &options)
+        .arg("--force")
+        .ok();
     assert_ne!(layout.entry("secret")["digest"], first);
     decrypt(
         &token,

@@ -220,3 +220,83 @@ fn a_log_that_cannot_be_written_fails_no_layer() {
         vector.assert_plain(&output.stdout);
     }
 }
+
+#[test]
+fn steps_of_a_decoder_go_to_its_log_and_never_to_standard_error() {
+    let (token, vector) = (Token::vectors(), Vector::first("sha256-pubkey"));
+    let log = token.path().join("log");
+    for (flags, logged) in [(&["-v"][..], true), (&["-vv"], true), (&["-vv"], false)] {
+        let _ = fs::remove_file(&log);
+        let keys = token.keys(&["rsa3072"]);
+        let mut processor = Processor::decode(&token, &vector.layout, &vector.layer, &keys)
+            .payload(&vector.layer, &Value::Null);
+        for flag in flags {
+            processor = processor.arg(flag);
+        }
+        if logged {
+            processor = processor.env("OCIHSM_LOG", &log);
+        }
+        let output = processor.run().output;
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(output.stderr, "");
+        vector.assert_plain(&output.stdout);
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        assert_eq!(!text.is_empty(), logged, "{text}");
+        assert!(!holds_a_pin(text.as_bytes()), "a PIN was logged");
+        let lines: Vec<Value> = (text.lines())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let records = lines.iter().filter(|line| line.get("result").is_some());
+        assert_eq!(records.count(), usize::from(logged), "{text}");
+        for step in [" > find: ", " > unwrap: ", " > stream: "] {
+            let steps = lines.iter().filter_map(|line| line["message"].as_str());
+            let times = steps.filter(|message| {
+                let (path, took) = message.split_once(step).unwrap_or_default();
+                path.starts_with("decode") && took.contains(" ms")
+            });
+            assert_eq!(times.count(), usize::from(logged), "{step} {text}");
+        }
+    }
+}
+
+#[test]
+fn steps_of_other_commands_are_lines_on_standard_error() {
+    let (token, vector) = (Token::vectors(), Vector::first("sha256-pubkey"));
+    let inspect = |flags: &[&str]| {
+        let program = token.ocihsm().args(flags).arg("inspect");
+        program.arg(vector.layout.path()).ok()
+    };
+    let quiet = inspect(&[]);
+    assert_eq!(quiet.stderr, "");
+    for flags in [&["-v"][..], &["-vv"], &["--verbose"]] {
+        let output = inspect(flags);
+        assert_eq!(output.stdout, quiet.stdout);
+        let line = output.stderr.lines().last().unwrap_or_default();
+        assert!(line.starts_with("ocihsm: info: inspect: "), "{output:?}");
+        assert!(line.ends_with(" ms"), "{output:?}");
+    }
+}
+
+#[test]
+fn the_version_says_what_the_build_can_open() {
+    let long = Program::new(ocihsm()).arg("--version").ok().text();
+    let short = Program::new(ocihsm()).arg("-V").ok().text();
+    assert_eq!(short.lines().count(), 1, "{short}");
+    let lines: Vec<&str> = long.lines().collect();
+    assert_eq!(lines[0], short.trim_end());
+    let value = |name: &str| {
+        let start = format!("{name}: ");
+        lines.iter().find_map(|line| line.strip_prefix(&start))
+    };
+    assert!(value("target").unwrap().contains("linux"), "{long}");
+    assert!(
+        value("ciphers")
+            .unwrap()
+            .contains("AES_256_CTR_HMAC_SHA256"),
+        "{long}"
+    );
+    assert!(value("schemes").unwrap().contains("pkcs11"), "{long}");
+    // Where nothing is known of it there is no such line.
+    let is_hash = |commit: &str| commit.len() >= 7 && commit.bytes().all(|b| b.is_ascii_hexdigit());
+    assert!(value("commit").is_none_or(is_hash), "{long}");
+}

@@ -323,17 +323,13 @@ fn what_passes_is_tried_again_in_every_function_before_the_operation() {
 #[test]
 fn what_passes_is_not_tried_again_beyond_the_deadline() {
     let stage = Stage::vectors();
+    // All pauses together take longer. How far a busy machine comes within the time is open; not to the end, though.
     let answer = stage
         .simple("C_OpenSession=0x31")
         .envelope(&[mine(OaepHash::Sha1)])
-        .run_within(200);
-    assert!(
-        answer
-            .error()
-            .ends_with("(C_OpenSession: CKR_DEVICE_MEMORY)"),
-        "{answer:?}"
-    );
-    assert!(stage.unruly.count("C_Initialize") < 6);
+        .run_within(400);
+    assert!(!answer.output.status.success(), "{answer:?}");
+    assert!(stage.unruly.count("C_Initialize") < 7);
 }
 
 #[test]
@@ -438,14 +434,16 @@ fn a_loader_variable_of_a_key_file_takes_effect() {
     let library = Path::new(SOFTHSM);
     let directory = library.parent().unwrap().display().to_string();
     let run = |more: &[(&str, &str)]| {
+        let mut env = stage.env(more);
         // By its name alone, so that the loader has to look for it.
         let name = library.file_name().unwrap().to_str().unwrap();
-        let more: Vec<_> = more
-            .iter()
-            .copied()
-            .chain([("UNRULY_MODULE", name)])
-            .collect();
-        stage.with(&more).envelope(&[mine(OaepHash::Sha1)]).run()
+        env.retain(|(variable, _)| variable != "UNRULY_MODULE");
+        env.push(("UNRULY_MODULE".to_owned(), name.to_owned()));
+        Unwrapping::new()
+            .env(env)
+            .key(&stage.uri("rsa3072", PIN), &stage.unruly.module())
+            .envelope(&[mine(OaepHash::Sha1)])
+            .run()
     };
     assert!(run(&[]).error().contains("C_GetFunctionList"));
     let answer = run(&[("LD_LIBRARY_PATH", &directory)]);

@@ -2,16 +2,14 @@
 //!
 //! `config/` of the repository holds what it prints by default.
 
-use std::io::{self, Write as _};
-
 use clap::Subcommand;
 use serde_json::json;
 
 use super::print;
 use crate::error::Result;
-use crate::log::LogTarget;
 use crate::node::stanza::{ConfigVersion, Stanza};
-use crate::node::{KEYS, POLICY, PROGRAM, modules};
+use crate::node::{self, KEYS, POLICY, modules};
+use crate::telemetry::LogTarget;
 
 /// Arguments of `config`.
 #[derive(clap::Args, Debug)]
@@ -42,7 +40,7 @@ pub struct ContainerdArgs {
     #[arg(long, value_name = "DIR", default_value = KEYS, value_parser = absolute)]
     pub keys: String,
     /// Where this program is installed: an absolute path, or a name that is on containerd's search path
-    #[arg(long, value_name = "BIN", default_value = PROGRAM, value_parser = program)]
+    #[arg(long, value_name = "BIN", default_value = node::program(), value_parser = program)]
     pub path: String,
     /// Module policy: a file, or `internal` for the distributions' module directories
     #[arg(long, value_name = "FILE", default_value = POLICY, value_parser = policy)]
@@ -62,7 +60,7 @@ pub struct KeyproviderArgs {
     #[arg(long, value_name = "DIR", default_value = KEYS, value_parser = absolute)]
     pub keys: String,
     /// Where this program is installed: an absolute path, or a name that is on the search path
-    #[arg(long, value_name = "BIN", default_value = PROGRAM, value_parser = program)]
+    #[arg(long, value_name = "BIN", default_value = node::program(), value_parser = program)]
     pub path: String,
 }
 
@@ -94,10 +92,9 @@ fn policy_of_this_machine() -> String {
     let installed = modules::installed();
     if installed.iter().all(|module| module.unwanted.is_some()) {
         // Standard output is a file by now, which nobody looks at.
-        let _ = writeln!(
-            io::stderr(),
-            "ocihsm: warning: no PKCS#11 module was found on this machine, so this policy allows none\n\
-             ocihsm: hint: install the module first, or add it to module-directories and allowed-module-paths"
+        tracing::warn!(
+            hint = "install the module first, or add it to module-directories and allowed-module-paths",
+            "no PKCS#11 module was found on this machine, so this policy allows none"
         );
     }
     modules::policy(&installed)

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::image_args::{self, ImageArgs, Layers};
+use super::image_args::{self, ImageArgs};
 use super::print;
+use super::summary::Summary;
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher::{self, Parameters};
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::envelope::Envelope;
-use crate::error::{Error, Result};
-use crate::image::{Image, Platform, media_type};
+use crate::error::Result;
+use crate::image::{Plan, Platform, media_type};
 
 /// Arguments of `decrypt`.
 #[derive(clap::Args, Debug)]
@@ -39,12 +40,12 @@ A new DST appears when it is whole.";
 /// # Errors
 /// Whatever kept it from being decrypted; nothing was written then.
 pub fn run(args: &Args) -> Result<()> {
-    let (layout, mut image) = image_args::load(&args.image.source)?;
-    let numbers = image_args::for_platform(&image.manifests(), args.platform.as_ref())?;
-    let found = encrypted_layers(&image, &numbers);
-    if found.is_empty() {
-        return Err(Error::NothingToDecrypt);
-    }
+    let (source, mut image) = image_args::load(
+        &args.image.source,
+        args.platform.as_ref(),
+        &args.image.registry,
+    )?;
+    let found = Plan::decrypt(&mut image, args.platform.as_ref())?.encrypted;
     let mut locked = Vec::new();
     for layer in found.descriptors() {
         let layer = Locked::new(layer)?;
@@ -55,11 +56,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
     let opened = unwrapping::unwrap(&args.hsm, ring, &locked, |layer, parameters| {
-        cipher::verify(parameters, layout.blob(layer)?, Some(layer.size))
+        cipher::verify(parameters, source.blob(layer)?, Some(layer.size))
     })?;
 
     let bytes = found.descriptors().map(|layer| layer.size).sum();
-    let mut transfer = Transfer::begin(&layout, &image, &args.image.destination, bytes)?;
+    let mut transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
     let mut manifests = image.manifests_mut();
     for ((locked, private), (layer, places)) in locked.iter().zip(opened).zip(found.places()) {
         let (digest, size) = transfer.layer(layer, |input, output| {
@@ -75,26 +76,15 @@ pub fn run(args: &Args) -> Result<()> {
         })?;
         for &(manifest, layer) in places {
             let layer = &mut manifests[manifest].layers[layer];
-            if let Some(plain) = media_type::decrypted(&layer.media_type) {
-                layer.media_type = plain.to_owned();
-            }
-            layer.digest = digest.clone();
-            layer.size = size;
+            let plain = media_type::decrypted(&layer.media_type)
+                .expect("the plan holds encrypted layers")
+                .to_owned();
+            layer.become_other(&plain, digest.clone(), size);
             Envelope::remove_from(&mut layer.annotations);
         }
     }
-    print(&transfer.finish(image)?)
-}
-
-fn encrypted_layers(image: &Image, numbers: &[usize]) -> Layers {
-    let mut found = Layers::default();
-    let manifests = image.manifests();
-    for &number in numbers {
-        for (index, layer) in manifests[number].layers.iter().enumerate() {
-            if media_type::decrypted(&layer.media_type).is_some() {
-                found.add(layer, (number, index));
-            }
-        }
-    }
-    found
+    let mut summary = Summary::default();
+    let digest = transfer.finish(image, &mut summary)?;
+    summary.print();
+    print(&digest)
 }

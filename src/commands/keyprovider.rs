@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::recipients::Recipients;
 use super::unwrapping::Opener;
-use crate::cli::{HsmArgs, KeyArgs};
+use crate::commands::args::{HsmArgs, KeyArgs};
 use crate::envelope::Scheme;
 use crate::error::{Error, Result};
 use crate::keys::policy::Policy;

@@ -1,5 +1,6 @@
 //! One file a subcommand; the only place where rooms are put together.
 
+pub mod args;
 pub mod config;
 pub mod decode;
 pub mod decrypt;
@@ -10,32 +11,15 @@ pub mod inspect;
 pub mod keyprovider;
 pub mod keys;
 mod recipients;
+pub mod rekey;
+mod summary;
 mod transfer;
 mod unwrapping;
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Write as _};
 
-use crate::cli::Command;
 use crate::error::{Error, Result};
-
-/// Runs one subcommand. `inherited` is what came as file descriptor 3, if it may carry a payload.
-///
-/// # Errors
-/// Whatever made it fail; nothing was printed about that yet.
-pub fn run(command: &Command, inherited: Option<File>) -> Result<()> {
-    match command {
-        Command::Config(args) => config::run(args),
-        Command::Decode(args) => decode::run(args, inherited),
-        Command::Doctor(args) => doctor::run(args),
-        Command::Keyprovider(args) => keyprovider::run(args),
-        Command::Keys(args) => keys::run(args),
-        Command::Decrypt(args) => decrypt::run(args),
-        Command::Encrypt(args) => encrypt::run(args),
-        Command::Inspect(args) => inspect::run(args),
-    }
-}
 
 /// Prints a command's result.
 ///

@@ -51,16 +51,16 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::KeyFilesUnwritten { .. } => {
             "take its public half with `ocihsm keys export`, and write the key file by hand"
         }
-        Error::UnknownTag { .. } | Error::WhichImage { .. } => {
-            "name the image as oci:DIR:TAG, with one of the tags there"
+        Error::InvalidPinFile { path, .. } => {
+            return Some(format!(
+                "let {} hold the PIN alone, on one line",
+                path.display()
+            ));
         }
-        Error::TagNeeded { .. } => "name the new image as oci:DIR:TAG",
         Error::UriAsArgument { .. } => {
             "write a key file: the two lines `pkcs11:` and `  uri: URI`, and give its path"
         }
-        Error::AlreadyEncrypted { .. } => {
-            "give it further recipients with --key FILE, or choose other layers with --encrypt-layer"
-        }
+        Error::Image(error) => return error.hint(),
         Error::InLayer { source, .. } => return hint(source),
         Error::Verification => {
             "the layer was damaged or changed: remove the image from this node and pull it anew; if that fails as well, push it again"

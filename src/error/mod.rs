@@ -17,8 +17,8 @@ use crate::descriptor::Digest;
 pub use self::panicked::{catch, watch_panics};
 pub use self::refusals::{Cure, Reason, Refusals};
 
-use self::words::{layer, tags_there};
-use crate::words::{listed, quoted, reason};
+use self::words::layer;
+use crate::words::{listed, reason};
 
 /// Result with our [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -68,13 +68,9 @@ pub enum Error {
     },
 
     // ---- descriptor, envelope, options
-    /// Not a digest of the one form that we take.
-    #[error("{text:?} is not a sha256 digest")]
-    InvalidDigest {
-        /// What stood there, shortened.
-        text: String,
-    },
-
+    /// The name of a layer cannot be used.
+    #[error(transparent)]
+    Descriptor(#[from] crate::descriptor::Error),
     /// Options that cannot be read, or that are not to be trusted.
     #[error(transparent)]
     Options(#[from] crate::options::Error),
@@ -146,6 +142,16 @@ pub enum Error {
         name: String,
         /// What is wrong with it.
         what: &'static str,
+    },
+    /// A client's key file that would decide what is loaded on this node.
+    #[error(
+        "{name}: a client may not set {variable} in `module.env`: this node alone decides what is loaded"
+    )]
+    ClientVariable {
+        /// What messages call the key file.
+        name: String,
+        /// The variable.
+        variable: String,
     },
     /// A key file whose URI cannot be read, or whose module cannot be had.
     #[error("key file {name}: {source}")]
@@ -287,76 +293,9 @@ pub enum Error {
         source: getrandom::Error,
     },
     // ---- image
-    /// Text that names no image.
-    #[error("{text:?} {what}")]
-    InvalidReference {
-        /// What stood there, shortened.
-        text: String,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// A directory that is no OCI image layout.
-    #[error("{} is not an OCI image layout: {what}", path.display())]
-    NotALayout {
-        /// The directory.
-        path: PathBuf,
-        /// Why not.
-        what: &'static str,
-    },
-    /// No image of that tag.
-    #[error("{} has no image tagged {tag:?}, {}", path.display(), tags_there(tags))]
-    UnknownTag {
-        /// The layout.
-        path: PathBuf,
-        /// The tag.
-        tag: String,
-        /// The first of those that it has.
-        tags: Vec<String>,
-    },
-    /// Not exactly one image that could be meant.
-    #[error("{} has {count} images that could be meant, {}", path.display(), tags_there(tags))]
-    WhichImage {
-        /// The layout.
-        path: PathBuf,
-        /// How many.
-        count: usize,
-        /// The first tags that it has.
-        tags: Vec<String>,
-    },
-    /// An image without a tag for a layout that has images already.
-    #[error("{} is a layout that is there already, so the image needs a tag in it", path.display())]
-    TagNeeded {
-        /// The layout.
-        path: PathBuf,
-    },
-    /// A manifest, an index or a descriptor that cannot be read.
-    #[error("broken image: {what}")]
-    InvalidManifest {
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// An entry of `index.json` that is neither a manifest nor an index.
-    #[error("not an image, but {media_type:?}")]
-    NotAnImage {
-        /// Its media type, shortened.
-        media_type: String,
-    },
-    /// A blob whose content is not what its digest says.
-    #[error("blob {} is damaged: its content has another digest", digest.short())]
-    WrongBlob {
-        /// The digest that it should have.
-        digest: Digest,
-    },
-    /// A blob that is not as long as its descriptor says.
-    #[error("blob {} is damaged: it is {actual} bytes long, its descriptor says {expected}", digest.short())]
-    BlobSize {
-        /// The blob.
-        digest: Digest,
-        /// Its length in bytes.
-        actual: u64,
-        /// The length that it should have.
-        expected: u64,
-    },
+    /// What happened to an image.
+    #[error(transparent)]
+    Image(#[from] crate::image::Error),
     // ---- payload, content store
     /// A payload that cannot be read.
     #[error(transparent)]
@@ -452,46 +391,6 @@ pub enum Error {
     UnknownRecipient {
         /// What was given, shortened.
         text: String,
-    },
-    /// No image for that platform.
-    #[error("there is no image for {platform}, only for {}", if there.is_empty() { "unknown platforms".to_owned() } else { quoted(there) })]
-    NoSuchPlatform {
-        /// What was asked for.
-        platform: String,
-        /// The first of those that there are.
-        there: Vec<String>,
-    },
-    /// No layer of that number.
-    #[error("there is no layer {number}: manifest {} has {count}", manifest.short())]
-    NoSuchLayer {
-        /// The number as given, from the top if negative.
-        number: i64,
-        /// The manifest.
-        manifest: Digest,
-        /// How many layers it has.
-        count: usize,
-    },
-    /// A layer of a media type that has no encrypted form.
-    #[error(
-        "layer {number} cannot be encrypted: it is {media_type:?}, or to be fetched from elsewhere"
-    )]
-    CannotBeEncrypted {
-        /// The number as given, from the top if negative.
-        number: i64,
-        /// Its media type, shortened.
-        media_type: String,
-    },
-    /// An image without a layer that can be encrypted.
-    #[error("the image has no layer that can be encrypted")]
-    NothingToEncrypt,
-    /// An image without an encrypted layer.
-    #[error("the image has no encrypted layer")]
-    NothingToDecrypt,
-    /// A layer that is encrypted, and no key to open it with.
-    #[error("layer {} is encrypted already", digest.short())]
-    AlreadyEncrypted {
-        /// The layer.
-        digest: Digest,
     },
     /// A signal asked us to end.
     #[error("stopped by a signal, nothing was written")]

@@ -4,12 +4,13 @@
 //! by whoever tells it, since a list of reasons does that for each.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::Failure;
 use super::function::Function;
+use crate::file;
+use crate::keys::uri::Pkcs11Uri;
 use crate::words::{reason, told};
 
 /// What happened, and where.
@@ -81,25 +82,17 @@ pub enum Error {
         /// Name of the variable, shortened.
         name: String,
     },
-    /// A variable that would have the loader run other code, in a key file that a client sent.
-    #[error("module.env: a payload may not set {name}, which tells the loader what to load")]
-    LoaderVariable {
-        /// Name of the variable, shortened.
-        name: String,
-    },
     /// A function of the module failed.
-    #[error("{subject}: {failed}: {phrase} ({function}: {code})")]
+    #[error("{subject}: {what} ({function}: {code})")]
     Call {
         /// The token, or the module: `token "prod"`.
         subject: String,
-        /// What failed: `login failed`.
-        failed: &'static str,
-        /// What the code means.
-        phrase: &'static str,
+        /// What failed, and what the code means: `login failed: the PIN is wrong`.
+        what: Box<str>,
         /// Name of the function in the standard.
         function: &'static str,
         /// Name of the code in the standard.
-        code: String,
+        code: Box<str>,
         /// What to do about it, where code and function tell.
         hint: Option<&'static str>,
         /// Whether it may pass by itself.
@@ -206,6 +199,14 @@ pub enum Error {
         /// Label of the token.
         token: String,
     },
+    /// The token says that a wrong PIN was tried since the last right one, and nothing here could remember the next.
+    #[error(
+        "token {token:?}: not logged in, since a wrong PIN was tried there and this node cannot remember rejected PINs"
+    )]
+    PinUnguarded {
+        /// Label of the token.
+        token: String,
+    },
     /// The token says that its PIN is locked.
     #[error("token {token:?}: not logged in, since its PIN is locked")]
     PinLocked {
@@ -229,9 +230,6 @@ impl Error {
             Self::Load { .. } => {
                 "install the module together with the libraries that it needs, or correct module-path or module-name"
             }
-            Self::LoaderVariable { .. } => {
-                "set it in a key file on this node, or in the environment of the decoder"
-            }
             Self::TokenNotFound {
                 any_slot: false, ..
             } => {
@@ -242,7 +240,11 @@ impl Error {
             }
             Self::SeveralTokens { .. } => "add `serial` or `slot-id` to the URI",
             Self::SeveralKeys { .. } => "name `id` and `object` in the URI",
-            Self::KeyNotFound { .. } => {
+            Self::KeyNotFound { uri, .. } => {
+                let uri: Option<Pkcs11Uri> = uri.parse().ok();
+                if let Some(hint) = uri.and_then(|uri| uri.id_hint()) {
+                    return Some(hint);
+                }
                 "compare `id` and `object` in the URI with the keys that `ocihsm keys list --token LABEL` shows"
             }
             Self::SecretUnreadable { .. } => {
@@ -257,6 +259,9 @@ impl Error {
             Self::PinMissing { .. } => "add `pin-source` to the URI in the key file",
             Self::PinRejectedBefore { .. } => {
                 "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
+            }
+            Self::PinUnguarded { .. } => {
+                "run `ocihsm doctor`: it says why it cannot; with --allow-final-try it tries the PIN once more"
             }
             Self::PinFinalTry { .. } => {
                 "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`"
@@ -273,12 +278,25 @@ impl Error {
     #[must_use]
     pub fn is_about_pin(&self) -> bool {
         match self {
-            Self::PinRejectedBefore { .. } | Self::PinFinalTry { .. } | Self::PinLocked { .. } => {
-                true
-            }
+            Self::PinRejectedBefore { .. }
+            | Self::PinFinalTry { .. }
+            | Self::PinUnguarded { .. }
+            | Self::PinLocked { .. } => true,
             Self::Call { function, .. } => *function == Function::C_Login.name(),
             _ => false,
         }
+    }
+
+    /// Whether the module's process is gone, or never came to be.
+    pub(super) fn is_about_module(&self) -> bool {
+        matches!(
+            self,
+            Self::Worker { .. }
+                | Self::Timeout { .. }
+                | Self::Busy { .. }
+                | Self::Crashed { .. }
+                | Self::Load { .. }
+        )
     }
 
     /// Whether the message names the key file already.
@@ -300,114 +318,12 @@ impl Error {
             Self::TokenNotFound { .. } | Self::Call { passing: true, .. }
         )
     }
-
-    /// What a worker told, of this module and this key; `pin_error` is why the key's PIN could not be read.
-    pub(super) fn new(
-        failure: Failure,
-        module: &Path,
-        key: &str,
-        pin_error: Option<crate::Error>,
-    ) -> Self {
-        let passing = failure.is_transient();
-        let module = module.to_owned();
-        let key = key.to_owned();
-        let (subject, fault, remembered) = match failure {
-            Failure::Call { token, fault } => {
-                let subject = match token {
-                    Some(label) => format!("token {label:?}"),
-                    None => format!("module {}", module.display()),
-                };
-                (subject, fault, None)
-            }
-            Failure::Login {
-                token,
-                fault,
-                remembered,
-            } => (format!("token {token:?}"), fault, remembered),
-            Failure::Load { reason } => return Self::Load { module, reason },
-            Failure::NoRandomness => return Self::NoRandomness,
-            Failure::Request => {
-                return Self::Crashed {
-                    module,
-                    function: "its process",
-                    ending: "it does not know the request".to_owned(),
-                };
-            }
-            Failure::PinUnreadable => {
-                return match pin_error {
-                    Some(source) => Self::PinFile {
-                        source: Arc::new(source),
-                    },
-                    None => Self::PinMissing {
-                        token: String::new(),
-                        key,
-                    },
-                };
-            }
-            Failure::PinMissing { token } => return Self::PinMissing { token, key },
-            Failure::PinRejectedBefore { token } => return Self::PinRejectedBefore { token, key },
-            Failure::FinalTry { token } => return Self::PinFinalTry { token },
-            Failure::Locked { token } => return Self::PinLocked { token },
-            Failure::SeveralTokens { uri, tokens } => return Self::SeveralTokens { uri, tokens },
-            Failure::SeveralKeys { uri, token, keys } => {
-                return Self::SeveralKeys { uri, token, keys };
-            }
-            Failure::NoToken { uri, any_slot } => {
-                return Self::TokenNotFound {
-                    uri,
-                    module,
-                    any_slot,
-                };
-            }
-            Failure::NoKey { uri, token } => return Self::KeyNotFound { uri, token },
-            Failure::KeyType { uri, token } => return Self::KeyType { uri, token },
-            Failure::Unreadable { token } => return Self::SecretUnreadable { token },
-            Failure::KeyExists { token, key } => return Self::KeyExists { token, key },
-            Failure::TooManyKeys { limit } => {
-                return Self::TooLarge {
-                    what: "the number of RSA keys on a token",
-                    limit,
-                };
-            }
-            Failure::KeySizes {
-                token,
-                bits,
-                min,
-                max,
-            } => {
-                return Self::NewKeySize {
-                    token,
-                    bits,
-                    min,
-                    max,
-                };
-            }
-        };
-        Self::Call {
-            subject,
-            failed: fault.function.failed(),
-            phrase: fault.code.phrase(),
-            function: fault.function.name(),
-            code: fault.code.to_string(),
-            hint: match remembered {
-                Some(true) => Some(REMEMBERED),
-                Some(false) => Some(NOT_REMEMBERED),
-                None => fault.code.hint(fault.function),
-            },
-            passing,
-        }
-    }
 }
-
-const REMEMBERED: &str =
-    "correct the PIN in the key file; the rejected one is not tried again on this node";
-const NOT_REMEMBERED: &str = "correct the PIN in the key file, and see to a runtime directory (`ocihsm doctor`): \
-     without one each decode costs a try";
 
 fn pin_file_hint(error: &crate::Error) -> Option<String> {
     match error {
         crate::Error::InKeyFile { source, .. } => pin_file_hint(source),
-        crate::Error::InFile(crate::file::Error::TooLarge { path, .. })
+        crate::Error::InFile(file::Error::TooLarge { path, .. })
         | crate::Error::InvalidPinFile { path, .. } => Some(format!(
             "let {} hold the PIN alone, on one line",
             path.display()
@@ -417,59 +333,5 @@ fn pin_file_hint(error: &crate::Error) -> Option<String> {
             error.path().display()
         )),
         other => other.hint(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::ckr::Ckr;
-    use super::super::failure::Fault;
-    use super::*;
-
-    fn error(failure: Failure) -> Error {
-        Error::new(failure, Path::new("/m.so"), "/keys/a.yaml", None)
-    }
-
-    fn login(remembered: Option<bool>) -> Error {
-        error(Failure::Login {
-            token: "prod".to_owned(),
-            fault: Fault {
-                function: Function::C_Login,
-                code: Ckr::CKR_PIN_INCORRECT,
-            },
-            remembered,
-        })
-    }
-
-    #[test]
-    fn the_message_shows_function_and_code() {
-        let error = login(Some(true));
-        assert_eq!(
-            error.to_string(),
-            "token \"prod\": login failed: the PIN is wrong (C_Login: CKR_PIN_INCORRECT)"
-        );
-        assert!(error.is_about_pin() && !error.may_pass());
-    }
-
-    #[test]
-    fn that_a_pin_is_not_tried_again_is_said_only_where_it_is_on_record() {
-        let hint = |remembered| login(remembered).hint().unwrap();
-        assert!(hint(Some(true)).contains("is not tried again"));
-        assert!(!hint(Some(false)).contains("is not tried again"));
-        assert!(!hint(None).contains("is not tried again"));
-    }
-
-    #[test]
-    fn what_may_pass_says_so() {
-        let fault = Fault {
-            function: Function::C_OpenSession,
-            code: Ckr::CKR_SESSION_COUNT,
-        };
-        assert!(error(fault.on("prod")).may_pass());
-        let gone = Failure::NoKey {
-            uri: "pkcs11:".to_owned(),
-            token: "prod".to_owned(),
-        };
-        assert!(!error(gone).may_pass());
     }
 }

@@ -1,10 +1,13 @@
-//! What goes wrong in a worker, in the form in which it travels to the parent and becomes an [`Error`](super::Error).
+//! What goes wrong in a worker, in the form in which it travels to the parent and becomes an [`Error`].
 
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::ckr::Ckr;
+use super::error::Error;
 use super::function::Function;
 
 /// A function that answered with something else than `CKR_OK`. As text, `C_Login: CKR_PIN_INCORRECT`.
@@ -41,6 +44,8 @@ pub(super) enum Failure {
     PinRejectedBefore { token: String },
     /// The token says that one more wrong PIN locks it.
     FinalTry { token: String },
+    /// The token says that a wrong PIN was tried, and none can be remembered.
+    Unguarded { token: String },
     /// The token says that its PIN is locked.
     Locked { token: String },
     /// Several tokens match one URI.
@@ -142,7 +147,10 @@ impl Failure {
     pub(super) fn bars_token(&self) -> bool {
         matches!(
             self,
-            Self::Login { .. } | Self::FinalTry { .. } | Self::Locked { .. }
+            Self::Login { .. }
+                | Self::FinalTry { .. }
+                | Self::Unguarded { .. }
+                | Self::Locked { .. }
         )
     }
 
@@ -154,7 +162,109 @@ impl Failure {
             _ => false,
         }
     }
+
+    /// What a worker told, of this module and this key; `pin_error` is why the key's PIN could not be read.
+    pub(super) fn into_error(
+        self,
+        module: &Path,
+        key: &str,
+        pin_error: Option<crate::Error>,
+    ) -> Error {
+        let passing = self.is_transient();
+        let module = module.to_owned();
+        let key = key.to_owned();
+        let (subject, fault, remembered) = match self {
+            Self::Call { token, fault } => {
+                let subject = match token {
+                    Some(label) => format!("token {label:?}"),
+                    None => format!("module {}", module.display()),
+                };
+                (subject, fault, None)
+            }
+            Self::Login {
+                token,
+                fault,
+                remembered,
+            } => (format!("token {token:?}"), fault, remembered),
+            Self::Load { reason } => return Error::Load { module, reason },
+            Self::NoRandomness => return Error::NoRandomness,
+            Self::Request => {
+                return Error::Crashed {
+                    module,
+                    function: "its process",
+                    ending: "it does not know the request".to_owned(),
+                };
+            }
+            Self::PinUnreadable => {
+                return match pin_error {
+                    Some(source) => Error::PinFile {
+                        source: Arc::new(source),
+                    },
+                    None => Error::PinMissing {
+                        token: String::new(),
+                        key,
+                    },
+                };
+            }
+            Self::PinMissing { token } => return Error::PinMissing { token, key },
+            Self::PinRejectedBefore { token } => return Error::PinRejectedBefore { token, key },
+            Self::FinalTry { token } => return Error::PinFinalTry { token },
+            Self::Unguarded { token } => return Error::PinUnguarded { token },
+            Self::Locked { token } => return Error::PinLocked { token },
+            Self::SeveralTokens { uri, tokens } => return Error::SeveralTokens { uri, tokens },
+            Self::SeveralKeys { uri, token, keys } => {
+                return Error::SeveralKeys { uri, token, keys };
+            }
+            Self::NoToken { uri, any_slot } => {
+                return Error::TokenNotFound {
+                    uri,
+                    module,
+                    any_slot,
+                };
+            }
+            Self::NoKey { uri, token } => return Error::KeyNotFound { uri, token },
+            Self::KeyType { uri, token } => return Error::KeyType { uri, token },
+            Self::Unreadable { token } => return Error::SecretUnreadable { token },
+            Self::KeyExists { token, key } => return Error::KeyExists { token, key },
+            Self::TooManyKeys { limit } => {
+                return Error::TooLarge {
+                    what: "the number of RSA keys on a token",
+                    limit,
+                };
+            }
+            Self::KeySizes {
+                token,
+                bits,
+                min,
+                max,
+            } => {
+                return Error::NewKeySize {
+                    token,
+                    bits,
+                    min,
+                    max,
+                };
+            }
+        };
+        Error::Call {
+            subject,
+            what: format!("{}: {}", fault.function.failed(), fault.code.phrase()).into(),
+            function: fault.function.name(),
+            code: fault.code.to_string().into(),
+            hint: match remembered {
+                Some(true) => Some(REMEMBERED),
+                Some(false) => Some(NOT_REMEMBERED),
+                None => fault.code.hint(fault.function),
+            },
+            passing,
+        }
+    }
 }
+
+const REMEMBERED: &str =
+    "correct the PIN in the key file; the rejected one is not tried again on this node";
+const NOT_REMEMBERED: &str = "correct the PIN in the key file, and see to a runtime directory (`ocihsm doctor`): \
+     without one each decode costs a try";
 
 #[cfg(test)]
 mod tests {
@@ -199,5 +309,52 @@ mod tests {
         }
         assert!(fault(Function::C_OpenSession, Ckr::CKR_ARGUMENTS_BAD).is_transient());
         assert!(!fault(Function::C_Initialize, Ckr::CKR_ARGUMENTS_BAD).is_transient());
+    }
+
+    fn error(failure: Failure) -> Error {
+        failure.into_error(Path::new("/m.so"), "/keys/a.yaml", None)
+    }
+
+    fn login(remembered: Option<bool>) -> Error {
+        error(Failure::Login {
+            token: "prod".to_owned(),
+            fault: Fault {
+                function: Function::C_Login,
+                code: Ckr::CKR_PIN_INCORRECT,
+            },
+            remembered,
+        })
+    }
+
+    #[test]
+    fn the_message_shows_function_and_code() {
+        let error = login(Some(true));
+        assert_eq!(
+            error.to_string(),
+            "token \"prod\": login failed: the PIN is wrong (C_Login: CKR_PIN_INCORRECT)"
+        );
+        assert!(error.is_about_pin() && !error.may_pass());
+    }
+
+    #[test]
+    fn that_a_pin_is_not_tried_again_is_said_only_where_it_is_on_record() {
+        let hint = |remembered| login(remembered).hint().unwrap();
+        assert!(hint(Some(true)).contains("is not tried again"));
+        assert!(!hint(Some(false)).contains("is not tried again"));
+        assert!(!hint(None).contains("is not tried again"));
+    }
+
+    #[test]
+    fn what_may_pass_says_so() {
+        let fault = Fault {
+            function: Function::C_OpenSession,
+            code: Ckr::CKR_SESSION_COUNT,
+        };
+        assert!(error(fault.on("prod")).may_pass());
+        let gone = Failure::NoKey {
+            uri: "pkcs11:".to_owned(),
+            token: "prod".to_owned(),
+        };
+        assert!(!error(gone).may_pass());
     }
 }

@@ -4,25 +4,27 @@
 //! `OCIHSM_RUNTIME_DIR` for either. It is ours alone, or it is not used. It holds locks, and for each token a salted,
 //! slow hash of each PIN that it rejected; never a PIN. In `/run` all of it ends with a reboot, which costs a token one
 //! more try.
+//!
+//! Room for the record is taken before a login: where there is none, that is known before the try that would be lost.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::libc;
 use nix::unistd::geteuid;
 use sha2::{Digest as _, Sha256};
 
 use super::child::Place;
-use super::rejected::{Rejected, hex};
+use super::private::{self, Reserved};
+use super::rejected::{ENTRY, Marks, Rejected, hex};
 use super::token::TokenInfo;
 use crate::error::{Error, Result};
 use crate::keys::key_file::KeyFile;
 use crate::secret::Pin;
+use crate::words::reason;
 
 /// Ending of the name of a file with rejected PINs.
 const REJECTED: &str = "rejected";
@@ -37,6 +39,55 @@ pub(super) struct Lockout {
 #[derive(Debug)]
 pub(super) struct Turn {
     _lock: Flock<File>,
+}
+
+/// The token rejected this PIN before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RejectedBefore;
+
+/// One login, from before it to what came of it. One that is dropped was neither: nothing is kept of it.
+#[derive(Debug)]
+pub(super) struct Attempt<'a> {
+    pin: &'a Pin,
+    file: &'a KeyFile,
+    marks: Option<Marks>,
+    /// The token's record, and room for it.
+    kept: Option<(Rejected, Reserved)>,
+    _turn: Option<Turn>,
+}
+
+impl Attempt<'_> {
+    /// Whether the PIN will be remembered if it is rejected.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The token took the PIN.
+    pub(super) fn accepted(self) {
+        let Some((mut record, reserved)) = self.kept else {
+            return;
+        };
+        let marks = self.marks.as_ref();
+        if !record.is_empty() && record.took(marks, self.file, SystemTime::now()) {
+            let _ = match record.is_empty() {
+                true => reserved.remove(),
+                false => reserved.fill(&record.to_json()),
+            };
+        }
+    }
+
+    /// The token rejected the PIN. Whether that is on record, so that it is not tried again.
+    pub(super) fn rejected(self) -> bool {
+        let Some((mut record, reserved)) = self.kept else {
+            return false;
+        };
+        let marks = match self.marks {
+            Some(marks) if record.made(&marks) => marks,
+            _ => record.marks(self.pin, self.file),
+        };
+        record.add(marks, self.file);
+        reserved.fill(&record.to_json()).is_ok()
+    }
 }
 
 /// The directory where these variables are set.
@@ -56,7 +107,7 @@ impl Lockout {
     pub(super) fn open(directory: Option<&Path>) -> Self {
         let directory = match directory {
             None => Err("no runtime directory is known: set OCIHSM_RUNTIME_DIR".to_owned()),
-            Some(path) => match checked(path) {
+            Some(path) => match private::directory(path) {
                 Ok(()) => Ok(path.to_owned()),
                 Err(why) => Err(format!("cannot use {}: {why}", path.display())),
             },
@@ -65,8 +116,17 @@ impl Lockout {
     }
 
     /// Why nothing is locked or remembered.
-    pub(super) fn trouble(&self) -> Option<&str> {
-        self.directory.as_ref().err().map(String::as_str)
+    pub(super) fn trouble(&self) -> Option<String> {
+        match &self.directory {
+            Err(why) => Some(why.clone()),
+            Ok(directory) => private::has_room(directory, ENTRY).err().map(|error| {
+                format!(
+                    "cannot write into {}: {}",
+                    directory.display(),
+                    reason(&error)
+                )
+            }),
+        }
     }
 
     /// Waits until no other process of ours starts this module or logs in through it.
@@ -89,7 +149,11 @@ impl Lockout {
 
     fn lock(&self, name: &str) -> Option<Turn> {
         let path = self.directory.as_ref().ok()?.join(name);
-        let file = private().write(true).create(true).open(path).ok()?;
+        let file = private::options()
+            .write(true)
+            .create(true)
+            .open(path)
+            .ok()?;
         let mut file = file;
         loop {
             match Flock::lock(file, FlockArg::LockExclusive) {
@@ -100,23 +164,49 @@ impl Lockout {
         }
     }
 
-    /// Whether the token rejected this PIN before, and the file it comes from says the same as it did then.
-    pub(super) fn was_rejected(&self, token: &TokenInfo, pin: &Pin, file: &KeyFile) -> bool {
-        self.rejected_path(token)
-            .and_then(|path| Rejected::read(&path))
-            .is_some_and(|rejected| rejected.holds(pin, file))
-    }
-
-    /// Remembers that the token rejected this PIN.
-    pub(super) fn remember(&self, token: &TokenInfo, pin: &Pin, file: &KeyFile) {
-        let Some(path) = self.rejected_path(token) else {
-            return;
-        };
-        if let Some(mut rejected) = Rejected::read(&path).or_else(|| Rejected::new(&token.label)) {
-            rejected.add(pin, file);
-            // Without it the next process tries once more, which is what a lost directory costs too.
-            let _ = rejected.write(&path);
+    /// Begins a login, in the token's turn: nobody else of ours logs in to it until the attempt is over.
+    ///
+    /// # Errors
+    /// [`RejectedBefore`]: the token rejected this PIN, and the file that it comes from says the same as it did then.
+    pub(super) fn attempt<'a>(
+        &self,
+        token: &TokenInfo,
+        pin: &'a Pin,
+        file: &'a KeyFile,
+    ) -> Result<Attempt<'a>, RejectedBefore> {
+        let path = self.rejected_path(token);
+        let read = || path.as_deref().and_then(Rejected::read);
+        // The hash is slow, so it is made before others have to wait, and only where there is a record.
+        let mut marks = read()
+            .filter(|record| !record.is_working(file))
+            .map(|record| record.marks(pin, file));
+        let turn = self.token_turn(token);
+        let mut record = read();
+        if let Some(record) = &record
+            && !record.is_working(file)
+        {
+            let marks = match marks.take_if(|marks| !record.made(marks)) {
+                None => marks.get_or_insert_with(|| record.marks(pin, file)),
+                Some(_) => marks.insert(record.marks(pin, file)),
+            };
+            if record.holds(marks, file) {
+                return Err(RejectedBefore);
+            }
         }
+        let record = record.take().or_else(|| Rejected::new(&token.label));
+        let reserved = match (&turn, path, &record) {
+            (Some(_), Some(path), Some(record)) => {
+                Reserved::new(path, record.to_json().len() as u64 + ENTRY).ok()
+            }
+            _ => None,
+        };
+        Ok(Attempt {
+            pin,
+            file,
+            marks,
+            kept: record.zip(reserved),
+            _turn: turn,
+        })
     }
 
     /// Forgets rejected PINs: those of every token, or of those with this label. Returns the labels.
@@ -156,33 +246,6 @@ impl Lockout {
     }
 }
 
-/// Ours, a directory, and nobody else's to look into.
-fn checked(path: &Path) -> Result<(), String> {
-    let why = |error: io::Error| error.to_string();
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(why(error)),
-        _ => {}
-    }
-    let metadata = fs::symlink_metadata(path).map_err(why)?;
-    if !metadata.is_dir() {
-        return Err("it is not a directory".to_owned());
-    }
-    if metadata.uid() != geteuid().as_raw() {
-        return Err("it belongs to another user".to_owned());
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err("others may look into it (mode 0700 is needed)".to_owned());
-    }
-    Ok(())
-}
-
-/// Options for a file of ours in the directory.
-pub(super) fn private() -> OpenOptions {
-    let mut options = File::options();
-    options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    options
-}
-
 /// One name for one token, whatever slot and module it is reached by.
 fn token_name(token: &TokenInfo) -> String {
     let mut digest = Sha256::new();
@@ -205,7 +268,7 @@ fn short(digest: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::*;
 
@@ -242,49 +305,66 @@ mod tests {
         (directory, lockout)
     }
 
+    fn is_refused(lockout: &Lockout, serial: &str, pin_text: &str, file: &KeyFile) -> bool {
+        lockout
+            .attempt(&token(serial), &pin(pin_text), file)
+            .is_err()
+    }
+
+    /// The token rejects the PIN; whether that is on record.
+    fn reject(lockout: &Lockout, pin_text: &str, file: &KeyFile) -> bool {
+        let pin = pin(pin_text);
+        lockout.attempt(&token("1"), &pin, file).unwrap().rejected()
+    }
+
     #[test]
     fn a_rejected_pin_is_refused_from_every_file_until_it_changes() {
         let (_directory, lockout) = lockout();
         let here = file("/keys/a.yaml", "a");
-        assert!(!lockout.was_rejected(&token("1"), &pin("0000"), &here));
-        lockout.remember(&token("1"), &pin("0000"), &here);
-        assert!(lockout.was_rejected(&token("1"), &pin("0000"), &here));
-        assert!(lockout.was_rejected(&token("1"), &pin("0000"), &file("/keys/b.yaml", "b")));
-        assert!(!lockout.was_rejected(&token("1"), &pin("1111"), &here));
-        assert!(!lockout.was_rejected(&token("2"), &pin("0000"), &here));
+        assert!(!is_refused(&lockout, "1", "0000", &here));
+        assert!(reject(&lockout, "0000", &here));
+        assert!(is_refused(&lockout, "1", "0000", &here));
+        assert!(is_refused(
+            &lockout,
+            "1",
+            "0000",
+            &file("/keys/b.yaml", "b")
+        ));
+        assert!(!is_refused(&lockout, "1", "1111", &here));
+        assert!(!is_refused(&lockout, "2", "0000", &here));
     }
 
     #[test]
     fn a_changed_key_file_is_tried_once_more() {
         let (_directory, lockout) = lockout();
-        lockout.remember(&token("1"), &pin("0000"), &file("/keys/a.yaml", "a"));
+        assert!(reject(&lockout, "0000", &file("/keys/a.yaml", "a")));
         let changed = file("/keys/a.yaml", "another");
-        assert!(!lockout.was_rejected(&token("1"), &pin("0000"), &changed));
-        lockout.remember(&token("1"), &pin("0000"), &changed);
-        assert!(lockout.was_rejected(&token("1"), &pin("0000"), &changed));
+        assert!(!is_refused(&lockout, "1", "0000", &changed));
+        assert!(reject(&lockout, "0000", &changed));
+        assert!(is_refused(&lockout, "1", "0000", &changed));
     }
 
     #[test]
     fn keys_of_a_payload_do_not_count_as_changed_files() {
         let (_directory, lockout) = lockout();
         let name = "key 1 of the payload";
-        lockout.remember(&token("1"), &pin("0000"), &file(name, "a"));
-        assert!(lockout.was_rejected(&token("1"), &pin("0000"), &file(name, "b")));
+        assert!(reject(&lockout, "0000", &file(name, "a")));
+        assert!(is_refused(&lockout, "1", "0000", &file(name, "b")));
     }
 
     #[test]
     fn forgetting_is_by_label() {
         let (_directory, lockout) = lockout();
-        lockout.remember(&token("1"), &pin("0000"), &file("/a", "a"));
+        assert!(reject(&lockout, "0000", &file("/a", "a")));
         assert!(lockout.forget(Some("test")).unwrap().is_empty());
         assert_eq!(lockout.forget(Some("prod")).unwrap(), ["prod"]);
-        assert!(!lockout.was_rejected(&token("1"), &pin("0000"), &file("/a", "a")));
+        assert!(!is_refused(&lockout, "1", "0000", &file("/a", "a")));
     }
 
     #[test]
     fn the_directory_holds_no_pin_and_is_ours_alone() {
         let (directory, lockout) = lockout();
-        lockout.remember(&token("1"), &pin("24681357"), &file("/a", "a"));
+        assert!(reject(&lockout, "24681357", &file("/a", "a")));
         for entry in fs::read_dir(directory.path().join("run")).unwrap() {
             let entry = entry.unwrap();
             assert_eq!(entry.metadata().unwrap().mode() & 0o777, 0o600);
@@ -294,12 +374,92 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_see_is_not_used() {
+    fn what_came_of_an_attempt_leaves_no_other_file() {
+        let (directory, lockout) = lockout();
+        let names = || -> Vec<String> {
+            let entries = fs::read_dir(directory.path().join("run")).unwrap();
+            let mut names: Vec<_> = entries
+                .map(|entry| {
+                    entry
+                        .unwrap()
+                        .path()
+                        .extension()
+                        .unwrap()
+                        .to_str()
+                        .unwrap()
+                        .to_owned()
+                })
+                .collect();
+            names.sort();
+            names
+        };
+        let (here, good, bad) = (file("/a", "a"), pin("1111"), pin("0000"));
+        lockout
+            .attempt(&token("1"), &good, &here)
+            .unwrap()
+            .accepted();
+        drop(lockout.attempt(&token("1"), &good, &here).unwrap());
+        assert_eq!(names(), ["lock"]);
+        assert!(
+            lockout
+                .attempt(&token("1"), &bad, &here)
+                .unwrap()
+                .rejected()
+        );
+        lockout
+            .attempt(&token("1"), &good, &here)
+            .unwrap()
+            .accepted();
+        assert_eq!(names(), ["lock", "rejected"]);
+        // The token was given that PIN since, and a changed file says so.
+        let changed = file("/a", "b");
+        lockout
+            .attempt(&token("1"), &bad, &changed)
+            .unwrap()
+            .accepted();
+        assert_eq!(names(), ["lock"]);
+    }
+
+    #[test]
+    fn a_broken_record_is_replaced() {
+        let (directory, lockout) = lockout();
+        let here = file("/a", "a");
+        assert!(reject(&lockout, "0000", &here));
+        let path = lockout.rejected_path(&token("1")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"salt\":\"", "\"salt\":\"0")).unwrap();
+        assert!(!is_refused(&lockout, "1", "0000", &here));
+        assert!(reject(&lockout, "0000", &here));
+        assert!(is_refused(&lockout, "1", "0000", &here));
+        drop(directory);
+    }
+
+    #[test]
+    fn what_cannot_be_reserved_is_said_before_the_login() {
+        let (directory, lockout) = lockout();
+        let here = file("/a", "a");
+        let wrong = pin("0000");
+        // A directory in the place of the file stands for a disk without room.
+        let path = lockout.rejected_path(&token("1")).unwrap();
+        fs::create_dir(path.with_extension("new")).unwrap();
+        let attempt = lockout.attempt(&token("1"), &wrong, &here).unwrap();
+        assert!(!attempt.is_guarded() && !attempt.rejected());
+        let nowhere = Lockout::open(Some(Path::new("/dev/null")));
+        let attempt = nowhere.attempt(&token("1"), &wrong, &here).unwrap();
+        assert!(!attempt.is_guarded() && !attempt.rejected());
+        assert!(nowhere.trouble().unwrap().contains("not a directory"));
+        drop(directory);
+    }
+
+    #[test]
+    fn a_directory_that_others_see_is_closed_to_them() {
         let directory = tempfile::tempdir().unwrap();
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let lockout = Lockout::open(Some(directory.path()));
-        assert!(lockout.trouble().unwrap().contains("0700"));
-        lockout.remember(&token("1"), &pin("0000"), &file("/a", "a"));
-        assert!(!lockout.was_rejected(&token("1"), &pin("0000"), &file("/a", "a")));
+        let path = directory.path().join("run");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let lockout = Lockout::open(Some(&path));
+        assert_eq!(lockout.trouble(), None);
+        assert!(reject(&lockout, "0000", &file("/a", "a")));
+        assert!(is_refused(&lockout, "1", "0000", &file("/a", "a")));
     }
 }

@@ -21,6 +21,7 @@ mod failure;
 mod function;
 mod listing;
 mod lockout;
+mod private;
 mod protocol;
 mod refusal;
 mod rejected;
@@ -92,7 +93,7 @@ impl HsmSettings {
     /// the log.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
-        self.lockout().trouble().map(str::to_owned)
+        self.lockout().trouble()
     }
 
     /// Forgets the PINs that tokens rejected: of all, or of those with this label. Returns the labels of the tokens.

@@ -1,12 +1,15 @@
 //! The PINs that one token rejected, as a file that holds none of them.
 //!
 //! Each is there as a mark under a salted, slow hash; and with it a mark of what else its key file said, so that a
-//! changed file is tried once more.
+//! changed file is tried once more. Beside them stand the key files whose PINs the token took since, by what the system
+//! says of the files: while that stays the same, the slow hash is spared.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -15,14 +18,24 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::lockout::private;
+use super::private;
 use crate::keys::key_file::KeyFile;
 use crate::secret::Pin;
 
-/// Most rejected PINs that are remembered for one token; the oldest goes.
+/// Most rejected PINs that are remembered for one token, and most files for each; the oldest goes.
 const MAX_REJECTED: usize = 16;
-/// Largest file that is read.
-const MAX_FILE: u64 = 64 << 10;
+/// Most key files that are known to work.
+const MAX_WORKING: usize = 64;
+/// Longest name of a file that is kept, in bytes.
+const MAX_NAME: usize = 512;
+/// Largest file that is read. What the bounds above let in is less.
+const MAX_FILE: u64 = 2 << 20;
+/// What one more entry may take, in bytes.
+pub(super) const ENTRY: u64 = 8 << 10;
+/// Length of a salt in bytes.
+const SALT: usize = 16;
+/// A file that changed so shortly before a login may have done so after its PIN was read.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// The PINs that one token rejected.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +46,9 @@ pub(super) struct Rejected {
     /// Salt of the slow hash, hexadecimal.
     salt: String,
     pins: Vec<RejectedPin>,
+    /// Key files whose PINs were taken, and what the system says of them.
+    #[serde(default)]
+    working: Vec<(String, String)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,30 +59,63 @@ struct RejectedPin {
     files: BTreeMap<String, String>,
 }
 
+/// What stands for a PIN, and for the rest of its key file, under one salt. Slow to make.
+#[derive(Debug)]
+pub(super) struct Marks {
+    salt: String,
+    pin: String,
+    file: String,
+}
+
 impl Rejected {
     pub(super) fn new(label: &str) -> Option<Self> {
-        let mut salt = [0; 16];
+        let mut salt = [0; SALT];
         getrandom::fill(&mut salt).ok()?;
         Some(Self {
             version: 1,
             token: label.to_owned(),
             salt: hex(&salt),
             pins: Vec::new(),
+            working: Vec::new(),
         })
     }
 
+    /// What a file holds; one that is not as we write it counts for nothing.
     pub(super) fn read(path: &Path) -> Option<Self> {
         let mut json = Vec::new();
-        let file = private().read(true).open(path).ok()?;
+        let file = private::options().read(true).open(path).ok()?;
         file.take(MAX_FILE).read_to_end(&mut json).ok()?;
-        serde_json::from_slice(&json)
-            .ok()
-            .filter(|rejected: &Self| rejected.version == 1)
+        Self::parse(&json)
+    }
+
+    fn parse(json: &[u8]) -> Option<Self> {
+        let rejected: Self = serde_json::from_slice(json).ok()?;
+        let is_hex = rejected.salt.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (rejected.version == 1 && rejected.salt.len() == 2 * SALT && is_hex).then_some(rejected)
+    }
+
+    /// As a file holds it.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and lists of them are always JSON")
+    }
+
+    /// Whether nothing is left that would be refused.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pins.is_empty()
+    }
+
+    /// What stands for a PIN here.
+    pub(super) fn marks(&self, pin: &Pin, file: &KeyFile) -> Marks {
+        Marks::new(pin, &self.salt, file)
+    }
+
+    /// Whether the marks were made for this record.
+    pub(super) fn made(&self, marks: &Marks) -> bool {
+        marks.salt == self.salt
     }
 
     /// Whether this PIN is among them, and the file it comes from says the same as it did then.
-    pub(super) fn holds(&self, pin: &Pin, file: &KeyFile) -> bool {
-        let marks = Marks::new(pin, &self.salt, file);
+    pub(super) fn holds(&self, marks: &Marks, file: &KeyFile) -> bool {
         self.pins.iter().any(|known| {
             same(&known.pin, &marks.pin)
                 && known
@@ -77,8 +126,8 @@ impl Rejected {
     }
 
     /// Adds a PIN.
-    pub(super) fn add(&mut self, pin: &Pin, file: &KeyFile) {
-        let marks = Marks::new(pin, &self.salt, file);
+    pub(super) fn add(&mut self, marks: Marks, file: &KeyFile) {
+        self.working.retain(|(name, _)| *name != file.name);
         let known = self
             .pins
             .iter()
@@ -91,7 +140,7 @@ impl Rejected {
             },
         };
         // What a client's payload carries is no one file: it may differ each time, and is no change.
-        if Path::new(&file.name).is_absolute() && entry.files.len() < MAX_REJECTED {
+        if is_kept(&file.name) && entry.files.len() < MAX_REJECTED {
             entry.files.insert(file.name.clone(), marks.file);
         }
         self.pins.push(entry);
@@ -100,23 +149,33 @@ impl Rejected {
         }
     }
 
-    /// Whole or not at all.
-    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
-        let beside = path.with_extension(format!("{}.new", std::process::id()));
-        let mut file = private()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&beside)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        fs::rename(&beside, path)
+    /// Whether the key file worked since, and is still as it was then.
+    pub(super) fn is_working(&self, file: &KeyFile) -> bool {
+        let known = self.working.iter().find(|(name, _)| *name == file.name);
+        known.is_some_and(|(_, state)| state_of(file).as_ref() == Some(state))
     }
-}
 
-/// What stands for a PIN, and for the rest of its key file, in the directory.
-struct Marks {
-    pin: String,
-    file: String,
+    /// Notes that the token took a key file's PIN. Returns whether anything changed.
+    pub(super) fn took(&mut self, marks: Option<&Marks>, file: &KeyFile, now: SystemTime) -> bool {
+        let before = self.pins.len();
+        if let Some(marks) = marks {
+            self.pins.retain(|known| !same(&known.pin, &marks.pin));
+        }
+        let mut changed = self.pins.len() != before;
+        if !self.is_working(file)
+            && is_kept(&file.name)
+            && let Some(state) = state_of(file)
+            && is_settled(file, now)
+        {
+            self.working.retain(|(name, _)| *name != file.name);
+            self.working.push((file.name.clone(), state));
+            if self.working.len() > MAX_WORKING {
+                self.working.remove(0);
+            }
+            changed = true;
+        }
+        changed
+    }
 }
 
 impl Marks {
@@ -127,7 +186,7 @@ impl Marks {
             .expect("the parameters are within Argon2's bounds");
         Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
             .hash_password_into(pin.expose().as_bytes(), salt.as_bytes(), &mut *key)
-            .expect("salt and output are of lengths that Argon2 takes");
+            .expect("a salt is 32 digits long, which Argon2 takes, as it does any PIN");
         let mark = |parts: &mut dyn Iterator<Item = &str>| {
             let mut mac = Hmac::<Sha256>::new_from_slice(&*key).expect("HMAC takes any key");
             for part in parts {
@@ -143,10 +202,57 @@ impl Marks {
             .flat_map(|(name, value)| [name.as_str(), value])
             .chain(file.init.as_deref());
         Self {
+            salt: salt.to_owned(),
             pin: mark(&mut ["PIN"].into_iter()),
             file: mark(&mut ["file", &uri].into_iter().chain(content)),
         }
     }
+}
+
+/// A path that means the same to every process.
+fn is_kept(name: &str) -> bool {
+    name.len() <= MAX_NAME && Path::new(name).is_absolute()
+}
+
+/// The files that a PIN comes from: the key file, and the PIN file that it names.
+fn files(file: &KeyFile) -> impl Iterator<Item = fs::Metadata> {
+    let paths = [Some(Path::new(&file.name)), file.uri.pin_source.as_deref()];
+    paths
+        .into_iter()
+        .flatten()
+        .filter_map(|path| fs::metadata(path).ok())
+}
+
+/// What the system says of these files, which is another once one was written. The time of the last change (ctime) is
+/// the system's own.
+fn state_of(file: &KeyFile) -> Option<String> {
+    let expected = 1 + usize::from(file.uri.pin_source.is_some());
+    let states: Vec<_> = files(file)
+        .map(|metadata| {
+            format!(
+                "{}:{} {} {}.{} {}.{}",
+                metadata.dev(),
+                metadata.ino(),
+                metadata.size(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+                metadata.ctime(),
+                metadata.ctime_nsec()
+            )
+        })
+        .collect();
+    (states.len() == expected).then(|| states.join(" "))
+}
+
+/// Whether none of them changed just now.
+fn is_settled(file: &KeyFile, now: SystemTime) -> bool {
+    let now = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    files(file).all(|metadata| {
+        let changed = Duration::from_secs(u64::try_from(metadata.ctime()).unwrap_or(0));
+        changed + SETTLED < now
+    })
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -155,4 +261,141 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 fn same(one: &str, other: &str) -> bool {
     one.as_bytes().ct_eq(other.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> KeyFile {
+        KeyFile {
+            name: name.to_owned(),
+            uri: "pkcs11:token=t;object=o".parse().unwrap(),
+            env: BTreeMap::new(),
+            init: None,
+        }
+    }
+
+    fn pin(text: &str) -> Pin {
+        Pin::new(text.to_owned()).unwrap()
+    }
+
+    fn with(text: &str) -> Rejected {
+        let mut rejected = Rejected::new("t").unwrap();
+        let marks = rejected.marks(&pin(text), &file("/k"));
+        rejected.add(marks, &file("/k"));
+        rejected
+    }
+
+    #[test]
+    fn a_broken_record_counts_for_nothing_and_is_no_panic() {
+        let whole = with("0000").to_json();
+        assert!(Rejected::parse(&whole).is_some());
+        for length in 0..whole.len() {
+            assert!(Rejected::parse(&whole[..length]).is_none(), "{length}");
+        }
+        let text = String::from_utf8(whole).unwrap();
+        let salt = text.split("\"salt\":\"").nth(1).unwrap()[..32].to_owned();
+        for (from, to) in [
+            (salt.as_str(), ""),
+            (salt.as_str(), "00"),
+            (salt.as_str(), &"ü".repeat(16)),
+            (salt.as_str(), &salt.repeat(2)),
+            ("\"version\":1", "\"version\":2"),
+            ("\"pins\":[", "\"pins\":[{},"),
+        ] {
+            let changed = text.replace(from, to);
+            assert_ne!(changed, text);
+            assert!(Rejected::parse(changed.as_bytes()).is_none(), "{changed}");
+        }
+        // One byte after another: whatever is still a record can be used.
+        for at in 0..text.len() {
+            for byte in [b'"', b'0', b'}', 0xff] {
+                let mut changed = text.clone().into_bytes();
+                changed[at] = byte;
+                if let Some(rejected) = Rejected::parse(&changed) {
+                    assert_eq!(rejected.salt.len(), 32);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_works_is_known_until_it_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("k.yaml");
+        fs::write(&path, "a").unwrap();
+        let file = file(path.to_str().unwrap());
+        let mut rejected = with("0000");
+        let later = SystemTime::now() + Duration::from_secs(10);
+        assert!(
+            !rejected.took(None, &file, SystemTime::now()),
+            "it may be another by now"
+        );
+        assert!(rejected.took(None, &file, later) && rejected.is_working(&file));
+        assert!(!rejected.took(None, &file, later));
+        fs::write(&path, "b").unwrap();
+        assert!(!rejected.is_working(&file));
+        assert!(rejected.took(None, &file, later) && rejected.is_working(&file));
+        let marks = rejected.marks(&pin("1111"), &file);
+        rejected.add(marks, &file);
+        assert!(!rejected.is_working(&file));
+        fs::remove_file(&path).unwrap();
+        assert!(!rejected.took(None, &file, later) && !rejected.is_working(&file));
+    }
+
+    #[test]
+    fn a_pin_file_that_changes_counts_as_the_key_file_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, pin] = ["k.yaml", "pin"].map(|name| directory.path().join(name));
+        for path in [&path, &pin] {
+            fs::write(path, "a").unwrap();
+        }
+        let mut file = file(path.to_str().unwrap());
+        file.uri.pin_source = Some(pin.clone());
+        let mut rejected = with("0000");
+        let later = SystemTime::now() + Duration::from_secs(10);
+        assert!(rejected.took(None, &file, later) && rejected.is_working(&file));
+        fs::write(&pin, "b").unwrap();
+        assert!(!rejected.is_working(&file));
+        fs::remove_file(&pin).unwrap();
+        assert!(!rejected.took(None, &file, later));
+    }
+
+    #[test]
+    fn a_pin_that_the_token_takes_is_no_longer_refused() {
+        let mut rejected = with("0000");
+        let marks = rejected.marks(&pin("0000"), &file("key 1 of the payload"));
+        assert!(rejected.holds(&marks, &file("key 1 of the payload")));
+        assert!(rejected.took(
+            Some(&marks),
+            &file("key 1 of the payload"),
+            SystemTime::now()
+        ));
+        assert!(rejected.is_empty());
+    }
+
+    #[test]
+    fn a_record_stays_within_what_is_read() {
+        let mut rejected = with("0000");
+        for number in 0..20 {
+            let marks = rejected.marks(&pin(&number.to_string()), &file("/k"));
+            for other in 0..20 {
+                let marks = Marks {
+                    salt: marks.salt.clone(),
+                    pin: marks.pin.clone(),
+                    file: marks.file.clone(),
+                };
+                rejected.add(
+                    marks,
+                    &file(&format!("/{other}{}", "\"".repeat(MAX_NAME - 4))),
+                );
+            }
+        }
+        let before = rejected.to_json().len() as u64;
+        assert!(before < MAX_FILE, "{before}");
+        let marks = rejected.marks(&pin("x"), &file("/k"));
+        rejected.add(marks, &file(&format!("/{}", "\u{1}".repeat(MAX_NAME - 1))));
+        assert!(rejected.to_json().len() as u64 <= before + ENTRY);
+    }
 }

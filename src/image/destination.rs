@@ -12,17 +12,17 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::descriptor::Descriptor;
-use super::layout::{BLOBS, INDEX, Layout, MARKER, REF_NAME};
+use super::document;
+use super::error::{Error, Result};
+use super::layout::{BLOBS, INDEX, Layout, MARKER};
 use super::media_type;
+use super::reference::meant;
+use super::selection::{CONTAINERD_NAME, REF_NAME};
+use super::staging::{Staging, is_staging};
 use super::style::Style;
 use crate::descriptor::Digest;
-use crate::error::{Error, Result};
-
-/// containerd's own name for an image, which an archive carries beside the tag.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 const BLOBS_DIRECTORY: &str = "blobs";
 
@@ -35,8 +35,9 @@ pub struct Destination {
     directory: PathBuf,
     tag: Option<String>,
     place: Place,
-    /// Readable for nobody else while there may be half a plain layer in it.
-    staging: TempDir,
+    /// Whether an image of that tag may be replaced.
+    force: bool,
+    staging: Staging,
     staged: BTreeMap<Digest, PathBuf>,
     begun: usize,
 }
@@ -52,7 +53,7 @@ enum Place {
 
 /// A blob in the making, to be written to.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedFile {
     file: File,
     path: PathBuf,
     written: u64,
@@ -61,59 +62,70 @@ pub struct Staged {
 }
 
 impl Destination {
-    /// Prepares to write an image of that tag into a directory, which is a layout, is empty, or is not there.
+    /// Prepares to write an image of that tag into a directory, which is a layout, is empty, or is not there. With
+    /// `force`, it may replace another one of that tag.
     ///
     /// # Errors
     /// [`Error::NotALayout`] for a directory of something else; [`Error::TagNeeded`] without a tag where there are
-    /// images already; [`Error::File`] when nothing can be written there.
-    pub fn prepare(directory: &Path, tag: Option<&str>) -> Result<Self> {
-        let place = match fs::read_dir(directory).map(|mut entries| entries.next().is_none()) {
+    /// images already; [`Error::TagTaken`]; [`Error::File`] when nothing can be written there.
+    pub fn prepare(directory: &Path, tag: Option<&str>, force: bool) -> Result<Self> {
+        let place = match is_empty(directory) {
             Ok(true) => Place::EmptyDirectory,
             Ok(false) => Place::Layout(Layout::open(directory)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Place::Nothing,
             Err(error) => return Err(failed("list", directory)(error)),
         };
-        if matches!(place, Place::Layout(_)) && tag.is_none() {
-            return Err(Error::TagNeeded {
-                path: directory.to_owned(),
-            });
-        }
         // Not beside a directory that is there, which may be another file system.
         let beside = match (&place, directory.parent()) {
             (Place::Nothing, Some(parent)) if !parent.as_os_str().is_empty() => parent,
             (Place::Nothing, _) => Path::new("."),
             _ => directory,
         };
-        let staging = tempfile::Builder::new()
-            .prefix(".ocihsm-")
-            .tempdir_in(beside)
-            .map_err(failed("write to", beside))?;
-        Ok(Self {
+        if !beside.is_dir() {
+            return Err(Error::NoSuchDirectory {
+                path: beside.to_owned(),
+                meant: meant(directory, tag),
+            });
+        }
+        let prepared = Self {
             directory: directory.to_owned(),
             tag: tag.map(str::to_owned),
+            force,
+            staging: Staging::within(beside)?,
             place,
-            staging,
             staged: BTreeMap::new(),
             begun: 0,
-        })
+        };
+        if let Place::Layout(layout) = &prepared.place {
+            prepared.index_with(layout, &Value::Null)?;
+        }
+        Ok(prepared)
     }
 
-    /// Whether the blob need not be written any more.
+    /// A blob of that digest and length that is there already; its content is still to be checked.
     #[must_use]
-    pub fn has(&self, descriptor: &Descriptor) -> bool {
-        self.staged.contains_key(&descriptor.digest)
-            || matches!(&self.place, Place::Layout(layout) if layout.has(descriptor))
+    pub fn existing(&self, descriptor: &Descriptor) -> Option<File> {
+        match &self.place {
+            Place::Layout(layout) => layout.open_blob(descriptor).ok(),
+            _ => None,
+        }
+    }
+
+    /// Whether a blob was written already.
+    #[must_use]
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.staged.contains_key(digest)
     }
 
     /// Begins a blob.
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be written.
-    pub fn begin(&mut self) -> Result<Staged> {
+    pub fn begin(&mut self) -> Result<StagedFile> {
         let path = self.staging.path().join(self.begun.to_string());
         self.begun += 1;
         let file = File::create_new(&path).map_err(failed("create", &path))?;
-        Ok(Staged {
+        Ok(StagedFile {
             file,
             path,
             written: 0,
@@ -125,7 +137,7 @@ impl Destination {
     ///
     /// # Errors
     /// [`Error::File`] when the disk does not take it.
-    pub fn keep(&mut self, blob: Staged, digest: Digest) -> Result<()> {
+    pub fn keep(&mut self, blob: StagedFile, digest: Digest) -> Result<()> {
         blob.file.sync_all().map_err(failed("write", &blob.path))?;
         self.staged.insert(digest, blob.path);
         Ok(())
@@ -136,7 +148,7 @@ impl Destination {
     /// # Errors
     /// [`Error::File`] when it cannot be written.
     pub fn put(&mut self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
-        if self.has(descriptor) {
+        if self.has(&descriptor.digest) {
             return Ok(());
         }
         let mut blob = self.begin()?;
@@ -159,6 +171,11 @@ impl Destination {
         match &self.place {
             Place::Layout(layout) => self.add_to(layout, &entry),
             Place::EmptyDirectory => {
+                // Others of us take turns: the second finds a layout here.
+                let _lock = locked(&self.directory)?;
+                if !is_empty(&self.directory).map_err(failed("list", &self.directory))? {
+                    return self.add_to_another(&entry);
+                }
                 let new = self.build(&entry)?;
                 let mut moved = Moved(Vec::new());
                 for name in [BLOBS_DIRECTORY, MARKER, INDEX] {
@@ -170,11 +187,33 @@ impl Destination {
                 sync_directory(&self.directory)
             }
             Place::Nothing => {
-                // Fails over a directory that has been filled since.
-                rename(&self.build(&entry)?, &self.directory)?;
-                sync_directory(self.staging.path().parent().unwrap_or(Path::new(".")))
+                let new = self.build(&entry)?;
+                match fs::rename(&new, &self.directory) {
+                    // Over a directory that has been filled since.
+                    Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                        self.unbuild(&new)?;
+                        self.add_to_another(&entry)
+                    }
+                    Err(error) => Err(failed("create", &self.directory)(error)),
+                    Ok(()) => {
+                        sync_directory(self.staging.path().parent().unwrap_or(Path::new(".")))
+                    }
+                }
             }
         }
+    }
+
+    /// Adds the image to a layout that another of us has made since.
+    fn add_to_another(&self, entry: &Descriptor) -> Result<()> {
+        self.add_to_locked(&Layout::open(&self.directory)?, entry)
+    }
+
+    /// Takes the blobs back out of a layout that has found no place.
+    fn unbuild(&self, new: &Path) -> Result<()> {
+        for (digest, path) in &self.staged {
+            rename(&new.join(BLOBS).join(digest.hex()), path)?;
+        }
+        Ok(())
     }
 
     /// Makes a whole layout.
@@ -200,11 +239,14 @@ impl Destination {
     }
 
     fn add_to(&self, layout: &Layout, entry: &Descriptor) -> Result<()> {
-        let directory = layout.directory();
         // Others of us take turns, or one image would be lost from the index.
-        let lock = File::open(directory).map_err(failed("read", directory))?;
-        lock.lock().map_err(failed("lock", directory))?;
-        let index = self.index_with(layout, entry)?;
+        let _lock = locked(layout.directory())?;
+        self.add_to_locked(layout, entry)
+    }
+
+    fn add_to_locked(&self, layout: &Layout, entry: &Descriptor) -> Result<()> {
+        let directory = layout.directory();
+        let index = self.index_with(layout, &entry.to_json())?;
         let new_index = self.staging.path().join(INDEX);
         write_synced(&new_index, &index)?;
         create_directories(&directory.join(BLOBS))?;
@@ -223,12 +265,16 @@ impl Destination {
         sync_directory(directory)
     }
 
-    /// The text of `index.json` with the entry in the place of the one of its tag.
-    fn index_with(&self, layout: &Layout, entry: &Descriptor) -> Result<Vec<u8>> {
+    /// The text of `index.json` with the entry in the place of the one of its tag, if that may be replaced.
+    fn index_with(&self, layout: &Layout, entry: &Value) -> Result<Vec<u8>> {
+        let Some(tag) = &self.tag else {
+            return Err(Error::TagNeeded {
+                path: self.directory.clone(),
+            });
+        };
         let bytes = layout.index()?;
         let broken = |what| Error::InvalidManifest { what };
-        let mut index: Value =
-            serde_json::from_slice(&bytes).map_err(|_| broken("index.json is no JSON"))?;
+        let mut index = document::parse(&bytes, "index.json is no JSON")?;
         let style = Style::of(&bytes, &index);
         let fields = index
             .as_object_mut()
@@ -240,16 +286,22 @@ impl Destination {
         let manifests = manifests
             .as_array_mut()
             .ok_or(broken("the list in index.json is no list"))?;
-        let named = |other: &Value| other["annotations"][REF_NAME].as_str() == self.tag.as_deref();
+        let named = |other: &Value| other["annotations"][REF_NAME] == **tag;
         match manifests.iter().position(named) {
-            Some(place) => manifests[place] = entry.to_json(),
-            None => manifests.push(entry.to_json()),
+            Some(_) if !self.force => {
+                return Err(Error::TagTaken {
+                    place: self.directory.display().to_string(),
+                    tag: tag.clone(),
+                });
+            }
+            Some(place) => manifests[place] = entry.clone(),
+            None => manifests.push(entry.clone()),
         }
         Ok(style.write(&index))
     }
 }
 
-impl Staged {
+impl StagedFile {
     fn wrote(&mut self, count: usize) {
         self.written += count as u64;
         if self.written - self.on_the_way >= WRITE_BACK {
@@ -259,7 +311,7 @@ impl Staged {
     }
 }
 
-impl Write for Staged {
+impl Write for StagedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes).inspect(|&count| self.wrote(count))
     }
@@ -294,6 +346,19 @@ impl Drop for Moved {
             let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
         }
     }
+}
+
+/// Whether nothing is in a directory but what others of us are writing.
+fn is_empty(directory: &Path) -> io::Result<bool> {
+    let mut names = fs::read_dir(directory)?.flatten();
+    Ok(names.all(|entry| is_staging(&entry.file_name())))
+}
+
+/// The lock of a directory, until it is dropped.
+fn locked(directory: &Path) -> Result<File> {
+    let lock = File::open(directory).map_err(failed("read", directory))?;
+    lock.lock().map_err(failed("lock", directory))?;
+    Ok(lock)
 }
 
 fn create_directories(path: &Path) -> Result<()> {

@@ -9,6 +9,9 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// An image's config.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
+/// The two bytes `{}` where a manifest has to name something (OCI image spec, manifest.md).
+pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
 const ENCRYPTED: &str = "+encrypted";
 
 /// Docker's types and OCI's for the same bytes (OCI image spec, media-types.md, compatibility matrix).
@@ -43,6 +46,9 @@ const DOCKER: [(&str, &str); 8] = [
         "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
     ),
 ];
+
+/// What a registry is asked for by its tag.
+pub const DOCUMENTS: [&str; 4] = [INDEX, MANIFEST, DOCKER[0].0, DOCKER[1].0];
 
 /// The layers that other tools know in their encrypted form.
 const LAYERS: [&str; 7] = [
@@ -83,6 +89,39 @@ pub fn to_oci(media_type: &str) -> &str {
         .iter()
         .find(|(docker, _)| *docker == media_type)
         .map_or(media_type, |(_, oci)| oci)
+}
+
+/// OCI's media type for the same bytes, encrypted ones among them: no containerd has a processor for an encrypted layer
+/// of Docker's type.
+#[must_use]
+pub fn normal(media_type: &str) -> String {
+    match decrypted(media_type) {
+        Some(plain) => format!("{}{ENCRYPTED}", to_oci(plain)),
+        None => to_oci(media_type).to_owned(),
+    }
+}
+
+/// Whether it is an encrypted layer whose type is Docker's, which nobody defined.
+#[must_use]
+pub fn is_encrypted_docker(media_type: &str) -> bool {
+    decrypted(media_type).is_some_and(|plain| to_oci(plain) != plain)
+}
+
+/// Whether a blob of this type is a statement about an image, which is read by whoever checks it and so never encrypted.
+#[must_use]
+pub fn is_statement(media_type: &str) -> bool {
+    media_type == "application/vnd.in-toto+json"
+}
+
+/// Whether it is a config that says how an image runs, and holds nothing of what the image holds.
+#[must_use]
+pub fn is_config(media_type: &str) -> bool {
+    const OTHERS: [&str; 3] = [
+        EMPTY,
+        "application/vnd.wasm.config.v0+json",
+        "application/vnd.wasm.config.v1+json",
+    ];
+    to_oci(media_type) == CONFIG || OTHERS.contains(&media_type)
 }
 
 /// Media type of the layer once it is encrypted; `None` where no tool could read that.
@@ -132,6 +171,15 @@ mod tests {
         ] {
             assert_eq!(encrypted(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn an_encrypted_layer_of_dockers_becomes_one_of_ocis() {
+        let oci = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted";
+        let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip+encrypted";
+        assert_eq!(normal(docker), oci);
+        assert_eq!(normal(oci), oci);
+        assert_eq!(normal("a/b"), "a/b");
     }
 
     #[test]

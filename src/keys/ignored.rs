@@ -25,6 +25,12 @@ struct Sections {
 #[derive(Deserialize)]
 struct File {
     pkcs11: Option<Pkcs11>,
+    module: Option<Module>,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    env: Option<Names>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +75,13 @@ fn in_text(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
     if let Some(module) = &sections.module {
         ignored.extend(others(module, &["env", "init"], " under `module:`"));
     }
+    if let Some(env) = file.module.and_then(|module| module.env) {
+        let unreadable = env.keys().filter(|name| !is_variable(name));
+        ignored.extend(unreadable.map(|name| {
+            let name = quoted(name, "a name");
+            format!("{name} under `env:`, which no program reads (letters, digits and `_` are a variable's)")
+        }));
+    }
     if let Some(uri) = file.pkcs11.and_then(|pkcs11| pkcs11.uri) {
         ignored.extend(in_query(&uri));
     }
@@ -94,6 +107,12 @@ fn in_query(uri: &str) -> Vec<String> {
         after_pin = true;
     }
     ignored
+}
+
+/// A name by which programs find a variable (POSIX, section 8.1; in small letters too).
+fn is_variable(name: &str) -> bool {
+    let is_one = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && name.chars().all(is_one)
 }
 
 /// The name, if it looks like one.
@@ -136,6 +155,16 @@ mod tests {
                 "`pin-valeu` in the URI's query"
             ]
         );
+    }
+
+    #[test]
+    fn a_variable_that_nothing_reads_is_named() {
+        let text =
+            "pkcs11:\n  uri: pkcs11:token=t\nmodule:\n  env: {A_1: x, MY-VAR: x, 'export A': x}\n";
+        let shown = ignored(text);
+        assert_eq!(shown.len(), 2, "{shown:?}");
+        assert!(shown[0].contains("`MY-VAR` under `env:`"), "{shown:?}");
+        assert!(shown[1].contains("a name under `env:`"), "{shown:?}");
     }
 
     #[test]

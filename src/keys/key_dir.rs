@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use super::backup;
 use super::certificate::Certificate;
 use super::key_file::{KeyFile, MAX_KEY_FILE};
 use super::password;
@@ -23,6 +24,9 @@ use crate::secret::SecretBytes;
 const MAX_ENTRIES: usize = 4096;
 /// Most directories below one another.
 const MAX_DEPTH: usize = 16;
+
+/// What a file is that is passed over for its name alone.
+pub(super) const COPY: &str = "by its name it is hidden, or a copy of another file";
 
 /// What a directory of keys holds, each in the order of its path.
 #[derive(Debug, Default)]
@@ -51,7 +55,8 @@ impl KeyDir {
     /// it (`FILE:file=PATH`).
     ///
     /// Symbolic links are followed where they end within the directory. Names that begin with `..` are passed over:
-    /// a mounted Secret keeps its versions there, and beside them a link to each file of the current one.
+    /// a mounted Secret keeps its versions there, and beside them a link to each file of the current one. So are, with a
+    /// word, those that are hidden, and those of copies that editors and package managers leave.
     ///
     /// # Errors
     /// [`Error::KeysUnreadable`] when a directory cannot be listed; [`Error::TooLarge`] over 4096 entries or 16 levels. Of a
@@ -96,6 +101,14 @@ impl KeyDir {
     }
 }
 
+impl Skipped {
+    /// Whether it is for the name alone: something hidden, or the copy of a key file.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        matches!(self.why, Error::NotAKeyFile { what, .. } if what == COPY)
+    }
+}
+
 /// The reason, which names the file.
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,7 +134,12 @@ impl Walk {
             });
         }
         for name in self.names(directory)? {
-            let path = directory.join(name);
+            let path = directory.join(&name);
+            if backup::is_one(&name) || (backup::holds_copies(&name) && path.is_dir()) {
+                let why = no_key(&path, COPY);
+                self.found.skipped.push(Skipped { path, why });
+                continue;
+            }
             match self.place(&path) {
                 Ok(real) if !self.seen.insert(real.clone()) => {}
                 Ok(real) if real.is_dir() => self.directory(&path, depth + 1)?,
@@ -161,22 +179,25 @@ impl Walk {
     /// Where a path ends, if that is a file or directory within the root. Nothing is opened for it: opening a pipe
     /// would wait for its other end.
     fn place(&self, path: &Path) -> Result<PathBuf> {
-        let no_key = |what| Error::NotAKeyFile {
-            name: path.display().to_string(),
-            what,
-        };
         let real = path.canonicalize().map_err(|source| Error::File {
             action: "follow",
             path: path.to_owned(),
             source,
         })?;
         if !real.starts_with(&self.root) {
-            return Err(no_key("it is a link that leads out of the directory"));
+            return Err(no_key(path, "it is a link that leads out of the directory"));
         }
         if !real.is_file() && !real.is_dir() {
-            return Err(no_key("it is no regular file"));
+            return Err(no_key(path, "it is no regular file"));
         }
         Ok(real)
+    }
+}
+
+fn no_key(path: &Path, what: &'static str) -> Error {
+    Error::NotAKeyFile {
+        name: path.display().to_string(),
+        what,
     }
 }
 
@@ -234,13 +255,43 @@ mod tests {
     #[test]
     fn keys_at_any_depth_in_the_order_of_their_paths() {
         let tree = Tree::new();
-        for name in ["b.yaml", "a/z.yaml", "a/b/c/d.yaml", ".hidden.yaml", "c"] {
+        for name in ["b.yaml", "a/z.yaml", "a/b/c/d.yaml", "c"] {
             tree.file(name, KEY);
         }
         let found = tree.read();
         assert!(found.skipped.is_empty());
-        let expected = [".hidden.yaml", "a/b/c/d.yaml", "a/z.yaml", "b.yaml", "c"];
+        let expected = ["a/b/c/d.yaml", "a/z.yaml", "b.yaml", "c"];
         assert_eq!(tree.keys(&found), expected);
+    }
+
+    #[test]
+    fn copies_of_a_key_file_are_passed_over_and_told() {
+        let tree = Tree::new();
+        let copies = [
+            "#k.yaml#",
+            ".git/k.yaml",
+            ".k.yaml.old",
+            ".k.yaml.swp",
+            "backup/k.yaml",
+            "k.yaml.bak",
+            "k.yaml.dpkg-old",
+            "k.yaml.orig",
+            "k.yaml~",
+            "old/k.yaml",
+        ];
+        for name in copies {
+            tree.file(name, KEY);
+        }
+        tree.file("k.yaml", KEY);
+        // A file is what it is, whatever it is called, if it is the one that was named.
+        let named = KeyDir::read(&tree.path(".k.yaml.old")).unwrap();
+        assert_eq!(tree.keys(&named), [".k.yaml.old"]);
+        let found = tree.read();
+        assert_eq!(tree.keys(&found), ["k.yaml"]);
+        assert_eq!(found.skipped.len(), copies.len());
+        for skipped in found.skipped {
+            assert!(skipped.to_string().contains("a copy of another file"));
+        }
     }
 
     #[test]

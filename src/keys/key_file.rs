@@ -10,18 +10,14 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::pem;
 use super::uri::Pkcs11Uri;
-use super::yaml;
+use super::{pem, pin_file, yaml};
 use crate::error::{Error, Result};
 use crate::file;
-use crate::secret::{Pin, SecretBytes};
+use crate::secret::Pin;
 
 /// Most bytes that a key file may have.
 pub const MAX_KEY_FILE: usize = 64 << 10;
-
-/// Most bytes that a PIN file may have; tokens take 255 at most.
-const MAX_PIN_FILE: usize = 1 << 10;
 
 /// What one key file says.
 #[derive(Clone, Debug)]
@@ -106,7 +102,10 @@ impl KeyFile {
             .iter()
             .any(|(variable, value)| !can_be_set(variable, value))
         {
-            return Err(mistake(&name, "`module.env` holds what no environment can"));
+            return Err(mistake(
+                &name,
+                "`module.env` has an empty name, one with `=`, or a value with a NUL, which no environment can hold",
+            ));
         }
         if init.as_ref().is_some_and(|init| init.contains('\0')) {
             return Err(mistake(&name, "`module.init` has a NUL"));
@@ -141,8 +140,9 @@ impl KeyFile {
     /// token may need none, or have a keypad of its own.
     ///
     /// # Errors
-    /// [`Error::InFile`] when the PIN file cannot be read, or is no regular file; [`Error::InvalidPinFile`],
-    /// within [`Error::InKeyFile`], when it cannot be a PIN. Such a one is never tried, since each try may lock the token.
+    /// Within [`Error::InKeyFile`]: [`Error::InFile`] when the PIN file cannot be read, or is no regular file;
+    /// [`Error::InvalidPinFile`] when it cannot be a PIN, or hardly can be meant. Such a one is never tried, since each
+    /// try may lock the token.
     pub fn pin(&self) -> Result<Option<Pin>> {
         if let Some(pin) = &self.uri.pin_value {
             return Ok(Some(pin.clone()));
@@ -150,15 +150,11 @@ impl KeyFile {
         let Some(path) = &self.uri.pin_source else {
             return Ok(None);
         };
-        let text = file::read_secret(path, MAX_PIN_FILE).map_err(Error::from);
-        match text.and_then(|text| pin_in(path, &text)) {
-            Ok(pin) => Ok(Some(pin)),
-            Err(error @ Error::InvalidPinFile { .. }) => Err(Error::InKeyFile {
-                name: self.name.clone(),
-                source: Box::new(error),
-            }),
-            Err(error) => Err(error),
-        }
+        let pin = pin_file::read(path).map_err(|source| Error::InKeyFile {
+            name: self.name.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(Some(pin))
     }
 
     /// The text of a key file; never with a PIN, only with `pin-source`.
@@ -195,30 +191,6 @@ impl KeyFile {
         serde_saphyr::to_string_with_options(&written, options)
             .expect("strings and maps of strings are always YAML")
     }
-}
-
-/// Reads a PIN file that somebody named on a command line: one line, of which the end does not count. It may be a
-/// pipe, which is waited for a while; in a key file it may not.
-///
-/// # Errors
-/// As [`KeyFile::pin`].
-pub fn read_pin(path: &Path) -> Result<Pin> {
-    pin_in(path, &file::read_secret_or_pipe(path, MAX_PIN_FILE)?)
-}
-
-fn pin_in(path: &Path, bytes: &SecretBytes) -> Result<Pin> {
-    let bytes = bytes.expose();
-    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let invalid = |what| Error::InvalidPinFile {
-        path: path.to_owned(),
-        what,
-    };
-    let text = std::str::from_utf8(line).map_err(|_| invalid("is not UTF-8"))?;
-    if text.contains(['\n', '\r', '\0']) {
-        return Err(invalid("has more than one line"));
-    }
-    Pin::new(text.to_owned()).ok_or_else(|| invalid("is empty"))
 }
 
 /// A file that holds nothing but the URI. In a key file, white space follows the first `pkcs11:`.
@@ -434,34 +406,6 @@ mod tests {
         assert!(matches!(parse(&deep), Err(Error::InvalidYaml { .. })));
         let bomb = format!("pkcs11:\n  uri: &a {URI}\n  b: [{}]\n", "*a,".repeat(100));
         assert!(matches!(parse(&bomb), Err(Error::InvalidYaml { .. })));
-    }
-
-    #[test]
-    fn pin_file_loses_one_line_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pin");
-        let key = parse(&format!(
-            "pkcs11:\n  uri: pkcs11:token=t;object=o?pin-source={}\n",
-            path.display()
-        ))
-        .unwrap();
-        assert!(matches!(key.pin(), Err(Error::InFile(_))));
-        for content in ["12 34", "12 34\n", "12 34\r\n"] {
-            fs::write(&path, content).unwrap();
-            assert_eq!(key.pin().unwrap().unwrap().expose(), "12 34");
-        }
-        for (content, part) in [
-            (&b""[..], "is empty"),
-            (b"\n", "is empty"),
-            (b"1234\n\n", "more than one line"),
-            (b"1234\n5678", "more than one line"),
-            (b"\xff1234", "is not UTF-8"),
-            (&[b'1'; 1025], "over the limit of 1024"),
-        ] {
-            fs::write(&path, content).unwrap();
-            let shown = key.pin().unwrap_err().to_string();
-            assert!(shown.contains(part) && !shown.contains("1234"), "{shown}");
-        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! Data, the files that hold it, and arithmetic. No module is loaded here; that is `hsm`, which stands on this room.
 
+mod backup;
 pub mod certificate;
+mod client;
 pub mod ignored;
 pub mod key_dir;
 pub mod key_file;
@@ -10,6 +12,7 @@ pub mod oaep;
 pub mod packet;
 mod password;
 pub mod pem;
+pub mod pin_file;
 pub mod policy;
 pub mod private;
 pub mod public;
@@ -29,4 +32,22 @@ pub struct TokenKey {
     pub file: KeyFile,
     /// The module's file, absolute.
     pub module: PathBuf,
+}
+
+impl TokenKey {
+    /// Whether both files name one key of one token in the same words, whatever PIN each has.
+    #[must_use]
+    pub fn is_same_key(&self, other: &Self) -> bool {
+        self.module == other.module
+            && self.file.env == other.file.env
+            && self.file.init == other.file.init
+            && self.file.uri.to_string() == other.file.uri.to_string()
+    }
+
+    /// Whether both take the PIN from the same place as well.
+    #[must_use]
+    pub fn has_same_pin(&self, other: &Self) -> bool {
+        let (uri, others) = (&self.file.uri, &other.file.uri);
+        uri.pin_value == others.pin_value && uri.pin_source == others.pin_source
+    }
 }

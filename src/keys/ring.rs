@@ -5,10 +5,13 @@
 //! What is no key, or whose module cannot be loaded, is kept with the reason: it matters only if nothing else
 //! opens the layer.
 
+use std::fs;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::TokenKey;
-use super::key_dir::KeyDir;
+use super::client;
+use super::key_dir::{COPY, KeyDir};
 use super::key_file::KeyFile;
 use super::policy::{ClientPolicy, Policy};
 use super::private::{self, PrivateKey};
@@ -76,6 +79,9 @@ impl KeyRing {
         };
         for path in paths {
             let found = KeyDir::read(path)?;
+            for copy in found.skipped.iter().filter(|skipped| skipped.is_copy()) {
+                tracing::warn!("passed over {}: {COPY}", copy.path.display());
+            }
             ring.skipped
                 .extend(found.skipped.into_iter().map(|skipped| skipped.why));
             for key in found.private_keys {
@@ -105,7 +111,14 @@ impl KeyRing {
         }
         for (number, text) in keys.iter().enumerate() {
             match KeyFile::parse(format!("key {} of the payload", number + 1), text.expose()) {
-                Ok(key) => self.add(key, &policy),
+                Ok(key) => match client::refused(&key.env) {
+                    None => self.add(key, &policy),
+                    Some(variable) => {
+                        let variable = variable.to_owned();
+                        let name = key.name;
+                        self.unusable.push(Error::ClientVariable { name, variable });
+                    }
+                },
                 Err(error) => self.skipped.push(error),
             }
         }
@@ -147,9 +160,33 @@ impl KeyRing {
 
     fn add(&mut self, key: KeyFile, policy: &Policy) {
         match policy.resolve(key) {
-            Ok(key) => self.keys.push(Key::Token(Box::new(key))),
+            Ok(key) => self.insert(key),
             Err(error) => self.unusable.push(error),
         }
+    }
+
+    /// A key that is here already is not tried again. With another PIN it comes before the other if its file is the newer
+    /// one: the other most likely is a copy from before the PIN was changed.
+    fn insert(&mut self, key: TokenKey) {
+        let same = |other: &Key| {
+            other
+                .token()
+                .filter(|other| other.is_same_key(&key))
+                .cloned()
+        };
+        if self
+            .keys
+            .iter()
+            .filter_map(same)
+            .any(|other| other.has_same_pin(&key))
+        {
+            return;
+        }
+        let changed = changed(&key);
+        let older = |other: &Key| same(other).is_some_and(|other| self::changed(&other) < changed);
+        let at = self.keys.iter().position(older);
+        self.keys
+            .insert(at.unwrap_or(self.keys.len()), Key::Token(Box::new(key)));
     }
 
     fn add_private(&mut self, key: PrivateKey) {
@@ -180,5 +217,74 @@ impl KeyRing {
             1 if self.keys.is_empty() => self.unusable.pop(),
             _ => None,
         }
+    }
+}
+
+/// When a key's file was last written; `None`, and before all others, where it is no file.
+fn changed(key: &TokenKey) -> Option<SystemTime> {
+    fs::metadata(&key.file.name).ok()?.modified().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    const MODULE: &str = "/usr/lib/x.so";
+
+    fn key(name: &Path, pin: &str, more: &str) -> TokenKey {
+        let uri = format!("pkcs11:token=t;object=o?pin-value={pin}");
+        let text = format!("pkcs11:\n  uri: {uri}\nmodule:\n  env: {{A: b{more}}}\n");
+        TokenKey {
+            file: KeyFile::parse(name.to_str().unwrap(), text.as_bytes()).unwrap(),
+            module: MODULE.into(),
+        }
+    }
+
+    fn pins(ring: &KeyRing) -> Vec<&str> {
+        let keys = ring.keys().iter();
+        keys.filter_map(Key::token)
+            .map(|key| key.file.uri.pin_value.as_ref().unwrap().expose())
+            .collect()
+    }
+
+    #[test]
+    fn of_two_files_for_one_key_the_newer_one_comes_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = |name: &str, seconds: u64| {
+            let path = directory.path().join(name);
+            let file = File::create(&path).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            file.set_modified(time).unwrap();
+            path
+        };
+        let (old, new) = (written("a", 1_000_000), written("b", 2_000_000));
+        let payload = Path::new("key 1 of the payload");
+        let mut ring = KeyRing::default();
+        ring.insert(key(&old, "1", ", C: d"));
+        ring.insert(key(&old, "2", ""));
+        ring.insert(key(&new, "3", ""));
+        ring.insert(key(payload, "4", ""));
+        assert_eq!(pins(&ring), ["1", "3", "2", "4"]);
+        // The very same is not tried twice.
+        ring.insert(key(&new, "2", ""));
+        assert_eq!(ring.keys().len(), 4);
+    }
+
+    #[test]
+    fn a_client_does_not_decide_what_is_loaded() {
+        let text = b"pkcs11:\n  uri: pkcs11:token=t;object=o?module-name=m\nmodule:\n  env: {LD_PRELOAD: /x.so}\n";
+        let mut ring = KeyRing::default();
+        let keys = [SecretBytes::new(text.to_vec())];
+        ring.add_payload(&keys, &[], &Policy::built_in()).unwrap();
+        assert!(ring.keys().is_empty());
+        let shown = ring.only_reason().unwrap().to_string();
+        assert!(
+            shown.contains("key 1 of the payload: a client may not set LD_PRELOAD"),
+            "{shown}"
+        );
     }
 }

@@ -7,14 +7,29 @@ pub mod containerd;
 mod document;
 pub mod environment;
 pub mod modules;
+pub mod running;
 pub mod section;
 pub mod stanza;
+
+use std::path::Path;
 
 /// Directory of key files that we tell containerd, as its built-in configuration has it.
 pub const KEYS: &str = "/etc/containerd/ocicrypt/keys";
 
-/// Where the program is installed.
+/// Where the program is installed by hand, and by the DaemonSet.
 pub const PROGRAM: &str = "/usr/local/bin/ocihsm";
+
+/// Where packages of distributions have it.
+pub const PACKAGED_PROGRAM: &str = "/usr/bin/ocihsm";
+
+/// Where containerd finds the program: where a package put it, if it is that one which runs.
+#[must_use]
+pub fn program() -> &'static str {
+    match std::env::current_exe() {
+        Ok(path) if path == Path::new(PACKAGED_PROGRAM) => PACKAGED_PROGRAM,
+        _ => PROGRAM,
+    }
+}
 
 /// The module policy, also the last place where it is looked for.
 pub const POLICY: &str = "/etc/ocicrypt.conf";

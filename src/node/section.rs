@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 /// containerd's directory for add-ons, and the search path of a service under systemd.
 const SEARCH_PATH: [&str; 7] = [
-    "/opt/containerd/bin",
+    ADDED_PROGRAMS,
     "/usr/local/sbin",
     "/usr/local/bin",
     "/usr/sbin",
@@ -16,6 +16,9 @@ const SEARCH_PATH: [&str; 7] = [
     "/sbin",
     "/bin",
 ];
+
+/// Where containerd looks for programs first.
+pub(super) const ADDED_PROGRAMS: &str = "/opt/containerd/bin";
 
 /// Where containerd lets its stream processors find libraries first, whatever its own environment says.
 pub const ADDED_LIBRARIES: &str = "/opt/containerd/lib";
@@ -50,16 +53,16 @@ impl Section {
         self.path == DECODER && self.args == BUILT_IN_ARGS
     }
 
-    /// The program's file, looked up as containerd under systemd does; `None` if there is none.
+    /// The program's file, looked up as a containerd with this environment does; `None` if there is none.
     #[must_use]
-    pub fn program(&self) -> Option<PathBuf> {
+    pub fn program(&self, environment: &BTreeMap<String, String>) -> Option<PathBuf> {
         if self.path.contains('/') {
             return Some(Self::absolute(&self.path)).filter(|path| path.is_file());
         }
+        let search = environment.get("PATH").map_or("", String::as_str);
         let files = || {
-            let paths = SEARCH_PATH.iter();
-            paths
-                .map(|directory| Path::new(directory).join(&self.path))
+            std::env::split_paths(search)
+                .map(|directory| directory.join(&self.path))
                 .filter(|path| path.is_file())
         };
         files()

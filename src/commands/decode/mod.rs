@@ -3,6 +3,7 @@
 //! Who tells us which layer it is stands in `source.rs`, how it is verified and written in `stream.rs`. Here the way is
 //! walked, and a failure is made one that containerd cannot overlook.
 
+mod command_line;
 mod source;
 mod stream;
 
@@ -11,16 +12,20 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use tracing::info_span;
+
 use crate::cipher;
-use crate::cli::{HsmArgs, KeyArgs, LogArgs};
+use crate::commands::args::{HsmArgs, KeyArgs, LogArgs};
 use crate::commands::unwrapping::Opener;
 use crate::error::{Error, Result, catch};
 use crate::keys::policy::Policy;
 use crate::keys::ring::KeyRing;
-use crate::log::LayerRecord;
 use crate::settings::{self, Arguments, Environment, KeySettings};
 use crate::spoil;
+use crate::telemetry::LayerRecord;
 
+pub(crate) use self::command_line::ABOUT;
+pub use self::command_line::log_in_spite_of_mistakes;
 use self::source::Layer;
 pub use self::source::SourceArgs;
 use self::stream::Stream;
@@ -106,8 +111,7 @@ pub fn run(args: &Args, inherited: Option<File>) -> Result<()> {
         fail(&progress);
         progress.record.error = Some(error.to_string());
     }
-    // The layer is what counts; a log that cannot be written stops nothing.
-    let _ = progress.record.write(&args.log.log);
+    progress.record.emit();
     result
 }
 
@@ -140,7 +144,8 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
     if let Ok(node) = &node {
         opener.start(&node.ring);
     }
-    let mut layer = source::find(&settings.layer, inherited, &mut input)?;
+    let mut layer =
+        info_span!("find").in_scope(|| source::find(&settings.layer, inherited, &mut input))?;
     progress.record.learned_from = Some(layer.learned_from);
     progress.record.media_type = layer.media_type.clone();
     progress.record.layer = layer.digest.as_ref().map(ToString::to_string);
@@ -150,11 +155,16 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
     // Where there is nothing to choose from, a file that may be another than the one on stdin proves nothing.
     let first = (settings.single_pass || !layer.held) && layer.descriptions.is_one();
     let mut stream = Stream::new(&mut layer, input, output, progress)?;
-    let opened = opener.open(digest.as_ref(), layer.descriptions, |unwrapped| {
-        stream.judge(unwrapped, first)
+    let opened = info_span!("unwrap").in_scope(|| {
+        opener.open(digest.as_ref(), layer.descriptions, |unwrapped| {
+            stream.judge(unwrapped, first)
+        })
     });
     opener.rest();
-    let result = opened.map(|unwrapped| (stream.finish(&unwrapped), unwrapped));
+    let result = opened.map(|unwrapped| {
+        let finished = info_span!("stream").in_scope(|| stream.finish(&unwrapped));
+        (finished, unwrapped)
+    });
     progress.record.unwrap = Some(opener.asked_for);
     let (result, unwrapped) = result?;
     progress.record.key = Some(unwrapped.uri);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{getegid, geteuid};
 
 use super::findings::Findings;
+use super::kind::Kind;
 
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
@@ -60,7 +61,7 @@ pub(super) fn open_to_others(path: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 /// A file that decides what is loaded, run, or sent to a token, belongs to root alone.
-pub(super) fn check_owner(findings: &mut Findings, subject: &'static str, path: &Path) {
+pub(super) fn check_owner(findings: &mut Findings, kind: Kind, path: &Path) {
     let Ok(Some(open)) = open_to_others(path) else {
         return;
     };
@@ -69,7 +70,7 @@ pub(super) fn check_owner(findings: &mut Findings, subject: &'static str, path: 
         false => format!(", since they may change {}", open.display()),
     };
     findings.fail(
-        subject,
+        kind,
         format!("others than root may change {}{through}", path.display()),
         format!("chown root:root {0}; chmod go-w {0}", open.display()),
     );

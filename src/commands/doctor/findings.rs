@@ -1,24 +1,58 @@
 //! What was found, and how it reads: lines for people, JSON for programs.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use super::kind::Kind;
 use crate::content_store;
 use crate::error::{Error, Result};
 use crate::escape::escaped;
 use crate::hsm;
 
 /// Everything that was found, in order.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub(super) struct Findings {
     findings: Vec<Finding>,
     /// Which containerds are looked at, if there are several.
-    #[serde(skip)]
     containerds: Vec<String>,
+}
+
+/// How findings are told to programs; `docs/findings.md` describes it.
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u32,
+    #[serde(flatten)]
+    counts: Counts,
+    findings: &'a [Finding],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Counts {
+    ok: usize,
+    warnings: usize,
+    failed: usize,
+}
+
+/// Whether the words for good and bad are in colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Colour {
+    On,
+    Off,
+}
+
+impl Colour {
+    /// On a terminal, unless NO_COLOR asks for none (no-color.org).
+    pub(super) fn wanted() -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        match io::stdout().is_terminal() && !refused {
+            true => Self::On,
+            false => Self::Off,
+        }
+    }
 }
 
 /// How bad it is.
@@ -36,6 +70,7 @@ struct Finding {
     /// The configurations of the containerds that it is about, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     containerds: Vec<String>,
+    id: &'static str,
     subject: &'static str,
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,27 +87,27 @@ impl Findings {
     }
 
     /// As it should be.
-    pub(super) fn ok(&mut self, subject: &'static str, text: String) {
-        self.push(Level::Ok, subject, text, None);
+    pub(super) fn ok(&mut self, kind: Kind, text: String) {
+        self.push(Level::Ok, kind, text, None);
     }
 
     /// It works, but not for everything, or not well.
-    pub(super) fn warn(&mut self, subject: &'static str, text: String, mend: impl Into<String>) {
-        self.push(Level::Warn, subject, text, Some(mend.into()));
+    pub(super) fn warn(&mut self, kind: Kind, text: String, mend: impl Into<String>) {
+        self.push(Level::Warn, kind, text, Some(mend.into()));
     }
 
     /// Layers will not be opened, or a secret or the node itself is open to others.
-    pub(super) fn fail(&mut self, subject: &'static str, text: String, mend: impl Into<String>) {
-        self.push(Level::Fail, subject, text, Some(mend.into()));
+    pub(super) fn fail(&mut self, kind: Kind, text: String, mend: impl Into<String>) {
+        self.push(Level::Fail, kind, text, Some(mend.into()));
     }
 
     /// What the decoder would fail with. `mend` stands where the error has no hint of its own.
-    pub(super) fn error(&mut self, subject: &'static str, error: &Error, mend: &str) {
+    pub(super) fn error(&mut self, kind: Kind, error: &Error, mend: &str) {
         let mend = match is_denied(error) {
             true => DENIED[usize::from(geteuid().is_root())].to_owned(),
             false => error.hint().unwrap_or_else(|| mend.to_owned()),
         };
-        self.fail(subject, error.to_string(), mend);
+        self.fail(kind, error.to_string(), mend);
     }
 
     /// Whether anything was said of this.
@@ -82,11 +117,12 @@ impl Findings {
             .any(|finding| finding.subject == subject)
     }
 
-    fn push(&mut self, level: Level, subject: &'static str, text: String, mend: Option<String>) {
+    fn push(&mut self, level: Level, kind: Kind, text: String, mend: Option<String>) {
         let finding = Finding {
             level,
             containerds: self.containerds.clone(),
-            subject,
+            id: kind.id,
+            subject: kind.subject,
             text: escaped(&text),
             mend: mend.map(|mend| escaped(&mend)),
         };
@@ -96,15 +132,20 @@ impl Findings {
         }
     }
 
-    /// One line for each, and below it how to mend it; above those of each containerd which it is, if there are several.
-    pub(super) fn to_text(&self) -> String {
+    /// One line for each, and below it how to mend it; above those of each containerd which it is, if there are several;
+    /// below all of them how many there are.
+    pub(super) fn to_text(&self, colour: Colour) -> String {
         let mut text = String::new();
         let mut about: &[String] = &[];
         for finding in &self.findings {
-            let level = match finding.level {
-                Level::Ok => "ok  ",
-                Level::Warn => "warn",
-                Level::Fail => "fail",
+            let (level, code) = match finding.level {
+                Level::Ok => ("ok  ", 32),
+                Level::Warn => ("warn", 33),
+                Level::Fail => ("fail", 31),
+            };
+            let level = match colour {
+                Colour::On => format!("\x1b[{code}m{level}\x1b[0m"),
+                Colour::Off => level.to_owned(),
             };
             if finding.containerds != about {
                 about = &finding.containerds;
@@ -119,24 +160,33 @@ impl Findings {
                 let _ = writeln!(text, "      -> {mend}");
             }
         }
+        let Counts {
+            ok,
+            warnings,
+            failed,
+        } = self.counts();
+        let plural = if warnings == 1 { "" } else { "s" };
+        let _ = writeln!(text, "{ok} ok, {warnings} warning{plural}, {failed} failed");
         text
     }
 
     /// One JSON object.
     pub(super) fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self)
-            .expect("strings and lists of strings are always JSON");
+        let report = Report {
+            version: 1,
+            counts: self.counts(),
+            findings: &self.findings,
+        };
+        let mut text = serde_json::to_string_pretty(&report)
+            .expect("numbers, strings and lists of strings are always JSON");
         text.push('\n');
         text
     }
 
-    /// An error if anything failed.
-    pub(super) fn verdict(&self) -> Result<()> {
-        let failed = self
-            .findings
-            .iter()
-            .filter(|finding| finding.level == Level::Fail)
-            .count();
+    /// An error if anything failed; with `strict` also if there was a warning.
+    pub(super) fn verdict(&self, strict: bool) -> Result<()> {
+        let counts = self.counts();
+        let failed = counts.failed + if strict { counts.warnings } else { 0 };
         if failed == 0 {
             return Ok(());
         }
@@ -144,6 +194,18 @@ impl Findings {
             failed,
             checked: self.findings.len(),
         })
+    }
+
+    fn counts(&self) -> Counts {
+        let of = |level| {
+            let findings = self.findings.iter();
+            findings.filter(|finding| finding.level == level).count()
+        };
+        Counts {
+            ok: of(Level::Ok),
+            warnings: of(Level::Warn),
+            failed: of(Level::Fail),
+        }
     }
 }
 
@@ -170,21 +232,31 @@ fn is_denied(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kind;
     use super::*;
 
     #[test]
-    fn warnings_alone_are_no_failure() {
+    fn warnings_alone_are_no_failure_unless_strict() {
         let mut findings = Findings::default();
-        findings.ok("keys", "a".to_owned());
-        findings.warn("keys", "b".to_owned(), "c");
-        assert!(findings.verdict().is_ok());
-        findings.fail("keys", "d\u{1b}".to_owned(), "e");
-        let error = findings.verdict().unwrap_err();
+        findings.ok(kind::KEYS, "a".to_owned());
+        assert!(findings.verdict(true).is_ok());
+        findings.warn(kind::KEYS, "b".to_owned(), "c");
+        assert!(findings.verdict(false).is_ok() && findings.verdict(true).is_err());
+        findings.fail(kind::KEYS_EMPTY, "d\u{1b}".to_owned(), "e");
+        let error = findings.verdict(false).unwrap_err();
         assert_eq!(error.to_string(), "1 of 3 checks failed");
         assert_eq!(
-            findings.to_text(),
-            "ok    keys: a\nwarn  keys: b\n      -> c\nfail  keys: d\\u{1b}\n      -> e\n"
+            findings.to_text(Colour::Off),
+            "ok    keys: a\nwarn  keys: b\n      -> c\nfail  keys: d\\u{1b}\n      -> e\n1 ok, 1 warning, 1 failed\n"
         );
+        assert!(
+            findings
+                .to_text(Colour::On)
+                .starts_with("\x1b[32mok  \x1b[0m  keys: a\n")
+        );
+        let json: serde_json::Value = serde_json::from_str(&findings.to_json()).unwrap();
+        assert_eq!((&json["version"], &json["failed"]), (&1.into(), &1.into()));
+        assert_eq!(json["findings"][2]["id"], "keys-empty");
     }
 
     #[test]
@@ -193,12 +265,12 @@ mod tests {
         let [a, b] = ["/a.toml", "/b.toml"].map(Path::new);
         for paths in [&[a][..], &[a], &[b], &[a, b]] {
             findings.about(paths);
-            findings.ok("log", "x".to_owned());
+            findings.ok(kind::LOG, "x".to_owned());
         }
         assert_eq!(
-            findings.to_text(),
+            findings.to_text(Colour::Off),
             "The containerd with /a.toml:\nok    log: x\nThe containerd with /b.toml:\nok    log: x\n\
-             The containerds with /a.toml and /b.toml:\nok    log: x\n"
+             The containerds with /a.toml and /b.toml:\nok    log: x\n3 ok, 0 warnings, 0 failed\n"
         );
         let json: serde_json::Value = serde_json::from_str(&findings.to_json()).unwrap();
         assert_eq!(json["findings"][2]["containerds"][1], "/b.toml");

@@ -4,18 +4,14 @@ use std::path::Path;
 
 use super::access::{check_owner, others_may_read};
 use super::findings::Findings;
-use super::policy;
 use super::setup::Setup;
+use super::{kind, policy};
 use crate::commands::image_args;
 use crate::error::Error;
 use crate::keys::key_dir::KeyDir;
 use crate::keys::key_file::KeyFile;
 use crate::keys::private::PrivateKey;
 use crate::keys::{TokenKey, ignored};
-
-pub(super) const KEYS: &str = "keys";
-pub(super) const KEY: &str = "key";
-pub(super) const MODULE: &str = "module";
 
 /// Checks policy and keys, and returns the keys whose modules may be loaded.
 pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {
@@ -27,7 +23,7 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {
             check_fields(findings, &file);
             let Some(policy) = &policy else {
                 findings.warn(
-                    KEY,
+                    kind::KEY_UNTRIED,
                     format!(
                         "{}: not tried, since there is no policy to go by",
                         file.name
@@ -38,10 +34,12 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {
             };
             match policy.resolve(file) {
                 Ok(key) => {
-                    check_owner(findings, MODULE, &key.module);
+                    check_owner(findings, kind::MODULE_OWNER, &key.module);
                     resolved.push(key);
                 }
-                Err(error) => findings.error(KEY, &error, "correct the URI in the key file"),
+                Err(error) => {
+                    findings.error(kind::KEY_MODULE, &error, "correct the URI in the key file")
+                }
             }
         }
     }
@@ -52,27 +50,35 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
     if image_args::is_uri(&directory.to_string_lossy()) {
         let argument = "--decryption-keys-path";
         let error = Error::UriAsArgument { argument };
-        findings.error(KEYS, &error, "name the directory of the key files there");
+        findings.error(
+            kind::KEYS_UNREADABLE,
+            &error,
+            "name the directory of the key files there",
+        );
         return Vec::new();
     }
     let found = match KeyDir::read(directory) {
         Ok(found) => found,
         Err(error) if directory.exists() => {
             findings.error(
-                KEYS,
+                kind::KEYS_UNREADABLE,
                 &error,
                 "name a PKCS#11 key file, or a directory of them, with --decryption-keys-path",
             );
             return Vec::new();
         }
         Err(error) => {
-            findings.fail(KEYS, error.to_string(), mend_absent(directory));
+            findings.fail(
+                kind::KEYS_UNREADABLE,
+                error.to_string(),
+                mend_absent(directory),
+            );
             return Vec::new();
         }
     };
     if found.keys.is_empty() && found.private_keys.is_empty() {
         findings.fail(
-            KEYS,
+            kind::KEYS_EMPTY,
             format!("{} holds no key file", directory.display()),
             "put a PKCS#11 key file there: YAML with `pkcs11:` and below it `uri:`",
         );
@@ -81,19 +87,21 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
             .chain(found.keys.iter().map(|key| key.name.as_str()))
             .collect();
         findings.ok(
-            KEYS,
+            kind::KEYS,
             format!("{} holds {}", directory.display(), names.join(", ")),
         );
     }
     for key in &found.private_keys {
         let path = Path::new(key.name());
-        check_owner(findings, KEY, path);
+        check_owner(findings, kind::KEY_OWNER, path);
         check_secret(findings, path, "and it is a private key");
     }
     for skipped in &found.skipped {
         match &skipped.why {
-            Error::NotAKeyFile { .. } => findings.ok(KEYS, format!("passed over: {skipped}")),
-            error => findings.error(KEYS, error, "correct the file, or remove it"),
+            Error::NotAKeyFile { .. } => {
+                findings.ok(kind::KEYS_IGNORED, format!("passed over: {skipped}"))
+            }
+            error => findings.error(kind::KEYS_BROKEN, error, "correct the file, or remove it"),
         }
     }
     found.keys
@@ -118,13 +126,13 @@ fn mend_absent(path: &Path) -> String {
 
 fn check_access(findings: &mut Findings, file: &KeyFile) {
     let path = Path::new(&file.name);
-    check_owner(findings, KEY, path);
+    check_owner(findings, kind::KEY_OWNER, path);
     if file.uri.pin_value.is_some() {
         check_secret(findings, path, "and the PIN is in it");
     }
     if let Some(pin) = &file.uri.pin_source {
         check_secret(findings, pin, "and it is a PIN");
-        check_owner(findings, KEY, pin);
+        check_owner(findings, kind::KEY_OWNER, pin);
     }
 }
 
@@ -132,7 +140,7 @@ fn check_access(findings: &mut Findings, file: &KeyFile) {
 fn check_fields(findings: &mut Findings, file: &KeyFile) {
     for field in ignored::in_key_file(Path::new(&file.name)).unwrap_or_default() {
         findings.warn(
-            KEY,
+            kind::KEY_FIELD,
             format!("{}: {field} means nothing there, and is passed over", file.name),
             "a key file has `uri` under `pkcs11:`, `env` and `init` under `module:`, a URI's query pin-value, pin-source, \
              module-name and module-path",
@@ -143,7 +151,7 @@ fn check_fields(findings: &mut Findings, file: &KeyFile) {
 fn check_secret(findings: &mut Findings, path: &Path, what: &str) {
     if others_may_read(path).unwrap_or(false) {
         findings.fail(
-            KEY,
+            kind::PIN_READABLE,
             format!("others than root may read {}, {what}", path.display()),
             format!("chmod 600 {}", path.display()),
         );

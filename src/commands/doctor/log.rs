@@ -10,10 +10,9 @@ use nix::fcntl::OFlag;
 use nix::unistd::{AccessFlags, access};
 
 use super::findings::Findings;
+use super::kind;
 use crate::error::Error;
-use crate::log::{JOURNALD, LogTarget, SYSLOG};
-
-const LOG: &str = "log";
+use crate::telemetry::{JOURNALD, LogTarget, SYSLOG};
 
 const MEND: &str = "let OCIHSM_LOG (or --log) be journald, syslog, or a file that root may write";
 
@@ -28,7 +27,7 @@ pub(super) fn check(findings: &mut Findings, target: &LogTarget) {
         }
     };
     match result {
-        Ok(()) => findings.ok(LOG, format!("each layer is recorded in {name}")),
+        Ok(()) => findings.ok(kind::LOG, format!("each layer is recorded in {name}")),
         Err(source) => {
             let action = "write to";
             let error = Error::File {
@@ -36,7 +35,11 @@ pub(super) fn check(findings: &mut Findings, target: &LogTarget) {
                 path,
                 source,
             };
-            findings.warn(LOG, format!("layers are not recorded: {error}"), MEND);
+            findings.warn(
+                kind::LOG_UNWRITABLE,
+                format!("layers are not recorded: {error}"),
+                MEND,
+            );
         }
     }
 }

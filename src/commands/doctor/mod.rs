@@ -5,12 +5,16 @@
 
 mod access;
 mod containerd;
+mod files;
 mod findings;
 mod keys;
+mod kind;
 mod log;
+mod media_types;
 mod policy;
 mod processors;
 mod program;
+mod running;
 mod setup;
 mod stores;
 mod token;
@@ -20,14 +24,12 @@ use std::path::PathBuf;
 use nix::unistd::geteuid;
 
 use self::containerd::Decoder;
-use self::findings::Findings;
-use self::keys::KEYS;
+use self::findings::{Colour, Findings};
 use self::setup::Setup;
 use self::token::Trial;
 use super::print;
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::error::Result;
-use crate::node::containerd::LOCATIONS;
 
 /// Arguments of `doctor`.
 #[derive(clap::Args, Debug)]
@@ -39,6 +41,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Fail on warnings too
+    #[arg(long)]
+    pub strict: bool,
     /// Directory of PKCS#11 key files, or one key file, in the place of what containerd's configuration names (repeatable)
     #[arg(long, value_name = "DIR", help_heading = "Keys")]
     pub decryption_keys_path: Vec<PathBuf>,
@@ -52,7 +57,7 @@ Each key is tried for real, in the environment that containerd gives the decoder
 the token about it, and another to open a wrapped key. A PIN that is rejected is not tried again, and a token that \
 says that one more wrong PIN would lock it is left alone.
 
-Exit status: 0 only if no check failed; warnings do not count.";
+Exit status: 0 only if no check failed; warnings count with --strict alone.";
 
 /// Checks the node and prints what it found.
 ///
@@ -62,17 +67,20 @@ pub fn run(args: &Args) -> Result<()> {
     let mut findings = Findings::default();
     if !geteuid().is_root() {
         findings.warn(
-            "user",
+            kind::NOT_ROOT,
             "containerd runs its decoder as root, and this is another user, who may see less"
                 .to_owned(),
             "run doctor as root, unless containerd is this user's own",
         );
     }
-    let decoders = containerd::check(&mut findings, &configurations(args));
+    let decoders = containerd::check(
+        &mut findings,
+        &running::containerds(args.containerd_config.as_deref()),
+    );
     let decoders = with_keys(decoders, &args.decryption_keys_path)?;
-    if decoders.is_empty() && !findings.mention(KEYS) {
+    if decoders.is_empty() && !findings.mention(kind::KEYS.subject) {
         findings.warn(
-            KEYS,
+            kind::KEYS_UNCHECKED,
             "not checked, since no stream processor says where they are".to_owned(),
             "mend that first, or name them with --decryption-keys-path",
         );
@@ -89,10 +97,10 @@ pub fn run(args: &Args) -> Result<()> {
     let text = if args.json {
         findings.to_json()
     } else {
-        findings.to_text()
+        findings.to_text(Colour::wanted())
     };
     print(&text.trim_end())?;
-    findings.verdict()
+    findings.verdict(args.strict)
 }
 
 /// The decoders, each once, with these keys in the place of their own if any are named.
@@ -109,20 +117,4 @@ fn with_keys(decoders: Vec<Decoder>, named: &[PathBuf]) -> Result<Vec<Decoder>> 
         changed.push(Decoder::of_the_only(Setup::with_keys(named.to_vec())?));
     }
     Ok(changed)
-}
-
-/// Files to look at, each with the root directory that goes without saying there.
-fn configurations(args: &Args) -> Vec<(PathBuf, PathBuf)> {
-    if let Some(path) = &args.containerd_config {
-        let usual = LOCATIONS
-            .iter()
-            .find(|(file, _)| path.as_os_str() == *file)
-            .unwrap_or(&LOCATIONS[0]);
-        return vec![(path.clone(), usual.1.into())];
-    }
-    LOCATIONS
-        .iter()
-        .filter(|(file, _)| std::fs::symlink_metadata(file).is_ok())
-        .map(|(file, root)| (file.into(), root.into()))
-        .collect()
 }

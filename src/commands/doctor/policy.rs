@@ -2,10 +2,9 @@
 
 use super::access::check_owner;
 use super::findings::Findings;
+use super::kind;
 use super::setup::Setup;
 use crate::keys::policy::{Allowed, Origin, Policy};
-
-const POLICY: &str = "policy";
 
 const COMPARE: &str = "compare it with what `ocihsm config policy` prints";
 
@@ -14,19 +13,19 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Option<Policy> {
     let policy = match Policy::discover(&setup.policy) {
         Ok(policy) => policy,
         Err(error) => {
-            findings.error(POLICY, &error, COMPARE);
+            findings.error(kind::POLICY_BROKEN, &error, COMPARE);
             return None;
         }
     };
     describe(findings, &policy);
     if let Origin::File(path) = &policy.origin {
-        check_owner(findings, POLICY, path);
+        check_owner(findings, kind::POLICY_OWNER, path);
     }
     for entry in &policy.allowed {
         if let Allowed::Directory(path) = entry
             && path.is_dir()
         {
-            check_owner(findings, POLICY, path);
+            check_owner(findings, kind::POLICY_OWNER, path);
         }
     }
     Some(policy)
@@ -41,7 +40,7 @@ fn describe(findings: &mut Findings, policy: &Policy) {
         .collect();
     if allowed.is_empty() {
         findings.fail(
-            POLICY,
+            kind::POLICY_EMPTY,
             format!("{} allows no module", policy.origin),
             "list modules under allowed-module-paths, as `ocihsm config policy` prints",
         );
@@ -52,7 +51,7 @@ fn describe(findings: &mut Findings, policy: &Policy) {
         some => some.join(", "),
     };
     findings.ok(
-        POLICY,
+        kind::POLICY,
         format!(
             "{} allows {}; modules are looked for in {directories}",
             policy.origin,

@@ -5,18 +5,16 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::findings::Findings;
-use super::keys::KEYS;
+use super::kind;
 use super::program::{self, Program};
 use super::setup::Setup;
-use super::{log, stores};
-use crate::cli::{Cli, Command};
-use crate::commands::{decode, image_args};
+use super::{log, media_types, stores};
+use crate::commands::decode;
 use crate::node;
 use crate::node::containerd::ContainerdConfig;
 use crate::node::section::Section;
 use crate::node::stanza::PROCESSORS;
-
-pub(super) const PROCESSOR: &str = "stream processor";
+use crate::settings;
 
 const PRINT: &str = "compare with `ocihsm config containerd`";
 
@@ -27,49 +25,53 @@ struct Group<'a> {
     files: BTreeSet<String>,
 }
 
-/// Checks the sections, and returns what their decoders work with. `root` is containerd's root directory, `install`
-/// what to do for want of a section.
+/// Checks the sections, and returns what their decoders work with. `root` is containerd's root directory,
+/// `environment` what it hands down, `install` what to do for want of a section.
 pub(super) fn check(
     findings: &mut Findings,
     config: &ContainerdConfig,
     root: &Path,
+    environment: &BTreeMap<String, String>,
     install: &'static str,
 ) -> Vec<Setup> {
-    check_media_types(findings, config, install);
+    media_types::check(findings, config, install);
     let mut setups = Vec::new();
     let mut found_arguments = false;
     for group in groups(config) {
         let name = group.name();
-        let program = program::check(findings, &name, group.section, install);
+        let mut variables = environment.clone();
+        variables.extend(group.section.variables());
+        let program = program::check(findings, &name, group.section, environment, install);
         if program == Program::Missing && group.section.is_as_built_in() {
             // What is built in goes for everybody; nobody asked for it.
             continue;
         }
-        let Some(arguments) = check_arguments(findings, &name, group.section, program) else {
+        let Some(arguments) = check_arguments(findings, &name, group.section, &variables, program)
+        else {
             continue;
         };
         found_arguments = true;
         match program {
-            Program::Ours => findings.ok(PROCESSOR, name.clone()),
+            Program::Ours => findings.ok(kind::PROCESSOR, name.clone()),
             Program::AnotherBuild => {
                 findings.ok(
-                    PROCESSOR,
+                    kind::PROCESSOR,
                     format!("{name}; another build of ocihsm than this one"),
                 );
             }
             Program::Foreign | Program::Missing => {}
         }
-        let setup = match Setup::new(group.section, &arguments) {
+        let setup = match Setup::new(variables.clone(), &arguments) {
             Ok(setup) => setup,
             Err(error) => {
                 let mend = "name the directory of the key files there";
-                findings.error(KEYS, &error, mend);
+                findings.error(kind::KEYS_UNREADABLE, &error, mend);
                 continue;
             }
         };
         if setup.keys.is_empty() {
             findings.warn(
-                PROCESSOR,
+                kind::PROCESSOR_KEYLESS,
                 format!("{name}: it names no directory of keys, so only keys that a client sends are used"),
                 format!("let `args` end in \"--decryption-keys-path\", \"{}\"", node::KEYS),
             );
@@ -84,58 +86,6 @@ pub(super) fn check(
         stores::check(findings, &[], root);
     }
     setups
-}
-
-/// Whether each kind of layer has one section that is for it.
-fn check_media_types(findings: &mut Findings, config: &ContainerdConfig, install: &str) {
-    let mut missing = Vec::new();
-    for processor in PROCESSORS {
-        let media_type = processor.accepts();
-        let sections: BTreeMap<&String, &Section> = (config.processors.iter())
-            .filter(|(_, section)| section.accepts.contains(&media_type))
-            .collect();
-        if sections.is_empty() {
-            missing.push(processor.returns.trim_start_matches("application/vnd."));
-        }
-        if sections.len() > 1 {
-            let ids: Vec<_> = sections
-                .iter()
-                .map(|(id, section)| format!("{id} ({})", file(section)))
-                .collect();
-            findings.fail(
-                PROCESSOR,
-                format!(
-                    "{} sections accept {media_type}, and containerd takes one of them at random: {}",
-                    sections.len(),
-                    ids.join(", ")
-                ),
-                format!("keep the one with the id {}", processor.id),
-            );
-        }
-        for (id, section) in sections {
-            if section.returns != processor.returns {
-                findings.fail(
-                    PROCESSOR,
-                    format!(
-                        "{id} ({}): it accepts {media_type} and returns {:?}, which is not the type of the plain layer",
-                        file(section),
-                        section.returns
-                    ),
-                    format!("let it say: returns = \"{}\"", processor.returns),
-                );
-            }
-        }
-    }
-    if !missing.is_empty() {
-        findings.warn(
-            PROCESSOR,
-            format!(
-                "there is none for encrypted layers of {}",
-                missing.join(", ")
-            ),
-            install,
-        );
-    }
 }
 
 fn groups(config: &ContainerdConfig) -> Vec<Group<'_>> {
@@ -180,7 +130,8 @@ impl Group<'_> {
     }
 }
 
-fn file(section: &Section) -> String {
+/// Where a section stands.
+pub(super) fn file(section: &Section) -> String {
     match &section.file {
         Some(file) => file.display().to_string(),
         None => "containerd itself".to_owned(),
@@ -196,17 +147,14 @@ fn check_arguments(
     findings: &mut Findings,
     name: &str,
     section: &Section,
+    variables: &BTreeMap<String, String>,
     program: Program,
 ) -> Option<decode::Args> {
     let mut argv = vec![OsString::from(&section.path)];
     argv.extend(section.args.iter().map(OsString::from));
-    let variables = section.variables();
     let variable = |name: &std::ffi::OsStr| Some(variables.get(name.to_str()?)?.into());
-    let wrong = match Cli::parse_in(argv, variable) {
-        Ok(Cli {
-            command: Command::Decode(arguments),
-        }) => return Some(arguments),
-        Ok(_) => "its arguments do not begin with `decode`".to_owned(),
+    let wrong = match decode::Args::parse_in(argv, variable) {
+        Ok(arguments) => return Some(arguments),
         Err((error, Some(variable))) => {
             format!("{variable} in its `env` is wrong: {}", first_line(&error))
         }
@@ -215,11 +163,11 @@ fn check_arguments(
     let why = if program == Program::Foreign {
         "has arguments that are not those of ocihsm"
     } else {
-        findings.fail(PROCESSOR, format!("{name}: {wrong}"), PRINT);
+        findings.fail(kind::PROCESSOR_ARGUMENTS, format!("{name}: {wrong}"), PRINT);
         "does not start like that"
     };
     findings.warn(
-        KEYS,
+        kind::KEYS_UNCHECKED,
         format!("not checked, since {name}, {why}"),
         "name them with --decryption-keys-path",
     );
@@ -231,7 +179,7 @@ fn first_line(error: &clap::Error) -> String {
         return "they ask for help, or for the version".to_owned();
     }
     let text = error.to_string();
-    if image_args::is_uri(&text) || text.contains("pkcs11:") {
+    if settings::is_uri(&text) || text.contains("pkcs11:") {
         return "a PKCS#11 URI stands there".to_owned();
     }
     let line = text.lines().next().unwrap_or_default();

@@ -2,6 +2,7 @@
 //!
 //! It is looked at, never run: doctor runs as root, and what the file is, is just the question.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -11,12 +12,18 @@ use memchr::memmem;
 
 use super::access::check_owner;
 use super::findings::Findings;
-use super::processors::PROCESSOR;
-use crate::cli::ABOUT_DECODE;
+use super::kind;
+use crate::commands::decode::ABOUT;
 use crate::node::section::{Section, is_executable};
 
 /// Most bytes of a program that are looked through.
 const MAX_PROGRAM: u64 = 256 << 20;
+
+/// The file that we were started from.
+const US: &str = "/proc/self/exe";
+const ELF: &[u8] = b"\x7fELF";
+/// Stands in imgcrypt's programs, as Go notes where a program is from.
+const REFERENCE: &[u8] = b"github.com/containerd/imgcrypt";
 
 /// What a program turns out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,54 +38,155 @@ pub(super) enum Program {
     Missing,
 }
 
-/// Reports what is wrong with a section's program. `name` is what to call it, `install` what to do for want of any.
+/// Reports what is wrong with a section's program. `name` is what to call it, `environment` what
+/// containerd hands down, `install` what to do for want of any.
 pub(super) fn check(
     findings: &mut Findings,
     name: &str,
     section: &Section,
+    environment: &BTreeMap<String, String>,
     install: &'static str,
 ) -> Program {
-    let Some(path) = section.program() else {
+    let Some(path) = section.program(environment) else {
         let mend = match section.is_as_built_in() {
             true => install,
             false => "install ocihsm there, or correct `path`",
         };
-        findings.fail(PROCESSOR, format!("{name}: the program is not there"), mend);
+        findings.fail(
+            kind::PROGRAM_MISSING,
+            format!("{name}: the program is not there"),
+            mend,
+        );
         return Program::Missing;
     };
     if !is_executable(&path) {
         let mend = format!("chmod 755 {}", path.display());
-        findings.fail(PROCESSOR, format!("{name}: it is not executable"), mend);
+        findings.fail(
+            kind::PROGRAM_NOT_EXECUTABLE,
+            format!("{name}: it is not executable"),
+            mend,
+        );
         return Program::Missing;
     }
-    check_owner(findings, PROCESSOR, &path);
+    check_owner(findings, kind::PROGRAM_OWNER, &path);
     let program = recognize(&path).unwrap_or(Program::Foreign);
     if program == Program::Foreign {
-        findings.warn(
-            PROCESSOR,
-            format!("{name}: {} is another program than ocihsm", path.display()),
-            "leave it, if another decoder is meant; else put ocihsm there",
-        );
+        check_foreign(findings, name, &path);
     }
     program
+}
+
+/// What is not ocihsm: another decoder, or something that starts one, or a mistake.
+fn check_foreign(findings: &mut Findings, name: &str, path: &Path) {
+    const LEAVE: &str = "leave it, if another decoder is meant; else put ocihsm there";
+    let shown = path.display();
+    let head = match beginning(path) {
+        Ok(head) => head,
+        Err(error) => {
+            findings.fail(
+                kind::PROGRAM_FOREIGN,
+                format!("{name}: {shown} cannot be read: {error}"),
+                "put ocihsm there",
+            );
+            return;
+        }
+    };
+    if let Some(line) = head.strip_prefix(b"#!") {
+        check_script(findings, name, path, line);
+    } else if !head.starts_with(ELF) {
+        findings.fail(
+            kind::PROGRAM_FOREIGN,
+            format!("{name}: {shown} is no program for Linux, and does not start"),
+            "put ocihsm there",
+        );
+    } else if machine(&head) != beginning(Path::new(US)).ok().as_deref().and_then(machine) {
+        findings.fail(
+            kind::PROGRAM_MACHINE,
+            format!("{name}: {shown} is a program for another kind of machine, and does not start"),
+            format!("put an ocihsm for {} there", std::env::consts::ARCH),
+        );
+    } else if holds(path, REFERENCE).unwrap_or(false) {
+        findings.warn(
+            kind::PROGRAM_FOREIGN,
+            format!("{name}: {shown} is imgcrypt's decoder, not ocihsm"),
+            LEAVE,
+        );
+    } else {
+        findings.fail(
+            kind::PROGRAM_FOREIGN,
+            format!("{name}: {shown} is another program than ocihsm"),
+            "put ocihsm there, or correct `path`",
+        );
+    }
+}
+
+/// A script may well start ocihsm; whether it does, only running it would tell.
+fn check_script(findings: &mut Findings, name: &str, path: &Path, line: &[u8]) {
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let interpreter = line.split_whitespace().next().unwrap_or_default();
+    if !is_executable(Path::new(interpreter)) {
+        findings.fail(
+            kind::PROGRAM_SCRIPT,
+            format!(
+                "{name}: {} is a script for {interpreter:?}, which is not there, so it does not start",
+                path.display()
+            ),
+            "correct its first line, or put ocihsm there",
+        );
+    } else if holds(path, b"ocihsm").unwrap_or(false) {
+        findings.warn(
+            kind::PROGRAM_SCRIPT,
+            format!(
+                "{name}: {} is a script, and what it does is not checked",
+                path.display()
+            ),
+            "let `path` be ocihsm itself: what it needs can stand in `args` and `env`",
+        );
+    } else {
+        findings.fail(
+            kind::PROGRAM_FOREIGN,
+            format!(
+                "{name}: {} is a script that does not name ocihsm",
+                path.display()
+            ),
+            "put ocihsm there, or correct `path`",
+        );
+    }
+}
+
+/// The first bytes of a file, enough for an ELF header and for the first line of a script (`BINPRM_BUF_SIZE`).
+fn beginning(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(256).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// What kind of machine an ELF file is for: class, byte order, and `e_machine`.
+fn machine(head: &[u8]) -> Option<[u8; 4]> {
+    let number = head.get(18..20)?;
+    Some([head[4], head[5], number[0], number[1]])
+}
+
+fn holds(path: &Path, text: &[u8]) -> io::Result<bool> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_PROGRAM)
+        .read_to_end(&mut bytes)?;
+    Ok(memmem::find(&bytes, text).is_some())
 }
 
 /// Looks at the content, since a name says nothing.
 fn recognize(path: &Path) -> io::Result<Program> {
     let program = File::open(path)?;
     // Also where the file that we were started from was replaced.
-    let us = File::open("/proc/self/exe")?;
+    let us = File::open(US)?;
     let (theirs, ours) = (program.metadata()?, us.metadata()?);
     let is_same_file = (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino());
     if is_same_file || (theirs.len() == ours.len() && are_alike(&program, &us)?) {
         return Ok(Program::Ours);
     }
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_PROGRAM)
-        .read_to_end(&mut bytes)?;
-    let is_build =
-        bytes.starts_with(b"\x7fELF") && memmem::find(&bytes, ABOUT_DECODE.as_bytes()).is_some();
+    let is_build = beginning(path)?.starts_with(ELF) && holds(path, ABOUT.as_bytes())?;
     Ok(match is_build {
         true => Program::AnotherBuild,
         false => Program::Foreign,
@@ -118,8 +226,8 @@ mod tests {
         assert_eq!(recognize(&copy).unwrap(), Program::Ours);
         let named = dir.path().join("ocihsm");
         for (content, expected) in [
-            (format!("\x7fELF..{ABOUT_DECODE}.."), Program::AnotherBuild),
-            (format!("#!/bin/sh\n# {ABOUT_DECODE}\n"), Program::Foreign),
+            (format!("\x7fELF..{ABOUT}.."), Program::AnotherBuild),
+            (format!("#!/bin/sh\n# {ABOUT}\n"), Program::Foreign),
             ("\x7fELF".to_owned(), Program::Foreign),
         ] {
             fs::write(&named, content).unwrap();

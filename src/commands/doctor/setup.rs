@@ -12,7 +12,7 @@ use crate::commands::decode;
 use crate::error::Result;
 use crate::hsm::{Environment as ModuleEnvironment, HsmSettings};
 use crate::keys::policy::PolicySearch;
-use crate::node::section::{Section, usual_environment};
+use crate::node::section;
 use crate::settings::{self, Environment, Settings};
 
 /// What one group of stream processors decodes with.
@@ -35,12 +35,14 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// Of a section's decoder, with the arguments that it makes of them.
+    /// Of a decoder with this environment, and with the arguments that it makes of its section's.
     ///
     /// # Errors
     /// What the decoder would fail with.
-    pub(super) fn new(section: &Section, arguments: &decode::Args) -> Result<Self> {
-        let variables = environment(section.variables());
+    pub(super) fn new(
+        variables: BTreeMap<String, String>,
+        arguments: &decode::Args,
+    ) -> Result<Self> {
         let environment = of_decoder(&variables);
         let settings = settings::resolve(arguments.raw(), &environment)?;
         let timeout = Some(settings.hsm.timeout);
@@ -52,7 +54,7 @@ impl Setup {
 
     /// Of a decoder that no section says more of.
     pub(super) fn with_keys(keys: Vec<PathBuf>) -> Result<Self> {
-        let variables = environment(BTreeMap::new());
+        let variables = usual_environment();
         let environment = of_decoder(&variables);
         let settings = settings::resolve(settings::Arguments::default(), &environment)?;
         Ok(Self::of(settings, &environment, variables).but_with_keys(keys))
@@ -94,9 +96,9 @@ impl Setup {
     }
 }
 
-/// The variables of a decoder whose section adds these.
-fn environment(variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut environment = usual_environment();
+/// The environment of a decoder whose containerd does not run, or cannot be looked at.
+pub(super) fn usual_environment() -> BTreeMap<String, String> {
+    let mut environment = section::usual_environment();
     if !geteuid().is_root() {
         // systemd tells a service of another user.
         let ours = Environment::current();
@@ -106,7 +108,6 @@ fn environment(variables: BTreeMap<String, String>) -> BTreeMap<String, String> 
                 .filter_map(|name| Some((name.to_owned(), ours.text(name)?.to_owned()))),
         );
     }
-    environment.extend(variables);
     environment
 }
 

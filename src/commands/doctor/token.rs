@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::findings::Findings;
-use super::keys::{KEY, MODULE};
+use super::kind;
 use super::setup::Setup;
 use crate::elliptic::PrivateScalar;
 use crate::error::{Error, Result};
@@ -19,8 +19,6 @@ use crate::node::section::ADDED_LIBRARIES;
 use crate::operation::KeyOperation;
 use crate::options::PrivateOptions;
 use crate::secret::LayerKey;
-
-const TOKEN: &str = "token";
 
 /// Where the dynamic loader looks for the libraries of a module.
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
@@ -55,7 +53,7 @@ impl<'a> Trial<'a> {
             .find(|other| may_share_token(other, key));
         if let Some(other) = refused {
             findings.warn(
-                KEY,
+                kind::KEY_UNTRIED,
                 format!(
                     "{name}: not tried, since a login to what may be the same token was refused"
                 ),
@@ -65,9 +63,9 @@ impl<'a> Trial<'a> {
         }
         let settings = setup.settings(self.settings);
         if let Some(warning) = settings.warning() {
-            findings.warn(
-                "runtime directory",
-                format!("rejected PINs cannot be remembered: {warning}"),
+            findings.fail(
+                kind::RUNTIME_DIRECTORY,
+                format!("rejected PINs cannot be remembered, so a wrong one costs a try for each layer: {warning}"),
                 "name a directory of root's own in OCIHSM_RUNTIME_DIR, in the `env` of the stream processors",
             );
         }
@@ -100,9 +98,13 @@ impl<'a> Trial<'a> {
                     setup.named_runtime_dir.as_deref(),
                 ) {
                     (error @ Error::Hsm(hsm::Error::PinRejectedBefore { .. }), Some(directory)) => {
-                        findings.fail(KEY, error.to_string(), mend_rejected(directory));
+                        findings.fail(
+                            kind::KEY_FAILED,
+                            error.to_string(),
+                            mend_rejected(directory),
+                        );
                     }
-                    (error, _) => findings.error(KEY, &error, &mend),
+                    (error, _) => findings.error(kind::KEY_FAILED, &error, &mend),
                 }
                 attempt.compare_environment(findings);
             }
@@ -119,7 +121,7 @@ impl Attempt<'_> {
                 continue;
             }
             findings.warn(
-                KEY,
+                kind::KEY_ENVIRONMENT,
                 format!(
                     "{}: in this shell the module works with {name}={value}, which the decoder does not know",
                     key.file.name
@@ -146,21 +148,21 @@ impl Attempt<'_> {
         };
         match Client::new(self.settings.clone()).answer(self.key, &operation) {
             Ok(Answer::Opened(secret, _)) if secret == expected => findings.ok(
-                KEY,
+                kind::KEY_OPENS,
                 format!("{name}: agrees on secrets (ECDH on {curve}), which opens what is wrapped to it with JWE"),
             ),
             Ok(Answer::Opened(..)) => findings.fail(
-                KEY,
+                kind::KEY_MISMATCH,
                 format!("{name}: the token agrees on another secret than its public half promises"),
                 "suspect the module: the private key does not do what its public half promises",
             ),
             Ok(Answer::Refused(why)) => findings.fail(
-                KEY,
+                kind::KEY_REFUSED,
                 format!("{name}: the token agrees on no secret: it {why}"),
                 "use a module that does ECDH and gives the secret away, or an RSA key",
             ),
             Err(error) => findings.error(
-                KEY,
+                kind::KEY_REFUSED,
                 &Error::from(error).in_key_file(name),
                 "use a module that does ECDH and gives the secret away, or an RSA key",
             ),
@@ -187,7 +189,7 @@ impl Attempt<'_> {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 findings.error(
-                    KEY,
+                    kind::KEY_REFUSED,
                     &error.in_key_file(&key.file.name),
                     "use an RSA key of 2048 bits or more",
                 );
@@ -207,14 +209,14 @@ impl Attempt<'_> {
                     opened.push(format!("OAEP {hash} {how}"));
                 }
                 Outcome::Opened(_) => findings.fail(
-                    KEY,
+                    kind::KEY_MISMATCH,
                     format!("{name}: with OAEP {hash} the token gives back something else than was wrapped"),
                     "suspect the module: the private key does not do what its public half promises",
                 ),
                 Outcome::Refused(refusals) => {
                     let why: Vec<_> = refusals.iter().map(ToString::to_string).collect();
                     findings.fail(
-                        KEY,
+                        kind::KEY_REFUSED,
                         format!("a key wrapped with OAEP {hash} cannot be opened: {}", why.join("; ")),
                         mend_refused(probe),
                     );
@@ -223,7 +225,7 @@ impl Attempt<'_> {
         }
         if !opened.is_empty() {
             findings.ok(
-                KEY,
+                kind::KEY_OPENS,
                 format!("{name}: opens what is wrapped to it, {}", opened.join(", ")),
             );
         }
@@ -248,7 +250,7 @@ fn compare_loader(findings: &mut Findings, setup: &Setup) {
         value => format!("{value:?}"),
     };
     findings.warn(
-        MODULE,
+        kind::MODULE_LIBRARIES,
         format!(
             "{LIBRARIES} is {} in this shell and {} for the decoder, so modules may find other libraries there",
             value(&ours),
@@ -317,7 +319,7 @@ fn describe(findings: &mut Findings, key: &TokenKey, probe: &Probe) {
         (false, false) => "decrypts neither RSA-OAEP nor raw RSA",
     };
     findings.ok(
-        KEY,
+        kind::KEY,
         format!(
             "{name}: {kind} on token {:?} ({} {}, serial {}), logged in, by {}; the token {mechanisms}",
             probe.token,
@@ -329,28 +331,28 @@ fn describe(findings: &mut Findings, key: &TokenKey, probe: &Probe) {
     );
     if !is_rsa && probe.usage.derive == Some(false) {
         findings.fail(
-            KEY,
+            kind::KEY_NO_DERIVE,
             format!("{name}: the key may not agree on secrets (CKA_DERIVE is false)"),
             "make a key that may: pkcs11-tool --keypairgen --key-type EC:prime256v1 --usage-derive",
         );
     }
     if is_rsa && probe.usage.decrypt == Some(false) {
         findings.fail(
-            KEY,
+            kind::KEY_NO_DECRYPT,
             format!("{name}: the key may not decrypt (CKA_DECRYPT is false)"),
             "make a key that may: ocihsm keys generate",
         );
     }
     if probe.usage.sensitive == Some(false) || probe.usage.extractable == Some(true) {
         findings.warn(
-            KEY,
+            kind::KEY_EXTRACTABLE,
             format!("{name}: the private key can leave the token (CKA_SENSITIVE is false, or CKA_EXTRACTABLE true)"),
             "make one that cannot: ocihsm keys generate",
         );
     }
     if probe.was_final_try || probe.had_wrong_pin {
         findings.warn(
-            TOKEN,
+            kind::TOKEN_WRONG_PIN,
             format!(
                 "{:?}: before this login somebody had tried a wrong PIN",
                 probe.token

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::super::unwrapping::Locked;
 use crate::envelope::{Envelope, Scheme};
 use crate::escape::escaped;
-use crate::image::{Descriptor, Manifest};
+use crate::image::{Descriptor, Image, Manifest, media_type};
 use crate::operation::KeyOperation;
 
 /// Longest text in a cell of the table, in characters.
@@ -27,6 +27,9 @@ pub(super) struct Report {
     media_type: String,
     digest: String,
     pub(super) images: Vec<ImageReport>,
+    /// Manifests that the index names and that are not here, each with its platform.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    absent: Vec<String>,
     /// Keys that could not be tried, each with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) untried: Vec<String>,
@@ -54,6 +57,9 @@ pub(super) struct LayerReport {
     /// Names of the keys; `None` where none were tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) opened_by: Option<Vec<String>>,
+    /// What is wrong with the layer, though it can be opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
     /// Why the annotations cannot be read, or that the cipher is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
@@ -71,11 +77,17 @@ struct Encryption {
 }
 
 impl Report {
-    pub(super) fn new(entry: &Descriptor) -> Self {
+    pub(super) fn new(image: &Image) -> Self {
+        let absent = |manifest: &Descriptor| {
+            let platform = manifest.platform();
+            let platform = platform.map_or("no platform".to_owned(), |it| it.to_string());
+            format!("{platform} {}", manifest.name())
+        };
         Self {
-            media_type: entry.media_type.clone(),
-            digest: entry.digest.to_string(),
+            media_type: image.entry.media_type.clone(),
+            digest: image.entry.digest.to_string(),
             images: Vec::new(),
+            absent: image.absent().map(absent).collect(),
             untried: Vec::new(),
         }
     }
@@ -99,10 +111,12 @@ impl Report {
     /// A table for each platform, and below them the keys that could not be tried.
     pub(super) fn to_table(&self) -> String {
         let mut parts: Vec<_> = self.images.iter().map(ImageReport::to_table).collect();
-        if !self.untried.is_empty() {
-            let untried = |text: &String| format!("untried: {}", escaped(text));
-            let lines: Vec<_> = self.untried.iter().map(untried).collect();
-            parts.push(lines.join("\n"));
+        for (name, texts) in [("not here", &self.absent), ("untried", &self.untried)] {
+            let line = |text: &String| format!("{name}: {}", escaped(text));
+            let lines: Vec<_> = texts.iter().map(line).collect();
+            if !lines.is_empty() {
+                parts.push(lines.join("\n"));
+            }
         }
         parts.join("\n\n")
     }
@@ -137,9 +151,14 @@ impl ImageReport {
             text.push('\n');
             text.push_str(line.trim_end());
         }
-        for error in self.layers.iter().filter_map(|layer| layer.error.as_ref()) {
+        let warnings = self
+            .layers
+            .iter()
+            .filter_map(|layer| layer.warning.as_ref());
+        let errors = self.layers.iter().filter_map(|layer| layer.error.as_ref());
+        for line in warnings.chain(errors) {
             text.push('\n');
-            text.push_str(&escaped(error));
+            text.push_str(&escaped(line));
         }
         text
     }
@@ -154,6 +173,12 @@ impl LayerReport {
             size: layer.size,
             encryption: None,
             opened_by: None,
+            warning: media_type::is_encrypted_docker(&layer.media_type).then(|| {
+                format!(
+                    "layer {index} has a media type that no containerd opens: `ocihsm encrypt --key` turns it into {}",
+                    media_type::normal(&layer.media_type)
+                )
+            }),
             error: None,
         }
     }
@@ -297,6 +322,7 @@ mod tests {
                 digest: "sha256:cd".to_owned(),
                 layers: vec![layer],
             }],
+            absent: Vec::new(),
             untried: Vec::new(),
         }
     }

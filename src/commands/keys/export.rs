@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::new_file::NewFile;
 use super::pin::PinArgs;
 use super::survey;
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::commands::print;
 use crate::error::Result;
 use crate::hsm;

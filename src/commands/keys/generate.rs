@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::new_file::NewFile;
 use super::pin::{GivenPin, PinArgs};
 use super::survey::{self, Survey};
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::commands::print;
 use crate::error::{Error, Result};
 use crate::hsm::{self, NewKey, Token};

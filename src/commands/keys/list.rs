@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::pin::PinArgs;
 use super::survey::{self, Asked, Survey};
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::commands::print;
 use crate::error::Result;
 use crate::escape::escaped;
@@ -123,14 +123,12 @@ impl Listing {
                 Ok(tokens) => (tokens.as_slice(), None),
                 Err(error) => (&[][..], Some(error.to_string())),
             };
-            let shared =
-                |label: &str| tokens.iter().filter(|token| token.label == label).count() > 1;
             ListedModule {
                 module: module.display().to_string(),
                 error,
                 tokens: tokens
                     .iter()
-                    .map(|token| ListedToken::new(policy, module, token, shared(&token.label)))
+                    .map(|token| ListedToken::new(policy, module, token, tokens))
                     .collect(),
             }
         });
@@ -173,7 +171,20 @@ impl Listing {
 }
 
 impl ListedToken {
-    fn new(policy: &Policy, module: &Path, token: &Token, shares_label: bool) -> Self {
+    /// A token, with a URI that tells it from the others of its module, as far as anything does.
+    fn new(policy: &Policy, module: &Path, token: &Token, all: &[Token]) -> Self {
+        let several = |same: fn(&Token, &Token) -> bool| {
+            all.iter().filter(|other| same(token, other)).count() > 1
+        };
+        let shares_label = several(|a, b| a.label == b.label);
+        let shares_serial = several(|a, b| (&a.label, &a.serial) == (&b.label, &b.serial));
+        let is_shown_twice = several(|a, b| {
+            (&a.label, &a.serial, &a.model, &a.manufacturer)
+                == (&b.label, &b.serial, &b.model, &b.manufacturer)
+        });
+        let where_shared = |text: &String| {
+            Some(text.clone()).filter(|text| shares_serial && !is_shown_twice && !text.is_empty())
+        };
         let (keys, error) = match &token.keys {
             Ok(keys) => (keys.as_slice(), None),
             Err(error) => (&[][..], Some(error.to_string())),
@@ -182,7 +193,9 @@ impl ListedToken {
         let mut uri = Pkcs11Uri {
             token: label.cloned(),
             serial: Some(token.serial.clone()).filter(|serial| shares_label && !serial.is_empty()),
-            slot_id: label.is_none().then_some(token.slot),
+            model: where_shared(&token.model),
+            manufacturer: where_shared(&token.manufacturer),
+            slot_id: (label.is_none() || is_shown_twice).then_some(token.slot),
             ..Pkcs11Uri::default()
         };
         survey::name_module(policy, module, &mut uri);
@@ -363,6 +376,21 @@ mod tests {
         assert!(text.contains("pkcs11:serial=s2;token=same;"));
         let alone = listing(vec![token("same", vec![key("k")])]).to_text();
         assert!(!alone.contains("serial"));
+        let mut second = token("same", vec![key("k")]);
+        second.slot = 8;
+        let text = listing(vec![token("same", vec![key("k")]), second]).to_text();
+        assert!(
+            text.contains("slot-id=7") && text.contains("slot-id=8"),
+            "{text}"
+        );
+        let mut second = token("same", vec![key("k")]);
+        second.model = "y".to_owned();
+        let text = listing(vec![token("same", vec![key("k")]), second]).to_text();
+        assert!(
+            text.contains("model=x") && text.contains("model=y"),
+            "{text}"
+        );
+        assert!(!text.contains("slot-id"), "{text}");
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use zeroize::Zeroize as _;
+
 use super::prompt;
 use crate::error::{Error, Result};
-use crate::keys::key_file;
+use crate::keys::pin_file;
 use crate::secret::Pin;
 
 /// The variable that may hold the PIN.
@@ -39,7 +41,7 @@ impl PinArgs {
                 source,
             })?;
             return Ok(Some(GivenPin {
-                pin: key_file::read_pin(&path)?,
+                pin: pin_file::read_given(&path)?,
                 place: path.display().to_string(),
                 file: Some(path),
             }));
@@ -47,10 +49,17 @@ impl PinArgs {
         let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
-        let text = value.into_string().map_err(|_| Error::InvalidVariable {
+        let mut text = value.into_string().map_err(|_| Error::InvalidVariable {
             name: VARIABLE,
             expected: "UTF-8",
         })?;
+        if pin_file::slip(&text).is_some() {
+            text.zeroize();
+            return Err(Error::InvalidVariable {
+                name: VARIABLE,
+                expected: "a PIN alone: no quotes, no line break, no blank around it",
+            });
+        }
         Ok(Pin::new(text).map(|pin| GivenPin {
             pin,
             place: VARIABLE.to_owned(),

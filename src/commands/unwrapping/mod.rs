@@ -12,12 +12,11 @@ mod queue;
 mod tally;
 
 use std::collections::BTreeSet;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cipher::Parameters;
-use crate::cli::HsmArgs;
+use crate::commands::args::HsmArgs;
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::Scheme;
 use crate::error::{Error, Reason, Result};
@@ -247,13 +246,9 @@ impl Opener {
 /// several of these or none at all.
 pub(super) fn keys(paths: &[PathBuf]) -> Result<KeyRing> {
     let policy = Policy::discover(&settings::policy(&Environment::current()))?;
-    // A provider of keys is no file.
-    let is_provider = |path: &&PathBuf| path.as_os_str().as_bytes().starts_with(b"provider:");
-    let files: Vec<_> = (paths.iter().filter(|path| !is_provider(path)).cloned()).collect();
-    let mut ring = KeyRing::read(&files, &policy)?;
+    let mut ring = KeyRing::read(paths, &policy)?;
     match ring.only_reason() {
         Some(error) => Err(error),
-        None if files.is_empty() && !paths.is_empty() => Ok(ring),
         None if ring.keys().is_empty() => Err(Error::NoUsableKey {
             refusals: Box::new(refusals(BTreeSet::new(), Vec::new(), &ring)),
         }),

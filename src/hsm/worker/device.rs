@@ -44,6 +44,8 @@ pub(super) struct Device<'a> {
     started: bool,
     /// Whether a failure that may pass is waited for in this request.
     patient: bool,
+    /// An operation failed however long it was waited for. There may be hundreds more.
+    in_vain: bool,
     /// When nobody waits any more.
     deadline: Instant,
     /// Held from the start to the first login: a login rewrites the token's file under whoever starts just then.
@@ -79,6 +81,7 @@ impl<'a> Device<'a> {
             reporter,
             started: false,
             patient: false,
+            in_vain: false,
             deadline: Instant::now(),
             turn: None,
             tokens: Vec::new(),
@@ -93,6 +96,16 @@ impl<'a> Device<'a> {
     /// Says what the next request expects.
     pub(super) fn begin(&mut self, patient: bool, deadline: Instant) {
         (self.patient, self.deadline) = (patient, deadline);
+    }
+
+    /// Does not wait for a device in this request, where that was in vain in an earlier one.
+    pub(super) fn spare_patience(&mut self) {
+        self.patient &= !self.in_vain;
+    }
+
+    /// Says that the patience of this request was in vain.
+    pub(super) fn waited_in_vain(&mut self) {
+        self.in_vain |= self.patient;
     }
 
     /// Starts the module, if it is not, and does the work; where a failure may pass, stops it, waits, and does it again,

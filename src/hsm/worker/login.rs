@@ -5,9 +5,9 @@ use super::module::{Session, User};
 use crate::hsm::ckr::Ckr;
 use crate::hsm::failure::{Failure, Fault};
 use crate::hsm::function::Function;
+use crate::hsm::lockout::RejectedBefore;
 use crate::hsm::protocol::KeyPin;
 use crate::hsm::token::TokenInfo;
-use crate::secret::Pin;
 
 impl Device<'_> {
     /// A session on the token with the user logged in, where the token wants that. Once per token and start.
@@ -85,28 +85,36 @@ impl Device<'_> {
         }
         self.reporter.announce(Function::flock);
         let lockout = &self.here.lockout;
-        let _turn = lockout.token_turn(token);
-        if pin.is_some_and(|pin| lockout.was_rejected(token, pin, &key.file)) {
-            return Err(Failure::PinRejectedBefore { token: label() });
-        }
-        match self.module.login(session, user, pin) {
-            Ok(()) => Ok(()),
-            Err(fault) if fault.is_transient() => Err(fault.on(&token.label)),
-            Err(fault) => Err(Failure::Login {
+        let failed = |fault: Fault, remembered| match fault.is_transient() {
+            true => fault.on(&token.label),
+            false => Failure::Login {
                 token: label(),
                 fault,
-                remembered: is_rejection(fault).then(|| self.remember(token, pin, key)),
-            }),
+                remembered,
+            },
+        };
+        let Some(pin) = pin else {
+            let _turn = lockout.token_turn(token);
+            let result = self.module.login(session, user, None);
+            return result.map_err(|fault| failed(fault, None));
+        };
+        let attempt = lockout
+            .attempt(token, pin, &key.file)
+            .map_err(|RejectedBefore| Failure::PinRejectedBefore { token: label() })?;
+        // A token that counts down, and nothing of ours that remembers: the next try may be one of many.
+        if !attempt.is_guarded() && flags.had_wrong_pin() && !self.here.allow_final_try {
+            return Err(Failure::Unguarded { token: label() });
         }
-    }
-
-    /// Keeps a rejected PIN on record; whether it is.
-    fn remember(&self, token: &TokenInfo, pin: Option<&Pin>, key: &Key) -> bool {
-        let lockout = &self.here.lockout;
-        pin.is_some_and(|pin| {
-            lockout.remember(token, pin, &key.file);
-            lockout.was_rejected(token, pin, &key.file)
-        })
+        match self.module.login(session, user, Some(pin)) {
+            Ok(()) => {
+                attempt.accepted();
+                Ok(())
+            }
+            Err(fault) => {
+                let remembered = is_rejection(fault).then(|| attempt.rejected());
+                Err(failed(fault, remembered))
+            }
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) fn answer(
     key: &Key,
     operation: &KeyOperation,
 ) -> Result<Answered, Failure> {
+    device.spare_patience();
     let result = device.patiently(|device| {
         let found = search::found(device, key)?;
         let mut refused = Answered::Refused(Refused::Unsuited);
@@ -50,6 +51,7 @@ pub(super) fn answer(
     match result {
         // What one input meets is no reason to leave the others untried.
         Err(Failure::Call { fault, .. }) if is_about_input(fault) => {
+            device.waited_in_vain();
             Ok(Answered::Refused(Refused::new(fault)))
         }
         result => result,
@@ -113,6 +115,9 @@ impl Work<'_, '_> {
                         answered => Ok(answered),
                     };
                 }
+                // Whatever it means, the other way may be open.
+                Err(Stop::Fault(fault))
+                    if fault.function == Function::C_DecryptInit && !fault.is_transient() => {}
                 Err(stop) => return self.refused(stop),
             }
         }

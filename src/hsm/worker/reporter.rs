@@ -40,6 +40,7 @@ impl Reporter {
         let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
         let mut unsaid = self.unsaid.borrow_mut();
         unsaid.push(RETURNED);
+        #[allow(clippy::useless_conversion)] // A code has 32 bits on some platforms.
         unsaid.extend(u64::from(code.0).to_le_bytes());
         unsaid.extend(micros.to_le_bytes());
     }

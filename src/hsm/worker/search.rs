@@ -29,6 +29,8 @@ pub(super) struct Found {
 pub(super) struct PrivateKey {
     pub(super) object: Object,
     pub(super) kind: KeyKind,
+    /// Without leading zeros; `None` for a key on a curve, and where the token does not show it.
+    modulus: Option<Vec<u8>>,
     /// `CKA_ALWAYS_AUTHENTICATE`, or what the token does.
     pub(super) always_authenticate: Cell<bool>,
     /// `CKA_DECRYPT`, where the token tells.
@@ -75,14 +77,15 @@ pub(super) fn found(device: &mut Device<'_>, key: &Key) -> Result<Rc<Found>, Fai
     let on_token = |fault: Fault| fault.on(&token.label);
     let wanted = wanted(sys::CKO_PRIVATE_KEY, None, uri);
     let objects = find(device, session, &token, uri, wanted)?;
-    let mut keys: Vec<(Option<Vec<u8>>, PrivateKey)> = Vec::new();
+    let mut keys: Vec<PrivateKey> = Vec::new();
     for object in &objects {
         let described = describe(device, session, *object, uri).map_err(on_token)?;
         // Two objects with one modulus are one key.
-        if let Some((modulus, private)) = described
-            && (modulus.is_none() || keys.iter().all(|(known, _)| *known != modulus))
-        {
-            keys.push((modulus, private));
+        let is_known = |private: &PrivateKey| {
+            private.modulus.is_some() && keys.iter().any(|key| key.modulus == private.modulus)
+        };
+        if let Some(private) = described.filter(|private| !is_known(private)) {
+            keys.push(private);
         }
     }
     if keys.is_empty() {
@@ -92,7 +95,6 @@ pub(super) fn found(device: &mut Device<'_>, key: &Key) -> Result<Rc<Found>, Fai
             false => Failure::KeyType { uri, token },
         });
     }
-    let keys = keys.into_iter().map(|(_, private)| private).collect();
     let found = Rc::new(Found { token, keys });
     device.found.push((name, Rc::clone(&found)));
     Ok(found)
@@ -166,13 +168,13 @@ fn wanted(
     }
 }
 
-/// A private key and its modulus; `None` for one of a kind that we do not use.
+/// A private key; `None` for one of a kind that we do not use.
 fn describe(
     device: &Device<'_>,
     session: Session,
     object: Object,
     uri: &Pkcs11Uri,
-) -> Result<Option<(Option<Vec<u8>>, PrivateKey)>, Fault> {
+) -> Result<Option<PrivateKey>, Fault> {
     // In one call. A module that stops at the first attribute which the key has not got as far as the modulus.
     let kinds = [
         sys::CKA_KEY_TYPE,
@@ -220,16 +222,16 @@ fn describe(
         }
         _ => return Ok(None),
     };
-    let private = PrivateKey {
+    Ok(Some(PrivateKey {
         object,
         kind,
+        modulus,
         always_authenticate: Cell::new(boolean(always) == Some(true)),
         decrypts: boolean(decrypts),
         unwraps: boolean(unwraps),
         raw: RefCell::default(),
         repeated: Cell::default(),
-    };
-    Ok(Some((modulus, private)))
+    }))
 }
 
 /// An attribute of the public half, where there is one and the private half does not show it.

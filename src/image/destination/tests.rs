@@ -2,15 +2,19 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::image::layout::digest_of;
+use crate::image::selection::Selection;
+use crate::image::source::Source as _;
 
 fn descriptor(bytes: &[u8]) -> Descriptor {
     Descriptor::new(media_type::MANIFEST, digest_of(bytes), bytes.len() as u64)
 }
 
 fn write(directory: &Path, tag: Option<&str>, bytes: &[u8]) -> Result<()> {
-    let mut destination = Destination::prepare(directory, tag)?;
+    let mut destination = Destination::prepare(directory, tag, true)?;
     destination.put(&descriptor(bytes), bytes)?;
     destination.commit(descriptor(bytes))
 }
@@ -24,6 +28,10 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
+fn find(layout: &Layout, tag: &str) -> Result<Descriptor> {
+    layout.entry(&Selection::Tag(tag.to_owned()), None)
+}
+
 #[test]
 fn a_new_layout_appears_whole() {
     let dir = TempDir::new().unwrap();
@@ -32,7 +40,7 @@ fn a_new_layout_appears_whole() {
     assert_eq!(names(dir.path()), ["new"]);
     assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
     let layout = Layout::open(&path).unwrap();
-    let entry = layout.entry(Some("a")).unwrap();
+    let entry = find(&layout, "a").unwrap();
     assert_eq!(layout.document(&entry).unwrap(), b"{}");
     // As the umask of whoever runs the tests has it, which lets the owner in, and is no private file's.
     let reference = dir.path().join("reference");
@@ -50,7 +58,12 @@ fn an_empty_directory_is_filled() {
     let path = dir.path().join("empty");
     fs::create_dir(&path).unwrap();
     write(&path, None, b"{}").unwrap();
-    assert!(Layout::open(&path).unwrap().entry(None).is_ok());
+    assert!(
+        Layout::open(&path)
+            .unwrap()
+            .entry(&Selection::Only, None)
+            .is_ok()
+    );
     assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
 }
 
@@ -58,7 +71,7 @@ fn an_empty_directory_is_filled() {
 fn nothing_is_left_without_a_commit() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("new");
-    let mut destination = Destination::prepare(&path, None).unwrap();
+    let mut destination = Destination::prepare(&path, None, false).unwrap();
     destination.put(&descriptor(b"{}"), b"{}").unwrap();
     assert_eq!(names(dir.path()).len(), 1);
     drop(destination);
@@ -73,7 +86,7 @@ fn an_image_is_added_or_takes_the_place_of_its_tag() {
     write(&path, Some("b"), b"2").unwrap();
     write(&path, Some("a"), b"3").unwrap();
     let layout = Layout::open(&path).unwrap();
-    let read = |tag| layout.document(&layout.entry(Some(tag)).unwrap()).unwrap();
+    let read = |tag| layout.document(&find(&layout, tag).unwrap()).unwrap();
     assert_eq!(read("a"), b"3");
     assert_eq!(read("b"), b"2");
     assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
@@ -102,7 +115,7 @@ fn a_failed_commit_takes_its_blobs_back() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("layout");
     write(&path, Some("a"), b"1").unwrap();
-    let mut destination = Destination::prepare(&path, Some("b")).unwrap();
+    let mut destination = Destination::prepare(&path, Some("b"), false).unwrap();
     destination.put(&descriptor(b"2"), b"2").unwrap();
     let index = path.join(INDEX);
     let text = fs::read(&index).unwrap();
@@ -112,10 +125,10 @@ fn a_failed_commit_takes_its_blobs_back() {
     fs::write(index.join("x"), "").unwrap();
     let layout = Layout::open(&path).unwrap();
     let entry = descriptor(b"2");
-    let Err(Error::File { .. }) = destination.commit(entry.clone()) else {
+    let Err(Error::Read(_)) = destination.commit(entry.clone()) else {
         panic!("a directory was replaced by a file");
     };
-    assert!(!layout.has(&entry));
+    assert!(!layout.has(&entry).unwrap());
     fs::remove_dir_all(&index).unwrap();
     fs::write(&index, text).unwrap();
     assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
@@ -137,7 +150,7 @@ fn two_writers_at_once_lose_no_image() {
     });
     let layout = Layout::open(&path).unwrap();
     for number in 0..8 {
-        assert!(layout.entry(Some(&format!("t{number}"))).is_ok());
+        assert!(find(&layout, &format!("t{number}")).is_ok());
     }
 }
 
@@ -152,11 +165,53 @@ fn containerds_name_stays_with_its_tag_alone() {
         };
         annotate(REF_NAME, "latest");
         annotate(CONTAINERD_NAME, "example.test/a:latest");
-        Destination::prepare(&path, Some(tag))
+        Destination::prepare(&path, Some(tag), false)
             .unwrap()
             .commit(entry)
             .unwrap();
-        let entry = Layout::open(&path).unwrap().entry(Some(tag)).unwrap();
+        let entry = find(&Layout::open(&path).unwrap(), tag).unwrap();
         assert_eq!(entry.annotations.contains_key(CONTAINERD_NAME), kept);
+    }
+}
+
+#[test]
+fn a_tag_is_replaced_only_with_force() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("layout");
+    write(&path, Some("a"), b"1").unwrap();
+    let taken = Destination::prepare(&path, Some("a"), false).unwrap_err();
+    assert!(matches!(taken, Error::TagTaken { .. }), "{taken}");
+    // One that came meanwhile is not replaced either.
+    let mut slow = Destination::prepare(&path, Some("b"), false).unwrap();
+    write(&path, Some("b"), b"2").unwrap();
+    slow.put(&descriptor(b"3"), b"3").unwrap();
+    let taken = slow.commit(descriptor(b"3")).unwrap_err();
+    assert!(matches!(taken, Error::TagTaken { .. }), "{taken}");
+    let layout = Layout::open(&path).unwrap();
+    let entry = find(&layout, "b").unwrap();
+    assert_eq!(layout.document(&entry).unwrap(), b"2");
+    assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+}
+
+#[test]
+fn the_second_of_two_writers_to_a_new_place_adds_to_it() {
+    let dir = TempDir::new().unwrap();
+    for (name, is_there) in [("new", false), ("empty", true)] {
+        let path = dir.path().join(name);
+        if is_there {
+            fs::create_dir(&path).unwrap();
+        }
+        let prepare = |tag| Destination::prepare(&path, Some(tag), false).unwrap();
+        let (mut first, mut second) = (prepare("a"), prepare("b"));
+        first.put(&descriptor(b"1"), b"1").unwrap();
+        second.put(&descriptor(b"2"), b"2").unwrap();
+        first.commit(descriptor(b"1")).unwrap();
+        second.commit(descriptor(b"2")).unwrap();
+        let layout = Layout::open(&path).unwrap();
+        for (tag, bytes) in [("a", b"1"), ("b", b"2")] {
+            let entry = find(&layout, tag).unwrap();
+            assert_eq!(layout.document(&entry).unwrap(), bytes);
+        }
+        assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
     }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{Error, Result};
+use crate::keys::pin_file;
 use crate::secret::Pin;
 
 /// What is wrong with a value, without a word of the value itself.
@@ -107,6 +108,15 @@ pub(super) fn text(value: &str) -> Result<String, Mistake> {
     })
 }
 
+/// A value that a token shows in a field of fixed length. Some fill it with NULs, and tools print these.
+pub(super) fn field(value: &str) -> Result<String, Mistake> {
+    let mut value = text(value)?;
+    if value.ends_with('\0') {
+        value.truncate(value.trim_end_matches(['\0', ' ']).len());
+    }
+    Ok(value)
+}
+
 pub(super) fn number(value: &str) -> Result<u64, Mistake> {
     if value.bytes().all(|octet| octet.is_ascii_digit()) {
         value.parse().map_err(|_| "is not a number of 64 bits")
@@ -132,7 +142,17 @@ pub(super) fn object_type(value: &str) -> Result<String, Mistake> {
 }
 
 pub(super) fn pin(value: &str) -> Result<Pin, Mistake> {
-    Pin::new(text(value)?).ok_or("is empty")
+    // One that is meant is written `%20`, `%22` or `%27`.
+    if pin_file::slip(value).is_some() {
+        return Err(
+            "has quotes or blanks around it (one that is meant is percent-encoded: %20, %22)",
+        );
+    }
+    let pin = Zeroizing::new(text(value)?);
+    if pin.contains(['\n', '\r', '\0']) {
+        return Err("holds a line break or a NUL, even if percent-encoded");
+    }
+    Pin::new(pin.to_string()).ok_or("is empty")
 }
 
 pub(super) fn module_name(value: &str) -> Result<String, Mistake> {

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use self::attribute::{
-    Attribute, absolute_path, encode, invalid, module_name, number, object_type, octets, pin,
-    pin_source, text, version,
+    Attribute, absolute_path, encode, field, invalid, module_name, number, object_type, octets,
+    pin, pin_source, text, version,
 };
 use crate::error::{Error, Result};
 use crate::secret::Pin;
@@ -114,17 +114,41 @@ impl Pkcs11Uri {
         }
     }
 
+    /// What to do where `id` most likely was written without a `%` before each byte, as some tools print it: `a98b`, or
+    /// `%a98b`.
+    #[must_use]
+    pub fn id_hint(&self) -> Option<String> {
+        let id = self.id.as_deref()?;
+        let is_digit = |octet: &u8| octet.is_ascii_hexdigit();
+        let (whole, digits) = match id.iter().all(is_digit) {
+            true => (&[][..], id),
+            false => id.split_at(1),
+        };
+        if digits.is_empty() || digits.len() % 2 != 0 || !digits.iter().all(is_digit) {
+            return None;
+        }
+        let whole = whole.iter().map(|octet| format!("%{octet:02X}"));
+        let digits = digits.chunks(2).map(|pair| {
+            let pair = String::from_utf8_lossy(pair).to_ascii_uppercase();
+            format!("%{pair}")
+        });
+        let meant: String = whole.chain(digits).collect();
+        Some(format!(
+            "each byte of `id` has a `%` of its own: if the key's id is that of other tools, write id={meant}"
+        ))
+    }
+
     fn take_path_attribute(&mut self, attribute: Attribute<'_>) -> Result<()> {
         match attribute.name {
-            "token" => attribute.fill(&mut self.token, text),
-            "manufacturer" => attribute.fill(&mut self.manufacturer, text),
-            "model" => attribute.fill(&mut self.model, text),
-            "serial" => attribute.fill(&mut self.serial, text),
+            "token" => attribute.fill(&mut self.token, field),
+            "manufacturer" => attribute.fill(&mut self.manufacturer, field),
+            "model" => attribute.fill(&mut self.model, field),
+            "serial" => attribute.fill(&mut self.serial, field),
             "slot-id" => attribute.fill(&mut self.slot_id, number),
-            "slot-manufacturer" => attribute.fill(&mut self.slot_manufacturer, text),
-            "slot-description" => attribute.fill(&mut self.slot_description, text),
-            "library-manufacturer" => attribute.fill(&mut self.library_manufacturer, text),
-            "library-description" => attribute.fill(&mut self.library_description, text),
+            "slot-manufacturer" => attribute.fill(&mut self.slot_manufacturer, field),
+            "slot-description" => attribute.fill(&mut self.slot_description, field),
+            "library-manufacturer" => attribute.fill(&mut self.library_manufacturer, field),
+            "library-description" => attribute.fill(&mut self.library_description, field),
             "library-version" => attribute.fill(&mut self.library_version, version),
             "id" => attribute.fill(&mut self.id, octets),
             "object" => attribute.fill(&mut self.object, text),
@@ -278,6 +302,46 @@ mod tests {
         ] {
             let shown = mistake(&format!("pkcs11:token=t;object=o?pin-source={source}"));
             assert!(shown.contains("pin-source is neither"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn nuls_that_fill_a_field_do_not_count() {
+        let uri = parse(
+            "pkcs11:model=SW%20%20%20TPM%00%00;manufacturer=Intel;token=a%00%20%00;serial=0%00%00;object=o",
+        );
+        assert_eq!(uri.model.as_deref(), Some("SW   TPM"));
+        assert_eq!(uri.token.as_deref(), Some("a"));
+        assert_eq!(uri.serial.as_deref(), Some("0"));
+        // Within it they do.
+        assert_eq!(
+            parse("pkcs11:token=a%00b;object=o").token.as_deref(),
+            Some("a\0b")
+        );
+    }
+
+    #[test]
+    fn an_id_that_is_not_escaped_byte_by_byte_is_noticed() {
+        let hint = |id: &str| parse(&format!("pkcs11:token=t;id={id}")).id_hint();
+        for id in ["%a98b", "a98b", "A98B", "%A9%38%62"] {
+            assert!(hint(id).unwrap().ends_with("write id=%A9%8B"), "{id}");
+        }
+        for id in ["%a9%8b", "%a9", "%a98", "layers", "%01%02", "%a9%8b01"] {
+            assert_eq!(hint(id), None, "{id}");
+        }
+        assert_eq!(parse("pkcs11:token=t;object=o").id_hint(), None);
+    }
+
+    #[test]
+    fn slips_beside_a_pin_are_refused_and_what_is_encoded_is_meant() {
+        for pin in ["\"1234\"", "'1234'", " 1234", "1234 "] {
+            let text = format!("pkcs11:token=t;object=o?pin-value={pin}&module-name=m");
+            assert!(mistake(&text).contains("quotes or blanks around"), "{text}");
+        }
+        assert!(mistake("pkcs11:token=t?pin-value=1234%0A").contains("line break"));
+        for (pin, expected) in [("%22%22", "\"\""), ("%2012%20", " 12 "), ("1 2", "1 2")] {
+            let uri = parse(&format!("pkcs11:token=t?pin-value={pin}&module-name=m"));
+            assert_eq!(uri.pin_value.unwrap().expose(), expected);
         }
     }
 

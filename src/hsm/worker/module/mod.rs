@@ -109,10 +109,12 @@ impl<'a> Module<'a> {
             ));
         };
         reporter.announce(Function::C_GetFunctionList);
+        let begin = Instant::now();
         let mut functions = ptr::null_mut();
         #[allow(unsafe_code)]
         // SAFETY: the function has this type in every version of the standard, and the pointer is ours to fill.
         let code = unsafe { list(&mut functions) };
+        reporter.returned(Ckr(code), begin.elapsed());
         if code != sys::CKR_OK {
             return Err(Failure::from(Fault {
                 function: Function::C_GetFunctionList,

@@ -1,0 +1,354 @@
+//! Mistakes in containerd's files, in the programs that they name, and around the restart.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use integration::ocihsm;
+
+use crate::stand::Stand;
+use crate::{Row, Says, When};
+
+const fn before(name: &'static str, make: fn(&Stand), says: Says) -> Row {
+    Row {
+        name,
+        make,
+        when: When::Before,
+        says,
+    }
+}
+
+const fn while_it_runs(name: &'static str, make: fn(&Stand), says: Says) -> Row {
+    Row {
+        name,
+        make,
+        when: When::While,
+        says,
+    }
+}
+
+/// What stands in the environment of a row's containerd, as `Environment=` of its unit puts it there.
+pub(crate) fn variables(row: &str) -> &'static [(&'static str, &'static str)] {
+    match row {
+        "a policy that is not there, in containerd's own environment" => {
+            &[("OCICRYPT_CONFIG", "/nowhere/policy")]
+        }
+        "a timeout of nonsense in containerd's own environment" => {
+            &[("OCIHSM_HSM_TIMEOUT", "soon")]
+        }
+        _ => &[],
+    }
+}
+
+pub(crate) const ROWS: &[Row] = &[
+    before("nothing wrong", |_| {}, Says::Content),
+    while_it_runs(
+        "the drop-in written, containerd not restarted",
+        |stand| {
+            let text = fs::read_to_string(stand.path("conf.d/ocihsm.toml")).unwrap();
+            stand.write("conf.d/ocihsm.toml", &text);
+        },
+        Says::Stricter("config-unloaded", "what it says is what it said before"),
+    ),
+    before(
+        "the drop-in missing",
+        |stand| {
+            fs::remove_file(stand.path("conf.d/ocihsm.toml")).unwrap();
+        },
+        Says::Fails("program-missing"),
+    ),
+    before(
+        "nothing imports the drop-in",
+        |stand| {
+            let imports = format!("imports = [{:?}]", stand.path("conf.d/*.toml"));
+            stand.node.change("config.toml", &imports, "imports = []");
+        },
+        Says::Fails("drop-in-unimported"),
+    ),
+    before(
+        "two lines of imports",
+        |stand| {
+            stand.node.change(
+                "config.toml",
+                "version = 2\n",
+                "version = 2\nimports = []\n",
+            );
+        },
+        Says::Fails("config-broken"),
+    ),
+    before(
+        "an import that is not there",
+        |stand| {
+            let imports = format!("imports = [{:?}", stand.path("conf.d/*.toml"));
+            let more = format!("{imports}, {:?}", stand.path("gone.toml"));
+            stand.node.change("config.toml", &imports, &more);
+        },
+        Says::StricterOnTwo("import-missing", "containerd 1.x does not start with it"),
+    ),
+    before(
+        "a drop-in that is no TOML",
+        |stand| {
+            stand.write("conf.d/more.toml", "this is = not TOML [");
+        },
+        Says::Fails("config-broken"),
+    ),
+    before(
+        "a drop-in of version 3",
+        |stand| {
+            stand.processors("version = 2\n", "version = 3\n");
+        },
+        Says::FailsOnOneSeven("config-version"),
+    ),
+    before(
+        "a plugin by its short name",
+        |stand| {
+            stand
+                .node
+                .change("config.toml", "\"io.containerd.grpc.v1.cri\"", "\"cri\"");
+        },
+        Says::StricterOnTwo("plugin-name", "containerd 1.x does not start with it"),
+    ),
+    before(
+        "accepts mistyped for gzip",
+        |stand| {
+            stand.processors(
+                "v1.tar+gzip+encrypted\"]\n  returns = \"application/vnd.oci.image.layer.v1",
+                "v1.tar.gzip+encrypted\"]\n  returns = \"application/vnd.oci.image.layer.v1",
+            );
+        },
+        Says::Fails("processor-accepts"),
+    ),
+    before(
+        "accepts without +encrypted for zstd",
+        |stand| {
+            stand.processors(
+                "[\"application/vnd.oci.image.layer.v1.tar+zstd+encrypted\"]",
+                "[\"application/vnd.oci.image.layer.v1.tar+zstd\"]",
+            );
+        },
+        Says::Fails("processor-accepts"),
+    ),
+    before(
+        "accepts nothing for gzip",
+        |stand| {
+            stand.processors(
+                "[\"application/vnd.oci.image.layer.v1.tar+gzip+encrypted\"]",
+                "[]",
+            );
+        },
+        Says::Fails("processor-accepts"),
+    ),
+    before(
+        "no section for gzip, which is built in for another program",
+        |stand| {
+            without(stand, "tar.gzip");
+        },
+        Says::Fails("program-missing"),
+    ),
+    before(
+        "no section for zstd",
+        |stand| without(stand, "tar.zstd"),
+        Says::Fails("processor-missing"),
+    ),
+    before(
+        "no section for Wasm",
+        |stand| without(stand, "wasm"),
+        Says::Content,
+    ),
+    before(
+        "returns mistyped for gzip",
+        |stand| {
+            stand.processors(
+                "returns = \"application/vnd.oci.image.layer.v1.tar+gzip\"",
+                "returns = \"application/vnd.oci.image.layer.v1.tgz\"",
+            );
+        },
+        Says::Fails("processor-returns"),
+    ),
+    before(
+        "the program is not there",
+        |stand| {
+            stand.program(&stand.path("nowhere"));
+        },
+        Says::Fails("program-missing"),
+    ),
+    before(
+        "the program is a directory",
+        |stand| {
+            stand.program(&stand.path("conf.d"));
+        },
+        Says::Fails("program-missing"),
+    ),
+    before(
+        "the program is not executable",
+        |stand| {
+            program(stand, &fs::read(ocihsm()).unwrap(), 0o644);
+        },
+        Says::Fails("program-not-executable"),
+    ),
+    before(
+        "the program is another one",
+        |stand| {
+            program(stand, &fs::read("/bin/true").unwrap(), 0o755);
+        },
+        Says::Fails("program-foreign"),
+    ),
+    before(
+        "the program is empty",
+        |stand| program(stand, b"", 0o755),
+        Says::Fails("program-foreign"),
+    ),
+    before(
+        "the program is for another machine",
+        |stand| {
+            let mut bytes = fs::read(ocihsm()).unwrap();
+            // e_machine: AArch64, or x86-64 there.
+            bytes[18] = if bytes[18] == 183 { 62 } else { 183 };
+            bytes.truncate(1 << 16);
+            program(stand, &bytes, 0o755);
+        },
+        Says::Fails("program-machine"),
+    ),
+    before(
+        "the program is a script whose interpreter is missing",
+        |stand| {
+            program(
+                stand,
+                b"#!/usr/bin/nosuchshell\nexec ocihsm \"$@\"\n",
+                0o755,
+            );
+        },
+        Says::Fails("program-script"),
+    ),
+    before(
+        "the program is a script of somebody else",
+        |stand| {
+            program(stand, b"#!/bin/sh\nexit 1\n", 0o755);
+        },
+        Says::Fails("program-foreign"),
+    ),
+    before(
+        "the program is a script that starts ocihsm",
+        |stand| {
+            let script = format!("#!/bin/sh\nexec {} \"$@\"\n", ocihsm().display());
+            program(stand, script.as_bytes(), 0o755);
+        },
+        Says::Content,
+    ),
+    before(
+        "the program is a copy of ocihsm",
+        |stand| {
+            program(stand, &fs::read(ocihsm()).unwrap(), 0o755);
+        },
+        Says::Content,
+    ),
+    before(
+        "an option that ocihsm does not have",
+        |stand| {
+            stand.processors("--decryption-keys-path", "--decryption-key-path");
+        },
+        Says::Fails("processor-arguments"),
+    ),
+    before(
+        "another subcommand",
+        |stand| {
+            stand.processors("[\"decode\"", "[\"decrypt\"");
+        },
+        Says::Fails("processor-arguments"),
+    ),
+    before(
+        "a log that is no place",
+        |stand| {
+            stand.processors("env = [", "env = [\"OCIHSM_LOG=journal\", ");
+        },
+        Says::Fails("processor-arguments"),
+    ),
+    before(
+        "a directory of keys that is not there",
+        |stand| {
+            let keys = stand.node.keys.display().to_string();
+            stand.processors(&keys, "/nowhere/keys");
+        },
+        Says::Fails("keys-unreadable"),
+    ),
+    before(
+        "the policy is not there",
+        |stand| {
+            let policy = stand.path("policy").display().to_string();
+            stand.processors(&policy, "/nowhere/policy");
+        },
+        Says::Fails("policy-broken"),
+    ),
+    before(
+        "a policy that is not there, in containerd's own environment",
+        |stand| {
+            let policy = format!("\"OCICRYPT_CONFIG={}\"", stand.path("policy").display());
+            stand.processors(&policy, "\"A=B\"");
+        },
+        Says::Fails("policy-broken"),
+    ),
+    before(
+        "a timeout of nonsense in containerd's own environment",
+        |_| {},
+        Says::Fails("processor-arguments"),
+    ),
+    before(
+        "the runtime directory is a file",
+        |stand| {
+            let runtime = stand.node.token.runtime();
+            fs::remove_dir_all(&runtime).unwrap();
+            fs::write(&runtime, "").unwrap();
+        },
+        Says::Stricter(
+            "runtime-directory",
+            "a wrong PIN would cost a try for each layer",
+        ),
+    ),
+    before(
+        "the runtime directory is open to others",
+        |stand| {
+            let runtime = stand.node.token.runtime();
+            fs::create_dir_all(&runtime).unwrap();
+            fs::set_permissions(runtime, fs::Permissions::from_mode(0o777)).unwrap();
+        },
+        Says::Stricter(
+            "runtime-directory",
+            "a wrong PIN would cost a try for each layer",
+        ),
+    ),
+    before(
+        "two sections for one kind of layer",
+        |stand| {
+            let text = fs::read_to_string(stand.path("conf.d/ocihsm.toml")).unwrap();
+            stand.write(
+                "conf.d/more.toml",
+                &text.replace("decoder.v1", "decoder.mine"),
+            );
+        },
+        Says::Stricter(
+            "processor-repeated",
+            "containerd takes one of them at random; here they are alike",
+        ),
+    ),
+];
+
+/// Takes a section out of the drop-in.
+fn without(stand: &Stand, id: &str) {
+    let text = fs::read_to_string(stand.path("conf.d/ocihsm.toml")).unwrap();
+    let head = format!("[stream_processors.\"io.containerd.ocicrypt.decoder.v1.{id}\"]");
+    let begin = text.find(&head).unwrap();
+    let end = text[begin + 1..]
+        .find("\n[")
+        .map_or(text.len(), |end| begin + 1 + end);
+    stand.write(
+        "conf.d/ocihsm.toml",
+        &format!("{}{}", &text[..begin], &text[end..]),
+    );
+}
+
+/// Has the sections run a file of this content.
+fn program(stand: &Stand, content: &[u8], mode: u32) {
+    let path = stand.path("program");
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    stand.program(&path);
+}

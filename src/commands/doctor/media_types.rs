@@ -1,0 +1,149 @@
+//! Which kinds of layers containerd hands to a decoder: each needs one section, and a section the right names.
+
+use std::collections::BTreeMap;
+
+use super::findings::Findings;
+use super::kind;
+use super::processors::file;
+use crate::node::containerd::ContainerdConfig;
+use crate::node::section::Section;
+use crate::node::stanza::{PROCESSORS, Processor};
+
+/// Kinds of layers that images have; the others are rare.
+const USUAL: [&str; 3] = [
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+];
+
+/// Whether each kind of layer has one section that is for it. `install` is what to do for want of one.
+pub(super) fn check(findings: &mut Findings, config: &ContainerdConfig, install: &str) {
+    let mut missing = Vec::new();
+    for processor in PROCESSORS {
+        let sections: BTreeMap<&String, &Section> = (config.processors.iter())
+            .filter(|(_, section)| section.accepts.contains(&processor.accepts()))
+            .collect();
+        if sections.is_empty() {
+            missing.push(processor);
+        }
+        check_one(findings, processor, &sections);
+    }
+    check_names(findings, config, &missing);
+    let (usual, rare): (Vec<_>, Vec<_>) =
+        (missing.iter()).partition(|processor| USUAL.contains(&processor.returns));
+    let text = |missing: &[&Processor]| {
+        let names: Vec<_> = missing.iter().map(|processor| short(processor)).collect();
+        format!("there is none for encrypted layers of {}", names.join(", "))
+    };
+    if !usual.is_empty() {
+        findings.fail(kind::PROCESSOR_MISSING, text(&usual), install);
+    }
+    if !rare.is_empty() {
+        findings.warn(kind::PROCESSOR_MISSING, text(&rare), install);
+    }
+}
+
+fn check_one(
+    findings: &mut Findings,
+    processor: Processor,
+    sections: &BTreeMap<&String, &Section>,
+) {
+    let media_type = processor.accepts();
+    if sections.len() > 1 {
+        let ids: Vec<_> = sections
+            .iter()
+            .map(|(id, section)| format!("{id} ({})", file(section)))
+            .collect();
+        findings.fail(
+            kind::PROCESSOR_REPEATED,
+            format!(
+                "{} sections accept {media_type}, and containerd takes one of them at random: {}",
+                sections.len(),
+                ids.join(", ")
+            ),
+            format!("keep the one with the id {}", processor.id),
+        );
+    }
+    for (id, section) in sections {
+        if section.returns != processor.returns {
+            findings.fail(
+                kind::PROCESSOR_RETURNS,
+                format!(
+                    "{id} ({}): it accepts {media_type} and returns {:?}, which is not the type of the plain layer",
+                    file(section),
+                    section.returns
+                ),
+                format!("let it say: returns = \"{}\"", processor.returns),
+            );
+        }
+    }
+}
+
+/// Sections for layers that no image has, but nearly. Those for something quite different are somebody else's.
+fn check_names(findings: &mut Findings, config: &ContainerdConfig, missing: &[Processor]) {
+    for (id, section) in &config.processors {
+        if section.accepts.is_empty() {
+            findings.fail(
+                kind::PROCESSOR_ACCEPTS,
+                format!("{id} ({}): it accepts nothing", file(section)),
+                "let it say which layers it is for, as `ocihsm config containerd` prints it",
+            );
+        }
+        for accepted in &section.accepts {
+            if PROCESSORS.iter().any(|one| one.accepts() == *accepted) {
+                continue;
+            }
+            let nearest = PROCESSORS
+                .iter()
+                .map(|processor| (distance(accepted, &processor.accepts()), processor))
+                // Of two that are as near, the one for which there is none.
+                .min_by_key(|(distance, one)| (*distance, !missing.contains(one)));
+            let Some((distance, nearest)) = nearest else {
+                continue;
+            };
+            if distance <= accepted.len() / 4 {
+                findings.fail(
+                    kind::PROCESSOR_ACCEPTS,
+                    format!(
+                        "{id} ({}): it accepts {accepted:?}, and no layer is of that type",
+                        file(section)
+                    ),
+                    format!("let it say: accepts = [\"{}\"]", nearest.accepts()),
+                );
+            }
+        }
+    }
+}
+
+fn short(processor: &Processor) -> &'static str {
+    processor.returns.trim_start_matches("application/vnd.")
+}
+
+/// How many characters have to be changed, added or taken away (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let changed = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_those_of_levenshtein() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", "abc"), 0);
+        assert_eq!(distance("tar+gzip", "tar.gzip"), 1);
+    }
+}

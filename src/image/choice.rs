@@ -1,0 +1,327 @@
+//! Which layers of an image are to be encrypted or decrypted, and what stays plain beside them, each with its reason.
+//!
+//! Whatever an image holds is looked at: what has no encrypted form is an error, unless somebody asked for exactly that.
+
+use std::collections::BTreeMap;
+
+use super::descriptor::Descriptor;
+use super::error::{Error, Result, shortened};
+use super::media_type;
+use super::platform::Platform;
+use super::tree::{Image, Manifest};
+use crate::descriptor::Digest;
+
+/// What a user asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice<'a> {
+    /// Only the images for this platform.
+    pub platform: Option<&'a Platform>,
+    /// Only these layers, from the bottom, or from the top if negative; all if there are none.
+    pub layers: &'a [i64],
+    /// Media types that everybody may read.
+    pub leave_plain: &'a [String],
+}
+
+/// What is to be done about an image.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Plain layers to be encrypted.
+    pub plain: Layers,
+    /// Encrypted layers.
+    pub encrypted: Layers,
+    /// What of the image stays plain.
+    pub left: Vec<Left>,
+}
+
+/// Something that stays plain.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// A layer, a config, or an entry of an index.
+    pub what: &'static str,
+    /// The blob.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why something stays plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// It is a statement about an image.
+    Attestation,
+    /// It is not in the image, but at an address on the net.
+    Elsewhere,
+    /// `--leave-plain` names its type.
+    Type,
+    /// `--encrypt-layer` or `--platform` does not choose it.
+    NotChosen,
+}
+
+/// Where a layer stands in an image: manifest and layer, both counted from 0.
+pub type Place = (usize, usize);
+
+/// Layers to be worked on, each once, however often it stands in the image.
+#[derive(Debug, Default)]
+pub struct Layers(BTreeMap<LayerKey, (Descriptor, Vec<Place>)>);
+
+/// Annotations are a part of it where the layer is encrypted: one blob may stand there with several envelopes, of
+/// which each is to be opened, since who made them need not be the same.
+type LayerKey = (Digest, BTreeMap<String, String>);
+
+impl Layers {
+    fn add(&mut self, layer: &Descriptor, place: Place) {
+        let annotations = match media_type::decrypted(&layer.media_type) {
+            Some(_) => layer.annotations.clone(),
+            None => BTreeMap::new(),
+        };
+        let entry = self.0.entry((layer.digest.clone(), annotations));
+        let (_, places) = entry.or_insert_with(|| (layer.clone(), Vec::new()));
+        places.push(place);
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The layers.
+    pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
+        self.0.values().map(|(layer, _)| layer)
+    }
+
+    /// The layers, in the same order, and where each stands.
+    pub fn places(&self) -> impl Iterator<Item = &(Descriptor, Vec<Place>)> {
+        self.0.values()
+    }
+}
+
+impl Plan {
+    /// What `encrypt` has to do. `is_here` tells whether a blob is with the image.
+    ///
+    /// # Errors
+    /// [`Error::StaysPlain`] for what has no encrypted form and nobody asked to leave; [`Error::NoSuchPlatform`],
+    /// [`Error::NoSuchLayer`] and [`Error::CannotBeEncrypted`] for a choice that cannot be met; [`Error::ManifestAbsent`]
+    /// for a manifest that is chosen and not here; [`Error::NothingToEncrypt`].
+    pub fn encrypt(
+        image: &mut Image,
+        choice: &Choice<'_>,
+        is_here: impl Fn(&Descriptor) -> Result<bool>,
+    ) -> Result<Self> {
+        let chosen = choose(image, choice.platform)?;
+        let mut planning = Planning {
+            plan: Self::default(),
+            choice,
+            is_here: &is_here,
+        };
+        for (number, manifest) in image.manifests().into_iter().enumerate() {
+            match chosen.contains(&number) {
+                true => planning.manifest(number, manifest)?,
+                false => planning.not_chosen(manifest),
+            }
+        }
+        for entry in image.others() {
+            planning.leave("entry", entry, choice.platform.is_some())?;
+        }
+        let plan = planning.plan;
+        match plan.plain.is_empty() && plan.encrypted.is_empty() {
+            true => Err(Error::NothingToEncrypt),
+            false => Ok(plan),
+        }
+    }
+
+    /// What `decrypt` has to do.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPlatform`], [`Error::ManifestAbsent`], [`Error::NothingToDecrypt`].
+    pub fn decrypt(image: &mut Image, platform: Option<&Platform>) -> Result<Self> {
+        let chosen = choose(image, platform)?;
+        let mut plan = Self::default();
+        for (number, manifest) in image.manifests().into_iter().enumerate() {
+            let encrypted =
+                |layer: &&Descriptor| media_type::decrypted(&layer.media_type).is_some();
+            for (index, layer) in manifest.layers.iter().enumerate() {
+                if chosen.contains(&number) && encrypted(&layer) {
+                    plan.encrypted.add(layer, (number, index));
+                }
+            }
+        }
+        match plan.encrypted.is_empty() {
+            true => Err(Error::NothingToDecrypt),
+            false => Ok(plan),
+        }
+    }
+}
+
+/// A plan in the making.
+struct Planning<'a> {
+    plan: Plan,
+    choice: &'a Choice<'a>,
+    is_here: &'a dyn Fn(&Descriptor) -> Result<bool>,
+}
+
+impl Planning<'_> {
+    fn manifest(&mut self, number: usize, manifest: &Manifest) -> Result<()> {
+        if manifest.is_attestation() {
+            for layer in &manifest.layers {
+                self.note("layer", layer, Why::Attestation);
+            }
+            return Ok(());
+        }
+        if !media_type::is_config(&manifest.config.media_type) {
+            self.leave("config", &manifest.config, false)?;
+        }
+        let wanted = self.wanted(manifest)?;
+        for (index, layer) in manifest.layers.iter().enumerate() {
+            let is_wanted = wanted.contains(&index);
+            if media_type::decrypted(&layer.media_type).is_some() {
+                if is_wanted {
+                    self.plan.encrypted.add(layer, (number, index));
+                }
+            } else if is_wanted && self.can_be_encrypted(layer)? && !self.may_stay(layer) {
+                self.plan.plain.add(layer, (number, index));
+            } else if is_empty(layer) {
+            } else if layer.is_foreign() && !(self.is_here)(layer)? {
+                self.note("layer", layer, Why::Elsewhere);
+            } else {
+                self.leave("layer", layer, !is_wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The layers of a manifest that the user meant, from the bottom.
+    fn wanted(&self, manifest: &Manifest) -> Result<Vec<usize>> {
+        let count = manifest.layers.len();
+        if self.choice.layers.is_empty() {
+            return Ok((0..count).collect());
+        }
+        let mut wanted = Vec::new();
+        for &number in self.choice.layers {
+            let from_bottom = match number {
+                0.. => usize::try_from(number).ok(),
+                _ => usize::try_from(number.unsigned_abs())
+                    .ok()
+                    .and_then(|from_top| count.checked_sub(from_top)),
+            };
+            let Some(index) = from_bottom.filter(|&index| index < count) else {
+                return Err(Error::NoSuchLayer {
+                    number,
+                    manifest: manifest.digest.clone(),
+                    count,
+                });
+            };
+            let layer = &manifest.layers[index];
+            let encrypted = media_type::decrypted(&layer.media_type).is_some();
+            if !encrypted && !self.can_be_encrypted(layer)? && !self.may_stay(layer) {
+                return Err(Error::CannotBeEncrypted {
+                    number,
+                    manifest: manifest.digest.clone(),
+                    media_type: shortened(&layer.media_type),
+                });
+            }
+            wanted.push(index);
+        }
+        Ok(wanted)
+    }
+
+    fn can_be_encrypted(&self, layer: &Descriptor) -> Result<bool> {
+        let has_form = media_type::encrypted(&layer.media_type).is_some();
+        Ok(has_form && (!layer.is_foreign() || (self.is_here)(layer)?))
+    }
+
+    fn may_stay(&self, blob: &Descriptor) -> bool {
+        let types = self.choice.leave_plain;
+        types.contains(&blob.media_type)
+    }
+
+    fn not_chosen(&mut self, manifest: &Manifest) {
+        for layer in &manifest.layers {
+            let encrypted = media_type::decrypted(&layer.media_type).is_some();
+            match manifest.is_attestation() {
+                true => self.note("layer", layer, Why::Attestation),
+                false if encrypted || is_empty(layer) => {}
+                false => self.note("layer", layer, Why::NotChosen),
+            }
+        }
+    }
+
+    /// Leaves something as it is, if that was asked for.
+    fn leave(&mut self, what: &'static str, blob: &Descriptor, not_chosen: bool) -> Result<()> {
+        let why = match self.may_stay(blob) {
+            true => Why::Type,
+            false if not_chosen => Why::NotChosen,
+            false => {
+                return Err(Error::StaysPlain {
+                    what,
+                    digest: blob.digest.clone(),
+                    media_type: shortened(&blob.media_type),
+                });
+            }
+        };
+        self.note(what, blob, why);
+        Ok(())
+    }
+
+    fn note(&mut self, what: &'static str, blob: &Descriptor, why: Why) {
+        self.plan.left.push(Left {
+            what,
+            digest: blob.digest.clone(),
+            media_type: blob.media_type.clone(),
+            why,
+        });
+    }
+}
+
+/// Whether it is the two bytes `{}` of the type that says so.
+fn is_empty(layer: &Descriptor) -> bool {
+    layer.media_type == media_type::EMPTY && layer.digest == super::layout::digest_of(b"{}")
+}
+
+/// Numbers of the manifests for a platform; of all, if none was asked for. The others are not needed any more.
+fn choose(image: &mut Image, platform: Option<&Platform>) -> Result<Vec<usize>> {
+    if let (None, Some(absent)) = (platform, image.absent().next()) {
+        return Err(not_here(absent));
+    }
+    let chosen = for_platform(image, platform)?;
+    for (number, manifest) in image.manifests_mut().into_iter().enumerate() {
+        manifest.needed = chosen.contains(&number);
+    }
+    Ok(chosen)
+}
+
+/// Numbers of the manifests for a platform; of all that are here, if none was asked for.
+///
+/// # Errors
+/// [`Error::NoSuchPlatform`] when there is no such manifest; [`Error::ManifestAbsent`] when it is not here.
+pub fn for_platform(image: &Image, platform: Option<&Platform>) -> Result<Vec<usize>> {
+    let manifests = image.manifests();
+    let Some(platform) = platform else {
+        return Ok((0..manifests.len()).collect());
+    };
+    let wanted = |own: Option<&Platform>| own.is_some_and(|own| platform.includes(own));
+    let mut absent = image.absent();
+    if let Some(absent) = absent.find(|entry| wanted(entry.platform().as_ref())) {
+        return Err(not_here(absent));
+    }
+    let numbers: Vec<usize> = (0..manifests.len())
+        .filter(|&number| wanted(manifests[number].platform.as_ref()))
+        .collect();
+    if numbers.is_empty() {
+        let platforms = manifests.iter().filter_map(|it| it.platform.as_ref());
+        return Err(Error::NoSuchPlatform {
+            platform: platform.to_string(),
+            there: platforms.map(ToString::to_string).take(10).collect(),
+        });
+    }
+    Ok(numbers)
+}
+
+fn not_here(manifest: &Descriptor) -> Error {
+    Error::ManifestAbsent {
+        name: manifest.name(),
+        platform: manifest.platform().map(|platform| platform.to_string()),
+    }
+}
