@@ -151,6 +151,10 @@ fn read_head(stream: &mut TcpStream) -> io::Result<String> {
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);
+        // A client that tries TLS first: a server of HTTP answers that at once, with an error.
+        if head == [0x16] {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
     }
     Ok(String::from_utf8_lossy(&head).into_owned())
 }

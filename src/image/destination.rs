@@ -81,11 +81,13 @@ impl Destination {
             (Place::Nothing, _) => Path::new("."),
             _ => directory,
         };
-        if !beside.is_dir() {
-            return Err(Error::NoSuchDirectory {
-                path: beside.to_owned(),
-                meant: meant(directory, tag),
-            });
+        // `localhost:5000/app` could be a new directory, and never is.
+        let meant = meant(directory, tag);
+        let alone = directory.components().count() == 1;
+        let is_new = matches!(place, Place::Nothing);
+        if !beside.is_dir() || is_new && alone && meant.is_some() {
+            let path = if alone { directory } else { beside }.to_owned();
+            return Err(Error::NoSuchDirectory { path, meant });
         }
         let prepared = Self {
             directory: directory.to_owned(),

@@ -27,6 +27,8 @@ use crate::image::media_type;
 pub(super) const TRIES: u32 = 5;
 /// How long a registry may take to connect, and to send or take the next bytes.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take to say that it has TLS.
+const PROBE: Duration = Duration::from_secs(10);
 /// How long it may take to answer: it checks a whole layer before it does.
 const ANSWER: Duration = Duration::from_secs(600);
 /// Longest wait that a registry may ask for.
@@ -109,7 +111,9 @@ impl Connection {
             tls_verify: settings.tls_verify,
             authorization: Mutex::new(None),
         };
-        if !settings.tls_verify && this.agent.get(format!("{}/v2/", this.base)).call().is_err() {
+        let probe = this.agent.get(format!("{}/v2/", this.base)).config();
+        let probe = probe.timeout_global(Some(PROBE)).build();
+        if !settings.tls_verify && probe.call().is_err() {
             this.base = format!("http://{}", name.registry());
         }
         Ok(this)
@@ -187,7 +191,12 @@ impl Connection {
                     }
                     continue;
                 }
-                Ok(response) if !last && is_temporary(response.status().as_u16()) => {
+                // A part of a blob that may have come through is not sent again unasked.
+                Ok(response)
+                    if !last
+                        && is_temporary(response.status().as_u16())
+                        && (call.again || response.status() == 429) =>
+                {
                     let asked = response.headers().get("retry-after");
                     let asked = asked.and_then(|it| it.to_str().ok()?.parse().ok());
                     let asked = asked.map(Duration::from_secs).unwrap_or_default();
