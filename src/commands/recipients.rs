@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::file;
 use crate::hsm;
 use crate::keys::certificate::Certificate;
-use crate::keys::packet;
 use crate::keys::policy::Policy;
 use crate::keys::public::PublicKey;
 use crate::keys::public::jwk::Jwk;
@@ -19,8 +18,8 @@ use crate::keys::recipient::Recipient;
 use crate::operation::OaepHash;
 use crate::options::PrivateOptions;
 use crate::schemes::jwe::{self, WrapFor};
-use crate::schemes::pkcs7;
 use crate::schemes::provider::{self, Providers};
+use crate::schemes::{pkcs7, pkcs11};
 use crate::settings::{self, Environment};
 
 /// Most bytes of a recipient's file.
@@ -180,7 +179,7 @@ impl Recipients {
         let wrapped: Vec<_> = (self.packet.iter())
             .map(|key| key.wrap(hash, private))
             .collect::<Result<_>>()?;
-        Ok(packet::to_json(&wrapped))
+        Ok(pkcs11::to_json(&wrapped))
     }
 }
 
