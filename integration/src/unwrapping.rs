@@ -4,9 +4,10 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ocihsm::keys::packet::{OaepHash, Recipient};
 use ocihsm::keys::public::PublicKey;
+use ocihsm::keys::public::Recipient;
 use ocihsm::operation::KeyOperation;
+use ocihsm::operation::OaepHash;
 use ocihsm::options::PrivateOptions;
 use ocihsm::secret::LayerKey;
 use serde_json::{Value, json};

@@ -9,9 +9,10 @@ use integration::token::Token;
 use integration::vectors::Vector;
 use ocihsm::descriptor::Digest;
 use ocihsm::envelope::{Envelope, Scheme};
-use ocihsm::keys::packet::{self, OaepHash};
 use ocihsm::keys::public::PublicKey;
+use ocihsm::operation::OaepHash;
 use ocihsm::options::{NONCE, PrivateOptions};
+use ocihsm::schemes::pkcs11;
 use ocihsm::secret::LayerKey;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -47,7 +48,7 @@ fn rewrapped(layer: &Value, recipient: &str, key: [u8; 32], hmac: Option<[u8; 32
         .wrap(OaepHash::Sha256, &private)
         .unwrap();
     let mut envelope = Envelope::new(public);
-    envelope.push(Scheme::pkcs11(), &packet::to_json(&[wrapped]));
+    envelope.push(Scheme::pkcs11(), &pkcs11::to_json(&[wrapped]));
     let mut annotations = BTreeMap::new();
     envelope.write_to(&mut annotations);
     let mut layer = layer.clone();

@@ -16,9 +16,11 @@ use integration::unruly::Unruly;
 use integration::unwrapping::{Unwrapping, wrap};
 use ocihsm::cipher;
 use ocihsm::envelope::{Envelope, Scheme};
-use ocihsm::keys::packet::{self, OaepHash, Recipient};
 use ocihsm::keys::public::PublicKey;
+use ocihsm::keys::public::Recipient;
+use ocihsm::operation::OaepHash;
 use ocihsm::options::CipherName;
+use ocihsm::schemes::pkcs11;
 use tempfile::TempDir;
 
 /// What a module is known to do its own way.
@@ -221,7 +223,7 @@ fn refuses_what_does_not_fit(stage: &Stage) {
         let answer = stage.module.unwrapping("rsa2048", PIN).envelope(&bad).run();
         assert_eq!(answer.opened(), [None], "{answer:?}");
         assert!(
-            answer.refusals()[0].contains("are for other keys"),
+            answer.refusals()[0].contains("does not open it"),
             "{answer:?}"
         );
 
@@ -271,7 +273,7 @@ fn decodes(stage: &Stage) {
             .wrap(hash, &sealed.private_options)
             .unwrap();
         let mut envelope = Envelope::new(sealed.public_options);
-        envelope.push(Scheme::pkcs11(), &packet::to_json(&[recipient]));
+        envelope.push(Scheme::pkcs11(), &pkcs11::to_json(&[recipient]));
         let mut annotations = Default::default();
         envelope.write_to(&mut annotations);
 

@@ -7,7 +7,7 @@ use integration::token::{PIN, SOFTHSM, Token};
 use integration::unruly::Unruly;
 use integration::unwrapping::{Answer, Unwrapping, wrap};
 use integration::vector;
-use ocihsm::keys::packet::OaepHash;
+use ocihsm::operation::OaepHash;
 
 /// Runs an unwrapping of a blob for `rsa3072` behind the unruly module.
 fn run(uri: &str, more: &[(&str, &str)]) -> Answer {

@@ -8,7 +8,7 @@ use integration::skip;
 use integration::token::{PIN, SOFTHSM, Token};
 use integration::unruly::Unruly;
 use integration::unwrapping::{Unwrapping, wrap};
-use ocihsm::keys::packet::OaepHash;
+use ocihsm::operation::OaepHash;
 use ocihsm::operation::{Curve, KeyOperation};
 use serde_json::Value;
 

@@ -7,7 +7,8 @@ use integration::token::{PIN, SOFTHSM, Token, WRONG_PIN};
 use integration::unruly::Unruly;
 use integration::unwrapping::{Unwrapping, wrap};
 use integration::vector;
-use ocihsm::keys::packet::{OaepHash, Recipient};
+use ocihsm::keys::public::Recipient;
+use ocihsm::operation::OaepHash;
 
 /// A token behind the unruly module.
 struct Stage {

@@ -9,7 +9,7 @@ use integration::token::{PIN, SOFTHSM, Token};
 use integration::unruly::Unruly;
 use integration::unwrapping::{Answer, Unwrapping, wrap};
 use integration::vector;
-use ocihsm::keys::packet::OaepHash;
+use ocihsm::operation::OaepHash;
 
 /// What a decode calls before it has its answer.
 const FUNCTIONS: [&str; 12] = [
@@ -154,7 +154,7 @@ fn a_device_error_at_a_decryption_is_tried_once_more_in_a_new_session() {
     let _ = stage.unruly.calls();
     let answer = stage.unwrapping("C_Decrypt=0x30").run();
     assert!(
-        answer.refusals()[0].contains("are for other keys"),
+        answer.refusals()[0].contains("does not open it"),
         "{answer:?}"
     );
     assert_eq!(stage.unruly.count("C_Decrypt"), 2);

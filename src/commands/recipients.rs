@@ -18,7 +18,6 @@ use crate::hsm;
 use crate::image::{Descriptor, Layers};
 use crate::keys;
 use crate::keys::certificate::Certificate;
-use crate::keys::packet;
 use crate::keys::policy::Policy;
 use crate::keys::public::PublicKey;
 use crate::keys::public::jwk::Jwk;
@@ -26,8 +25,8 @@ use crate::keys::recipient::Recipient;
 use crate::operation::OaepHash;
 use crate::options::PrivateOptions;
 use crate::schemes::jwe::{self, WrapFor};
-use crate::schemes::pkcs7;
 use crate::schemes::provider::{self, Providers};
+use crate::schemes::{pkcs7, pkcs11};
 use crate::settings::{self, Environment};
 
 const OAEP_HASH: &str = "OCICRYPT_OAEP_HASHALG";
@@ -212,7 +211,7 @@ impl Recipients {
         let wrapped: Vec<_> = (self.packet.iter())
             .map(|key| key.wrap(hash, private))
             .collect::<keys::Result<_>>()?;
-        Ok(packet::to_json(&wrapped))
+        Ok(pkcs11::to_json(&wrapped))
     }
 }
 

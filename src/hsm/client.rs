@@ -84,15 +84,10 @@ impl Client {
     ///
     /// A worker lives no longer than the thread that started it.
     pub fn start(&mut self, keys: &[&TokenKey]) {
-        self.expect(keys.len());
+        self.several |= keys.len() > 1;
         for key in keys {
             self.worker(key);
         }
-    }
-
-    /// Says that so many keys may serve.
-    pub(super) fn expect(&mut self, keys: usize) {
-        self.several |= keys > 1;
     }
 
     /// Finds the key in its token, with a login where that is needed. What was found is kept.

@@ -26,7 +26,6 @@ mod protocol;
 mod refusal;
 mod rejected;
 mod token;
-pub mod unwrap;
 mod worker;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,6 @@ pub mod ignored;
 pub mod key_dir;
 pub mod key_file;
 pub mod oaep;
-pub mod packet;
 mod password;
 pub mod pem;
 pub mod pin_file;

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ocihsm::Error;
-use ocihsm::hsm::unwrap::Outcome;
-use ocihsm::hsm::{self, Answer, Client, HsmSettings, NewKey};
+use ocihsm::hsm::{self, Answer, Client, HsmSettings, NewKey, Refusal};
 use ocihsm::keys::TokenKey;
 use ocihsm::keys::key_file::KeyFile;
-use ocihsm::keys::packet::{OaepHash, Recipient};
+use ocihsm::keys::public::Recipient;
 use ocihsm::operation::KeyOperation;
+use ocihsm::operation::OaepHash;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -62,11 +62,121 @@ fn unwrap(settings: &HsmSettings, request: &Value) -> Result<Value, Error> {
     let envelopes: Vec<Vec<Recipient>> = list(&request["envelopes"])
         .map(|recipients| list(recipients).map(recipient).collect())
         .collect();
-    let outcomes = hsm::unwrap::unwrap(settings, &keys, &envelopes)?;
-    Ok(json!({
-        "warning": settings.warning(),
-        "outcomes": outcomes.iter().map(outcome).collect::<Vec<_>>(),
-    }))
+    let mut asked = Asked {
+        client: Client::new(settings.clone()),
+        opened: envelopes.iter().map(|_| None).collect(),
+        said: keys.iter().map(|_| None).collect(),
+        keys: &keys,
+        envelopes: &envelopes,
+    };
+    asked.client.start(&keys.iter().collect::<Vec<_>>());
+    // What is not there just now is waited for only when no other key serves.
+    for _ in 0..keys.len().min(2) {
+        asked.round();
+    }
+    let outcomes = asked.outcomes()?;
+    Ok(json!({ "warning": settings.warning(), "outcomes": outcomes }))
+}
+
+/// Each key asked about each wrapped key, until every envelope is opened.
+struct Asked<'a> {
+    client: Client,
+    keys: &'a [TokenKey],
+    envelopes: &'a [Vec<Recipient>],
+    opened: Vec<Option<Value>>,
+    /// What each key said: of each envelope, or at all.
+    said: Vec<Option<Result<Vec<String>, hsm::Error>>>,
+}
+
+impl Asked<'_> {
+    fn round(&mut self) {
+        for number in 0..self.keys.len() {
+            let is_open = match &self.said[number] {
+                None => true,
+                Some(Ok(_)) => false,
+                Some(Err(error)) => error.may_pass(),
+            };
+            if is_open && self.opened.iter().any(Option::is_none) {
+                self.said[number] = Some(self.key(number));
+            }
+        }
+    }
+
+    fn key(&mut self, number: usize) -> Result<Vec<String>, hsm::Error> {
+        let key = &self.keys[number];
+        let kind = self.client.kind(key)?;
+        let mut said = Vec::new();
+        for (envelope, opened) in self.envelopes.iter().zip(&mut self.opened) {
+            let mut refusals = Vec::new();
+            for (recipient, Recipient { hash, blob }) in envelope.iter().enumerate() {
+                let operation = KeyOperation::RsaOaep {
+                    hash: *hash,
+                    ciphertext: blob.clone(),
+                };
+                if opened.is_some() || !operation.suits(kind) {
+                    continue;
+                }
+                match self.client.answer(key, &operation)? {
+                    Answer::Opened(secret, how) => {
+                        *opened = Some(json!({
+                            "sha256": Sha256::digest(secret.expose()).to_vec(),
+                            "key": number,
+                            "recipient": recipient,
+                            "hash": hash.as_str(),
+                            "how": format!("{how:?}"),
+                        }));
+                    }
+                    Answer::Refused(refusal) => refusals.push(refusal),
+                }
+            }
+            let unable = refusals
+                .iter()
+                .find(|refusal| matches!(refusal, Refusal::Unable { .. }));
+            said.push(match unable.or(refusals.last()) {
+                Some(refusal) => refusal.to_string(),
+                None => format!("suits none of them: {kind:?}"),
+            });
+        }
+        Ok(said)
+    }
+
+    /// An error where nothing was opened and more is wrong than a token or key that is not there: a PIN's trouble first.
+    fn outcomes(self) -> Result<Vec<Value>, Error> {
+        let troubles = || {
+            self.said
+                .iter()
+                .zip(self.keys)
+                .filter_map(|(said, key)| match said {
+                    Some(Err(
+                        hsm::Error::TokenNotFound { .. }
+                        | hsm::Error::KeyNotFound { .. }
+                        | hsm::Error::PinMissing { .. },
+                    )) => None,
+                    Some(Err(error)) => Some((key, error)),
+                    _ => None,
+                })
+        };
+        let worst = troubles().find(|(_, error)| error.is_about_pin());
+        if let Some((key, error)) = worst.or_else(|| troubles().next())
+            && self.opened.iter().all(Option::is_none)
+        {
+            return Err(error.clone().in_key_file(&key.file.name).into());
+        }
+        let outcomes = self.opened.iter().enumerate().map(|(envelope, opened)| {
+            let said = self.said.iter().zip(self.keys);
+            let refused = said.filter_map(|(said, key)| {
+                let why = match said.as_ref()? {
+                    Ok(said) => said[envelope].clone(),
+                    Err(error) => error.to_string(),
+                };
+                Some(format!("{}: {why}", key.file.name))
+            });
+            opened
+                .clone()
+                .unwrap_or_else(|| json!({ "refused": refused.collect::<Vec<_>>() }))
+        });
+        Ok(outcomes.collect())
+    }
 }
 
 /// A new pair, under a label that is given.
@@ -125,21 +235,6 @@ fn recipient(value: &Value) -> Recipient {
         blob: list(&value["blob"])
             .map(|byte| byte.as_u64().expect("a blob is a list of bytes") as u8)
             .collect(),
-    }
-}
-
-fn outcome(outcome: &Outcome) -> Value {
-    match outcome {
-        Outcome::Opened(opened) => json!({
-            "sha256": Sha256::digest(opened.private_options.expose()).to_vec(),
-            "key": opened.key,
-            "recipient": opened.recipient,
-            "hash": opened.hash.as_str(),
-            "how": format!("{:?}", opened.how),
-        }),
-        Outcome::Refused(refusals) => json!({
-            "refused": refusals.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        }),
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use integration::token::WRONG_PIN;
 use integration::vector;
 
-use crate::stand::{KEY, Stand};
+use crate::stand::Stand;
 use crate::{Row, Says, When};
 
 const fn row(name: &'static str, make: fn(&Stand), says: Says) -> Row {

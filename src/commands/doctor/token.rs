@@ -6,16 +6,15 @@ use std::path::Path;
 use super::findings::Findings;
 use super::kind;
 use super::setup::Setup;
+use crate::commands::unwrapping;
 use crate::elliptic::PrivateScalar;
 use crate::file;
-use crate::hsm::unwrap::{Outcome, unwrap};
 use crate::hsm::{self, Answer, Client, How, HsmSettings, Probe};
-use crate::keys::packet::{OaepHash, Recipient};
 use crate::keys::public::{EcPublicKey, PublicKey};
 use crate::keys::{self, TokenKey};
 use crate::node::environment;
 use crate::node::section::ADDED_LIBRARIES;
-use crate::operation::KeyOperation;
+use crate::operation::{KeyOperation, OaepHash};
 use crate::options::PrivateOptions;
 use crate::secret::LayerKey;
 
@@ -170,57 +169,56 @@ impl Attempt<'_> {
 
     /// Wraps a key of no worth to the public half, and has the token unwrap it.
     fn unwrap(&self, findings: &mut Findings, probe: &Probe) {
-        let (settings, key) = (&self.settings, self.key);
-        let name = &key.file.name;
-        let hashes = [OaepHash::Sha256, OaepHash::Sha1];
+        let name = &self.key.file.name;
         let options = PrivateOptions {
             key: LayerKey::new([0x55; 32]),
             digest: None,
             cipher_options: [("nonce".to_owned(), vec![0x55; 16])].into(),
         };
-        let wrapped: Result<Vec<Vec<Recipient>>, hsm::Error> = hashes
-            .iter()
-            .map(|&hash| Ok(vec![probe.public_key.wrap(hash, &options)?]))
-            .collect();
-        let outcomes =
-            wrapped.and_then(|envelopes| unwrap(settings, std::slice::from_ref(key), &envelopes));
-        let outcomes = match outcomes {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                findings.error(
-                    kind::KEY_REFUSED,
-                    &error.in_key_file(&key.file.name),
-                    "use an RSA key of 2048 bits or more",
-                );
-                return;
-            }
-        };
+        let mut client = Client::new(self.settings.clone());
         let mut opened = Vec::new();
-        for (hash, outcome) in hashes.iter().zip(outcomes) {
-            match outcome {
-                Outcome::Opened(found)
-                    if found.private_options.expose() == options.to_json().expose() =>
-                {
-                    let how = match found.how {
-                        How::Native => "by the token",
-                        How::RawRsa => "by raw RSA, with the padding removed here",
-                    };
-                    opened.push(format!("OAEP {hash} {how}"));
+        for hash in [OaepHash::Sha256, OaepHash::Sha1] {
+            let wrapped = probe.public_key.wrap(hash, &options);
+            let answer = wrapped.map_err(hsm::Error::from).and_then(|wrapped| {
+                let operation = KeyOperation::RsaOaep {
+                    hash,
+                    ciphertext: wrapped.blob,
+                };
+                client.answer(self.key, &operation)
+            });
+            let refused = match answer {
+                Ok(Answer::Opened(private, how)) => {
+                    if private.expose() == options.to_json().expose() {
+                        let how = match how {
+                            How::Native => "by the token",
+                            How::RawRsa => "by raw RSA, with the padding removed here",
+                        };
+                        opened.push(format!("OAEP {hash} {how}"));
+                    } else {
+                        findings.fail(
+                            kind::KEY_MISMATCH,
+                            format!("{name}: with OAEP {hash} the token gives back something else than was wrapped"),
+                            "suspect the module: the private key does not do what its public half promises",
+                        );
+                    }
+                    continue;
                 }
-                Outcome::Opened(_) => findings.fail(
-                    kind::KEY_MISMATCH,
-                    format!("{name}: with OAEP {hash} the token gives back something else than was wrapped"),
-                    "suspect the module: the private key does not do what its public half promises",
-                ),
-                Outcome::Refused(refusals) => {
-                    let why: Vec<_> = refusals.iter().map(ToString::to_string).collect();
-                    findings.fail(
+                Ok(Answer::Refused(why)) => unwrapping::refusal(name, &why).text,
+                Err(error) if opened.is_empty() => {
+                    findings.error(
                         kind::KEY_REFUSED,
-                        format!("a key wrapped with OAEP {hash} cannot be opened: {}", why.join("; ")),
-                        mend_refused(probe),
+                        &error.in_key_file(name),
+                        "use an RSA key of 2048 bits or more",
                     );
+                    return;
                 }
-            }
+                Err(error) => format!("{name}: {error}"),
+            };
+            findings.fail(
+                kind::KEY_REFUSED,
+                format!("a key wrapped with OAEP {hash} cannot be opened: {refused}"),
+                mend_refused(probe),
+            );
         }
         if !opened.is_empty() {
             findings.ok(

@@ -91,7 +91,7 @@ impl Opener {
                 .map_err(|why| self.another_key(key, &why.to_string()))),
             Key::Token(token) => match self.client.answer(token, &wrapped.operation) {
                 Ok(Answer::Opened(secret, _)) => Ok(Ok(secret)),
-                Ok(Answer::Refused(why)) => Ok(Err(self.refusal(key, &why))),
+                Ok(Answer::Refused(why)) => Ok(Err(refusal(&token.file.name, &why))),
                 Err(error) => Err(error),
             },
         };
@@ -150,27 +150,29 @@ impl Opener {
         self.trouble[key] = Some(error);
     }
 
-    pub(super) fn refusal(&self, key: usize, why: &hsm::Refusal) -> Reason {
-        let name = &self.ring.keys()[key].name();
-        match why {
-            hsm::Refusal::NotMineOrFailed { said } => Reason {
-                text: format!(
-                    "{name}: the wrapped keys are for other keys, or the device failed ({said})"
-                ),
-                cure: Cure::AnotherKey,
-            },
-            hsm::Refusal::Unable { said } => Reason {
-                text: format!("{name}: {said}"),
-                cure: Cure::Unknown,
-            },
-            _ => self.another_key(key, "the wrapped keys are for other keys"),
-        }
-    }
-
     pub(super) fn another_key(&self, key: usize, why: &str) -> Reason {
-        Reason {
-            text: format!("{}: {why}", self.ring.keys()[key].name()),
-            cure: Cure::AnotherKey,
-        }
+        another_key(&self.ring.keys()[key].name(), why)
+    }
+}
+
+/// What a token's refusal says of the key with this name.
+pub(in crate::commands) fn refusal(name: &str, why: &hsm::Refusal) -> Reason {
+    match why {
+        hsm::Refusal::NotMineOrFailed { said } => another_key(
+            name,
+            &format!("the wrapped keys are for other keys, or the device failed ({said})"),
+        ),
+        hsm::Refusal::Unable { said } => Reason {
+            text: format!("{name}: {said}"),
+            cure: Cure::Unknown,
+        },
+        _ => another_key(name, "the wrapped keys are for other keys"),
+    }
+}
+
+fn another_key(name: &str, why: &str) -> Reason {
+    Reason {
+        text: format!("{name}: {why}"),
+        cure: Cure::AnotherKey,
     }
 }

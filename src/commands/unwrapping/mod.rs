@@ -1,6 +1,6 @@
 //! Having a layer's key unwrapped: descriptions of it, one after the other, the keys at hand, and who decides.
 //!
-//! Everything that asks a key goes through the [`Opener`]: `decode`, `decrypt`, `encrypt` with `--key` and `inspect`
+//! Everything that opens a layer goes through the [`Opener`]: `decode`, `decrypt`, `encrypt` with `--key` and `inspect`
 //! with `--key`. It asks for one operation after the other, and stops when what it opened is accepted: anybody can wrap
 //! a key for a public key, so the layer's MAC has the last word. What one foreign description, wrapped key or token does
 //! wrong is kept as a reason, and takes nothing from the next.
@@ -28,6 +28,7 @@ use crate::options::PrivateOptions;
 use crate::schemes::WrappedKeys;
 use crate::settings::{self, Environment};
 
+pub(super) use self::asking::refusal;
 pub(super) use self::description::{Description, Locked};
 use self::queue::{Queue, REJECTED};
 use self::tally::{Tally, refusals};
