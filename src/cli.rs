@@ -14,9 +14,10 @@ use crate::commands::{
     config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
 };
 use crate::ctd_decoder;
-use crate::envelope::Scheme;
+use crate::envelope::PROVIDED;
 use crate::error::Error;
 use crate::options::CipherName;
+use crate::schemes;
 use crate::settings::is_uri;
 
 /// What `--version` says: what somebody who has a layer that does not open wants to know.
@@ -25,12 +26,12 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
         Some(commit) => format!("commit: {commit}\n"),
         None => String::new(),
     };
+    let schemes = format!("{}, {PROVIDED}*", schemes::OWN.join(", "));
     let ciphers = CipherName::ALL.map(CipherName::as_str).join(", ");
     format!(
-        "{}\n{commit}target: {}\nciphers: {ciphers}\nschemes: {}",
+        "{}\n{commit}target: {}\nciphers: {ciphers}\nschemes: {schemes}",
         env!("CARGO_PKG_VERSION"),
         env!("OCIHSM_BUILD_TARGET"),
-        Scheme::pkcs11()
     )
 });
 

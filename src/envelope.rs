@@ -16,6 +16,9 @@ pub const MAX_ANNOTATION: usize = 1 << 20;
 /// Most wrapped keys that one layer may have, over all schemes.
 pub const MAX_RECIPIENTS: usize = 256;
 
+/// How the names of the schemes of key providers begin.
+pub const PROVIDED: &str = "provider.";
+
 const PUBLIC_OPTIONS: &str = "org.opencontainers.image.enc.pubopts";
 const KEYS: &str = "org.opencontainers.image.enc.keys.";
 
@@ -79,7 +82,7 @@ impl Scheme {
     /// The key provider that it belongs to, if it does.
     #[must_use]
     pub fn provider(&self) -> Option<&str> {
-        self.0.strip_prefix("provider.")
+        self.0.strip_prefix(PROVIDED)
     }
 
     /// The end of its annotation's name.

@@ -108,9 +108,7 @@ impl Client {
             true => Patience::None,
             false => Patience::Some,
         };
-        let kind = self
-            .ask(key, patience, Question::Kind)
-            .inspect_err(|error| warn(key, error))?;
+        let kind = self.ask(key, patience, Question::Kind)?;
         self.keys[at].kind = Some(kind);
         Ok(kind)
     }
@@ -121,10 +119,7 @@ impl Client {
     /// As [`kind`](Self::kind); [`Error::SecretUnreadable`].
     pub fn answer(&mut self, key: &TokenKey, operation: &KeyOperation) -> Result<Answer, Error> {
         let question = Question::Operation(operation.clone());
-        let answered = self
-            .ask(key, Patience::Some, question)
-            .inspect_err(|error| warn(key, error))?;
-        Ok(match answered {
+        Ok(match self.ask(key, Patience::Some, question)? {
             Answered::Opened { secret, how } => Answer::Opened(secret, how),
             Answered::Refused(refused) => Answer::Refused(refused.into()),
         })
@@ -273,14 +268,6 @@ impl Client {
                 (self.keys.len() - 1, true)
             }
         }
-    }
-}
-
-/// Says what takes a token or a module away from a layer that another key may open all the same. Whoever asks for one key
-/// alone has it as the error.
-fn warn(key: &TokenKey, error: &Error) {
-    if error.is_about_pin() || error.is_about_module() {
-        tracing::warn!(key = %key.file.name, "{error}");
     }
 }
 

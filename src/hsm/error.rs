@@ -339,7 +339,8 @@ impl Error {
     }
 
     /// Whether the module's process is gone, or never came to be.
-    pub(super) fn is_about_module(&self) -> bool {
+    #[must_use]
+    pub fn is_about_module(&self) -> bool {
         matches!(
             self,
             Self::Worker { .. }

@@ -16,6 +16,9 @@ use crate::operation::KeyOperation;
 use crate::options::PrivateOptions;
 use crate::secret::SecretBytes;
 
+/// The schemes that we open ourselves, by the ends of their annotations' names. Those of key providers come to it.
+pub const OWN: [&str; 3] = ["pkcs11", "jwe", "pkcs7"];
+
 /// One wrapped key of a layer: the operation that opens it, and what the answer means.
 #[derive(Clone, Debug)]
 pub struct WrappedKey {
@@ -140,7 +143,7 @@ fn read(scheme: &Scheme, blob: &[u8]) -> Vec<Result<(KeyOperation, Opening), Err
 /// Whether we open keys that were wrapped with this scheme.
 #[must_use]
 pub fn is_known(scheme: &Scheme) -> bool {
-    matches!(scheme.name(), "pkcs11" | "jwe" | "pkcs7") || scheme.provider().is_some()
+    OWN.contains(&scheme.name()) || scheme.provider().is_some()
 }
 
 impl WrappedKey {

@@ -111,7 +111,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         return print(&text.expect("strings, numbers and lists are always JSON"));
     }
     for problem in listing.problems() {
-        eprintln!("ocihsm: warning: {}", escaped(&problem));
+        tracing::warn!("{problem}");
     }
     print(&listing.to_text())
 }

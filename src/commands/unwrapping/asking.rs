@@ -150,6 +150,21 @@ impl Opener {
         self.trouble[key] = Some(error);
     }
 
+    /// Says once what took a token or a module away from a layer that another key opened all the same. Where none opens
+    /// it, the error says so.
+    pub(super) fn warn(&mut self) {
+        for key in 0..self.trouble.len() {
+            if let Some(error) = &self.trouble[key]
+                && (error.is_about_pin() || error.is_about_module())
+                && !self.told[key]
+                && !self.is_barred(key)
+            {
+                tracing::warn!(key = self.ring.keys()[key].name(), "{error}");
+                self.told[key] = true;
+            }
+        }
+    }
+
     pub(super) fn another_key(&self, key: usize, why: &str) -> Reason {
         another_key(&self.ring.keys()[key].name(), why)
     }

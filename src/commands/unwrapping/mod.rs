@@ -46,6 +46,8 @@ pub(super) struct Opener {
     trouble: Vec<Option<hsm::Error>>,
     /// Keys that were waited for.
     waited_for: Vec<bool>,
+    /// Keys whose trouble was told as a warning.
+    told: Vec<bool>,
     /// Time that keys took.
     pub(super) asked_for: Duration,
 }
@@ -92,6 +94,7 @@ impl Opener {
             providers,
             trouble: Vec::new(),
             waited_for: Vec::new(),
+            told: Vec::new(),
             asked_for: Duration::ZERO,
         }
     }
@@ -106,6 +109,7 @@ impl Opener {
     pub(super) fn with_keys(mut self, ring: KeyRing) -> Self {
         self.trouble = ring.keys().iter().map(|_| None).collect();
         self.waited_for = ring.keys().iter().map(|_| false).collect();
+        self.told = ring.keys().iter().map(|_| false).collect();
         self.ring = ring;
         self
     }
@@ -150,7 +154,10 @@ impl Opener {
                         .map_err(Rejected::TryNext)
                         .and_then(|unwrapped| accept(&unwrapped).map(|()| unwrapped));
                     match judged {
-                        Ok(unwrapped) => return Ok(unwrapped),
+                        Ok(unwrapped) => {
+                            self.warn();
+                            return Ok(unwrapped);
+                        }
                         Err(Rejected::GiveUp(error)) => return Err(layer_error(digest, error)),
                         Err(Rejected::TryNext(error)) => {
                             tally.rejected = tally.rejected.or(Some(error));
@@ -166,6 +173,7 @@ impl Opener {
             queue.put_back(turn);
         }
         if let Some(unwrapped) = self.ask_providers(digest, &mut tally, &mut accept)? {
+            self.warn();
             return Ok(unwrapped);
         }
         Err(self.failed(digest, tally))
@@ -223,6 +231,7 @@ impl Opener {
                     None => break,
                 }
                 if let Some(private) = self.ask(key, wrapped, &mut tally) {
+                    self.warn();
                     return Ok(private);
                 }
             }

@@ -70,7 +70,7 @@ impl Opener {
     }
 
     /// Whether a key was not tried, since the PIN of one before it was refused on their token.
-    fn is_barred(&self, key: usize) -> bool {
+    pub(super) fn is_barred(&self, key: usize) -> bool {
         let refused = |key: usize| match &self.trouble[key] {
             Some(error) if error.is_about_pin() => Some(error.to_string()),
             _ => None,
