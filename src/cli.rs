@@ -17,7 +17,7 @@ use crate::ctd_decoder;
 use crate::envelope::Scheme;
 use crate::error::Error;
 use crate::options::CipherName;
-use crate::settings::is_uri;
+use crate::settings::{self, is_uri};
 
 /// What `--version` says: what somebody who has a layer that does not open wants to know.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -106,7 +106,7 @@ pub fn complaint(error: &clap::Error, argv: &[OsString]) -> Error {
     };
     // Whatever is written like a URI may hold a PIN, however its attributes are spelt.
     if is_uri(&complaint) {
-        return Error::UriAsArgument { argument: "ocihsm" };
+        return settings::Error::UriAsArgument { argument: "ocihsm" }.into();
     }
     Error::CommandLine {
         variable: variable_of(error, argv),

@@ -56,7 +56,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
     let opened = unwrapping::unwrap(&args.hsm, ring, &locked, |layer, parameters| {
-        cipher::verify(parameters, source.blob(layer)?, Some(layer.size))
+        Ok(cipher::verify(
+            parameters,
+            source.blob(layer)?,
+            Some(layer.size),
+        )?)
     })?;
 
     let bytes = found.descriptors().map(|layer| layer.size).sum();

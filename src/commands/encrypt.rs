@@ -105,7 +105,13 @@ pub fn run(args: &Args) -> Result<()> {
         &args.key,
         &plan.encrypted,
         |present| recipients.count() + if args.anew { 0 } else { present },
-        |layer, parameters| cipher::verify(parameters, source.blob(layer)?, Some(layer.size)),
+        |layer, parameters| {
+            Ok(cipher::verify(
+                parameters,
+                source.blob(layer)?,
+                Some(layer.size),
+            )?)
+        },
     )?;
 
     let read = [&plan.plain, &plan.encrypted];

@@ -93,7 +93,7 @@ pub(super) fn reference() -> impl clap::builder::TypedValueParser<Value = Refere
 /// # Errors
 /// As [`no_uris`].
 pub(super) fn key_files(given: &[PathBuf]) -> Result<&[PathBuf]> {
-    no_uris("--key", given)
+    Ok(no_uris("--key", given)?)
 }
 
 /// Reads an image.

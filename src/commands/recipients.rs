@@ -76,9 +76,10 @@ impl Recipients {
         }
         for text in given {
             if image_args::is_uri(text) {
-                return Err(Error::UriAsArgument {
+                return Err(settings::Error::UriAsArgument {
                     argument: "--recipient",
-                });
+                }
+                .into());
             }
             match Written::parse(text)? {
                 Written::Packet(path) => {
@@ -332,9 +333,12 @@ fn chosen_hash(given: Option<OaepHash>) -> Result<Option<OaepHash>> {
             .to_str()
             .and_then(OaepHash::parse)
             .map(Some)
-            .ok_or(Error::InvalidVariable {
-                name: OAEP_HASH,
-                expected: "sha256 or sha1",
+            .ok_or_else(|| {
+                settings::Error::InvalidVariable {
+                    name: OAEP_HASH,
+                    expected: "sha256 or sha1",
+                }
+                .into()
             }),
         _ => Ok(None),
     }

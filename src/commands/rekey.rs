@@ -92,7 +92,11 @@ pub fn run(args: &Args) -> Result<()> {
         // A registry's layers are not fetched for it: the first key that opens is taken.
         |layer, parameters| match in_registry {
             true => Ok(()),
-            false => cipher::verify(parameters, source.blob(layer)?, Some(layer.size)),
+            false => Ok(cipher::verify(
+                parameters,
+                source.blob(layer)?,
+                Some(layer.size),
+            )?),
         },
     )?;
 

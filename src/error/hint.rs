@@ -25,17 +25,11 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::KeyFilesUnwritten { .. } => {
             "take its public half with `ocihsm keys export`, and write the key file by hand"
         }
-        Error::UriAsArgument { .. } => {
-            "write a key file: the two lines `pkcs11:` and `  uri: URI`, and give its path"
-        }
+        Error::Settings(error) => return error.hint(),
         Error::Image(error) => return error.hint(),
+        Error::Node(error) => return error.hint(),
         Error::InLayer { source, .. } => return hint(source),
-        Error::Verification => {
-            "the layer was damaged or changed: remove the image from this node and pull it anew; if that fails as well, push it again"
-        }
-        Error::WrongLength { .. } => {
-            "the layer did not come whole, or the descriptor is that of another one: remove the image from this node and pull it anew"
-        }
+        Error::Cipher(error) => return error.hint(),
         Error::NoKeyOpens { refusals, .. } => return Some(refusals.hint()),
         Error::StdinIsTerminal => "containerd runs this; to decrypt an image use `ocihsm decrypt`",
         Error::NoKeys => {

@@ -105,17 +105,9 @@ pub enum Error {
     #[error(transparent)]
     Hsm(#[from] crate::hsm::Error),
     // ---- cipher
-    /// The MAC or a tag does not agree: changed, truncated, extended, or opened with another layer's key.
-    #[error("verification failed: the content is not what was encrypted")]
-    Verification,
-    /// Standard input is not as long as the descriptor says.
-    #[error("{actual} bytes came, the descriptor says {expected}")]
-    WrongLength {
-        /// Bytes that came (at least).
-        actual: u64,
-        /// Bytes that the descriptor states.
-        expected: u64,
-    },
+    /// A layer that could not be encrypted or decrypted.
+    #[error(transparent)]
+    Cipher(#[from] crate::cipher::Error),
     /// The system gave no random bytes.
     #[error("cannot get random bytes for a key")]
     Random {
@@ -134,24 +126,13 @@ pub enum Error {
     #[error(transparent)]
     ContentStore(#[from] crate::content_store::Error),
     // ---- node
-    /// A file of containerd's configuration that does not parse, or is not of the shape that it should have.
-    #[error("{}: line {line} is not the TOML that belongs there", path.display())]
-    InvalidToml {
-        /// The file.
-        path: PathBuf,
-        /// Where, from 1.
-        line: u64,
-    },
-    /// A file of containerd's configuration that says something twice, with which containerd does not start.
-    #[error("{}: line {line} defines `{key}` a second time", path.display())]
-    RepeatedTomlKey {
-        /// The file.
-        path: PathBuf,
-        /// Where, from 1.
-        line: u64,
-        /// What is there twice.
-        key: String,
-    },
+    /// A configuration of containerd that cannot be read.
+    #[error(transparent)]
+    Node(#[from] crate::node::Error),
+    // ---- settings
+    /// An argument or a variable that cannot be used.
+    #[error(transparent)]
+    Settings(#[from] crate::settings::Error),
     // ---- commands
     /// A file that should hold a descriptor.
     #[error("{} is not an OCI descriptor: line {}, column {}", path.display(), source.line(), source.column())]
@@ -160,14 +141,6 @@ pub enum Error {
         path: PathBuf,
         /// Where it fails; what stands there is not shown.
         source: serde_json::Error,
-    },
-    /// An environment variable whose value cannot be used.
-    #[error("the environment variable {name} is not {expected}")]
-    InvalidVariable {
-        /// Its name.
-        name: &'static str,
-        /// What it should be.
-        expected: &'static str,
     },
     /// Arguments that the parser does not take, or a variable that stands for one.
     #[error("{} cannot be used: {complaint}", variable.as_ref().map_or_else(|| "the command line".to_owned(), |name| format!("the environment variable {name}")))]
@@ -208,12 +181,6 @@ pub enum Error {
     /// Whoever read standard output went away, as `head` does. No failure of ours, so nothing is said of it.
     #[error("nobody reads standard output any more")]
     ReaderGone,
-    /// A PKCS#11 URI where a file belongs. It may hold a PIN, so it is not quoted.
-    #[error("{argument} takes the path of a file, not a PKCS#11 URI")]
-    UriAsArgument {
-        /// The argument.
-        argument: &'static str,
-    },
     /// A recipient that we cannot encrypt to.
     #[error(
         "{text:?} is not a recipient of the form pkcs11:FILE, jwe:FILE, pkcs7:FILE, provider:NAME or FILE"
@@ -282,5 +249,11 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         hint::hint(self)
+    }
+}
+
+impl From<crate::cipher::Failed> for Error {
+    fn from(failed: crate::cipher::Failed) -> Self {
+        failed.error.into()
     }
 }

@@ -77,11 +77,12 @@ impl<'a> Stream<'a> {
                     })
                     .and_then(|input| {
                         let bytes = self.progress.record.bytes.insert(0);
-                        cipher::verify(
+                        let input = Counted { input, bytes };
+                        Ok(cipher::verify(
                             &unwrapped.parameters,
-                            Counted { input, bytes },
+                            input,
                             unwrapped.size,
-                        )
+                        )?)
                     });
                 self.progress.took(start);
                 verified.map_err(Rejected::TryNext)
@@ -124,7 +125,7 @@ impl<'a> Stream<'a> {
             }
             Err(failed) => {
                 progress.written = failed.written > 0;
-                Err(failed.error)
+                Err(failed.error.into())
             }
         }
     }

@@ -8,6 +8,7 @@ use super::prompt;
 use crate::error::{Error, Result};
 use crate::keys::pin_file;
 use crate::secret::Pin;
+use crate::settings;
 
 /// The variable that may hold the PIN.
 const VARIABLE: &str = "OCIHSM_PIN";
@@ -49,16 +50,19 @@ impl PinArgs {
         let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
-        let mut text = value.into_string().map_err(|_| Error::InvalidVariable {
-            name: VARIABLE,
-            expected: "UTF-8",
-        })?;
+        let mut text = value
+            .into_string()
+            .map_err(|_| settings::Error::InvalidVariable {
+                name: VARIABLE,
+                expected: "UTF-8",
+            })?;
         if pin_file::slip(&text).is_some() {
             text.zeroize();
-            return Err(Error::InvalidVariable {
+            return Err(settings::Error::InvalidVariable {
                 name: VARIABLE,
                 expected: "a PIN alone: no quotes, no line break, no blank around it",
-            });
+            }
+            .into());
         }
         Ok(Pin::new(text).map(|pin| GivenPin {
             pin,
