@@ -9,13 +9,13 @@ use std::sync::LazyLock;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::commands::Error;
 use crate::commands::args::VerboseArgs;
 use crate::commands::{
     config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
 };
 use crate::ctd_decoder;
 use crate::envelope::Scheme;
-use crate::error::Error;
 use crate::options::CipherName;
 use crate::settings::{self, is_uri};
 

@@ -8,9 +8,9 @@ use super::summary::Summary;
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher::{self, Parameters};
+use crate::commands::Result;
 use crate::commands::args::HsmArgs;
 use crate::envelope::Envelope;
-use crate::error::Result;
 use crate::image::{Plan, Platform, media_type};
 
 /// Arguments of `decrypt`.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
-use crate::error::Result;
+use crate::commands::Result;
 use crate::image::reference::HELP;
 use crate::image::{Image, Platform, Reference, Source, place, registry};
 pub(crate) use crate::settings::{is_uri, no_uris};

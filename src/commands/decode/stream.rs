@@ -13,8 +13,8 @@ use super::Progress;
 use super::source::Layer;
 use crate::cipher::{self, VERIFIED_WHOLE};
 use crate::commands::unwrapping::{Rejected, Unwrapped};
+use crate::commands::{Error, Result};
 use crate::content_store::{BlobReader, PrefixReader};
-use crate::error::{Error, Result};
 
 /// Most bytes of stdin that are kept for another key: a small layer, and what is read ahead of one that is longer than
 /// its description says.

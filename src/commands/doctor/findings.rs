@@ -8,8 +8,8 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::kind::Kind;
+use crate::commands::{Error, Result};
 use crate::content_store;
-use crate::error::{Error, Result};
 use crate::escape::escaped;
 use crate::hsm;
 use crate::{file, keys, node, settings};
@@ -263,7 +263,6 @@ trouble!(hsm::Error, |error| match error {
     _ => false,
 });
 trouble!(Error, |error| match error {
-    Error::File { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
     Error::InFile(error) => error.is_denied(),
     _ => false,
 });

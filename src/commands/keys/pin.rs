@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use zeroize::Zeroize as _;
 
 use super::prompt;
-use crate::error::{Error, Result};
+use crate::commands::{Error, Result};
+use crate::file;
 use crate::keys::pin_file;
 use crate::secret::Pin;
 use crate::settings;
@@ -36,11 +37,7 @@ impl PinArgs {
     pub(super) fn given(&self) -> Result<Option<GivenPin>> {
         if let Some(path) = &self.pin_file {
             // As it is named: a mounted Secret is a link that changes where it leads.
-            let path = std::path::absolute(path).map_err(|source| Error::File {
-                action: "find",
-                path: path.clone(),
-                source,
-            })?;
+            let path = std::path::absolute(path).map_err(file::Error::failed("find", path))?;
             return Ok(Some(GivenPin {
                 pin: pin_file::read_given(&path)?,
                 place: path.display().to_string(),
