@@ -3,14 +3,16 @@
 //! A decoder's settings follow from its arguments and its environment alone, so whoever has both of another process can
 //! tell what that one works with: `doctor` does.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::error::{Error, Result};
 use crate::content_store;
-use crate::error::{Error, Result};
 use crate::hsm::HsmSettings;
 use crate::keys::policy::PolicySearch;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
-use crate::error::Result;
+use crate::commands::Result;
 use crate::image::reference::HELP;
 use crate::image::{Image, Platform, Reference, Source, place, registry};
 pub(crate) use crate::settings::{is_uri, no_uris};
@@ -93,7 +93,7 @@ pub(super) fn reference() -> impl clap::builder::TypedValueParser<Value = Refere
 /// # Errors
 /// As [`no_uris`].
 pub(super) fn key_files(given: &[PathBuf]) -> Result<&[PathBuf]> {
-    no_uris("--key", given)
+    Ok(no_uris("--key", given)?)
 }
 
 /// Reads an image.

@@ -9,7 +9,7 @@ use super::pin::{GivenPin, PinArgs};
 use super::survey::{self, Survey};
 use crate::commands::args::HsmArgs;
 use crate::commands::print;
-use crate::error::{Error, Result};
+use crate::commands::{Error, Result};
 use crate::hsm::{self, NewKey, Token};
 use crate::keys::key_file::KeyFile;
 use crate::keys::public::PublicKey;
