@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::image::{self, Choice, Layers, Layout, Plan, Platform, media_type};
 use crate::operation::OaepHash;
 use crate::options::{CipherName, PrivateOptions};
+use crate::settings;
 
 /// Arguments of `encrypt`.
 #[derive(clap::Args, Debug)]
@@ -167,7 +168,7 @@ fn open_encrypted(
 
 /// The hash that was asked for; without any, each scheme takes its own.
 fn chosen_hash(given: Option<OaepHash>) -> Result<Option<OaepHash>> {
-    match (given, std::env::var_os(OAEP_HASH)) {
+    match (given, settings::variable(OAEP_HASH)) {
         (Some(hash), _) => Ok(Some(hash)),
         (None, Some(name)) if !name.is_empty() => name
             .to_str()

@@ -12,6 +12,7 @@ use crate::content_store;
 use crate::error::{Error, Result};
 use crate::escape::escaped;
 use crate::hsm;
+use crate::settings;
 
 /// Everything that was found, in order.
 #[derive(Debug, Default)]
@@ -47,7 +48,7 @@ pub(super) enum Colour {
 impl Colour {
     /// On a terminal, unless NO_COLOR asks for none (no-color.org).
     pub(super) fn wanted() -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let refused = settings::variable("NO_COLOR").is_some_and(|value| !value.is_empty());
         match io::stdout().is_terminal() && !refused {
             true => Self::On,
             false => Self::Off,

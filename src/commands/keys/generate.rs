@@ -14,6 +14,7 @@ use crate::hsm::{self, NewKey, Token};
 use crate::keys::key_file::KeyFile;
 use crate::keys::uri::Pkcs11Uri;
 use crate::node::environment;
+use crate::settings;
 
 /// Bytes of an id that is made here: none meets another by chance.
 const ID_LEN: usize = 8;
@@ -115,7 +116,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let text = KeyFile {
         name: String::new(),
         uri: uri.clone(),
-        env: environment::of_module(module),
+        env: environment::of_module(module, settings::variable),
         init: None,
     }
     .to_yaml();

@@ -8,6 +8,7 @@ use super::prompt;
 use crate::error::{Error, Result};
 use crate::keys::pin_file;
 use crate::secret::Pin;
+use crate::settings;
 
 /// The variable that may hold the PIN.
 const VARIABLE: &str = "OCIHSM_PIN";
@@ -46,7 +47,7 @@ impl PinArgs {
                 file: Some(path),
             }));
         }
-        let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
+        let Some(value) = settings::variable(VARIABLE).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
         let mut text = value.into_string().map_err(|_| Error::InvalidVariable {
