@@ -10,7 +10,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::args::VerboseArgs;
-use crate::commands::{config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys};
+use crate::commands::{
+    config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
+};
 use crate::ctd_decoder;
 use crate::envelope::Scheme;
 use crate::error::Error;
@@ -53,6 +55,8 @@ pub enum Command {
     Encrypt(encrypt::Args),
     /// Decrypt the layers of an image
     Decrypt(decrypt::Args),
+    /// Wrap the keys of an image's encrypted layers for others; the layers stay as they are
+    Rekey(rekey::Args),
     /// Show which layers of an image are encrypted, and for whom
     Inspect(inspect::Args),
     /// Check this node: containerd, keys, policy, tokens
@@ -171,7 +175,7 @@ mod tests {
                 &["ocihsm", "decode", "--keyz", "x"][..],
                 "unexpected argument '--keyz' found",
             ),
-            (&["ctd-decoder", "a\n\nb"], "unexpected argument 'a"),
+            (&["ocihsm", "decode", "a\n\nb"], "unexpected argument 'a"),
             (
                 &["ocihsm", "decode", "--hsm-timeout", "0"],
                 "invalid value '0' for '--hsm-timeout <SECONDS>': expected whole seconds, 1 to 86400",

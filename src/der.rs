@@ -19,7 +19,7 @@ pub const CONTEXT_0: u8 = 0x80;
 pub const CONTEXT_0_CONSTRUCTED: u8 = 0xa0;
 
 /// What is left of a sequence of elements.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Elements<'a>(&'a [u8]);
 
 /// One element.
@@ -40,8 +40,38 @@ impl<'a> Elements<'a> {
         Self(bytes)
     }
 
+    /// The content of the next one, if it has that tag.
+    pub fn content_of(&mut self, tag: u8) -> Option<&'a [u8]> {
+        self.next_if(tag).map(|element| element.content)
+    }
+
+    /// The elements within the next one, if it has that tag.
+    pub fn enter(&mut self, tag: u8) -> Option<Elements<'a>> {
+        self.content_of(tag).map(Elements)
+    }
+
+    /// The next one, if it has that tag; otherwise it stays.
+    pub fn next_if(&mut self, tag: u8) -> Option<Element<'a>> {
+        let before = self.clone();
+        let found = self.next().filter(|element| element.tag == tag);
+        if found.is_none() {
+            *self = before;
+        }
+        found
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Element<'a>;
+
     /// The next one; `None` at the end, and where DER ends.
-    pub fn next(&mut self) -> Option<Element<'a>> {
+    fn next(&mut self) -> Option<Element<'a>> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, rest) = rest.split_first()?;
         if tag & 0x1f == 0x1f {
@@ -71,32 +101,6 @@ impl<'a> Elements<'a> {
             content,
             whole,
         })
-    }
-
-    /// The content of the next one, if it has that tag.
-    pub fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.next_if(tag).map(|element| element.content)
-    }
-
-    /// The elements within the next one, if it has that tag.
-    pub fn enter(&mut self, tag: u8) -> Option<Elements<'a>> {
-        self.take(tag).map(Elements)
-    }
-
-    /// The next one, if it has that tag; otherwise it stays.
-    pub fn next_if(&mut self, tag: u8) -> Option<Element<'a>> {
-        let before = *self;
-        let found = self.next().filter(|element| element.tag == tag);
-        if found.is_none() {
-            *self = before;
-        }
-        found
-    }
-
-    /// Whether nothing is left.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 
@@ -155,8 +159,8 @@ mod tests {
     #[test]
     fn another_tag_stays() {
         let mut elements = Elements::new(&[2, 1, 5, 4, 0]);
-        assert!(elements.take(OCTET_STRING).is_none());
-        assert_eq!(elements.take(INTEGER), Some(&[5][..]));
-        assert_eq!(elements.take(OCTET_STRING), Some(&[][..]));
+        assert!(elements.content_of(OCTET_STRING).is_none());
+        assert_eq!(elements.content_of(INTEGER), Some(&[5][..]));
+        assert_eq!(elements.content_of(OCTET_STRING), Some(&[][..]));
     }
 }

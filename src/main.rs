@@ -10,7 +10,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use ocihsm::cli::{self, Cli, Command};
-use ocihsm::commands::{config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys};
+use ocihsm::commands::{
+    config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
+};
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
 use ocihsm::telemetry::{self, Audience, LayerRecord, Verbosity};
@@ -57,6 +59,7 @@ fn run(command: &Command, inherited: Option<File>) -> Result<(), Error> {
         Command::Keyprovider(args) => info_span!("keyprovider").in_scope(|| keyprovider::run(args)),
         Command::Keys(args) => info_span!("keys").in_scope(|| keys::run(args)),
         Command::Decrypt(args) => info_span!("decrypt").in_scope(|| decrypt::run(args)),
+        Command::Rekey(args) => info_span!("rekey").in_scope(|| rekey::run(args)),
         Command::Encrypt(args) => info_span!("encrypt").in_scope(|| encrypt::run(args)),
         Command::Inspect(args) => info_span!("inspect").in_scope(|| inspect::run(args)),
     }

@@ -13,6 +13,7 @@ pub mod node;
 pub mod pod;
 pub mod processor;
 pub mod program;
+pub mod proxy;
 pub mod registry;
 pub mod root;
 pub mod shell;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,24 @@ pub struct Registry {
     _storage: TempDir,
 }
 
+/// The user of a registry with passwords.
+pub const USER: &str = "me";
+/// Their password.
+pub const PASSWORD: &str = "open sesame";
+/// bcrypt of it.
+const HASH: &str = "$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW";
+
+/// How a registry is guarded.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Certificate and key, for TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Whether it wants [`USER`] and [`PASSWORD`].
+    pub password: bool,
+    /// Whether it wants tokens: where they are given out, and the certificate of who signs them.
+    pub token: Option<(String, PathBuf)>,
+}
+
 impl Registry {
     /// Starts one with nothing in it.
     ///
@@ -26,6 +45,15 @@ impl Registry {
     /// If it does not answer.
     #[must_use]
     pub fn start() -> Self {
+        Self::guarded(&Guard::default())
+    }
+
+    /// Starts one that not everybody may use.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn guarded(guard: &Guard) -> Self {
         let storage =
             TempDir::with_prefix("ocihsm-registry-").expect("a temporary directory can be made");
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -34,11 +62,32 @@ impl Registry {
             .port();
         let host = format!("127.0.0.1:{port}");
         let configuration = storage.path().join("config.yml");
-        let text = format!(
+        let mut text = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {host}}}\n",
+             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp:\n  addr: {host}\n",
             storage.path().join("data").display()
         );
+        if let Some((certificate, key)) = &guard.tls {
+            text += &format!(
+                "  tls: {{certificate: {}, key: {}}}\n",
+                certificate.display(),
+                key.display()
+            );
+        }
+        if guard.password {
+            let users = storage.path().join("users");
+            fs::write(&users, format!("{USER}:{HASH}\n")).expect("the directory is ours");
+            text += &format!(
+                "auth: {{htpasswd: {{realm: here, path: {}}}}}\n",
+                users.display()
+            );
+        }
+        if let Some((realm, certificate)) = &guard.token {
+            text += &format!(
+                "auth: {{token: {{realm: \"{realm}\", service: here, issuer: test, rootcertbundle: {}}}}}\n",
+                certificate.display()
+            );
+        }
         fs::write(&configuration, text).expect("the directory is ours");
         let process = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
@@ -63,6 +112,12 @@ impl Registry {
             thread::sleep(Duration::from_millis(20));
         }
         registry
+    }
+
+    /// Host and port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// The reference of an image here.

@@ -95,12 +95,18 @@ fn image(place: &Path) -> (Layout, Vec<u8>) {
         Some(archive) => PathBuf::from(archive),
         None => {
             let archive = place.join("image.oci.tar");
+            let path = env::var_os("PATH").unwrap_or_default();
+            let busybox = env::split_paths(&path)
+                .map(|directory| directory.join("busybox"))
+                .find(|file| file.is_file())
+                .expect("busybox-static is on the search path");
             Program::new(repository().join("packaging/image"))
                 .arg(&archive)
                 .args(["0", "0"])
                 .arg(format!(
-                    "amd64:{}:/bin/busybox:{}",
+                    "amd64:{}:{}:{}",
                     ocihsm().display(),
+                    busybox.display(),
                     repository().join("LICENSE").display()
                 ))
                 .ok();

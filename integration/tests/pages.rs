@@ -44,6 +44,9 @@ fn every_variable_of_ours_is_in_the_table() {
         .collect();
     let mut read = BTreeSet::new();
     for file in files(&repository().join("src"), "rs") {
+        if file.ends_with("tests.rs") {
+            continue;
+        }
         let source = fs::read_to_string(file).unwrap();
         for prefix in ["OCIHSM_", "OCICRYPT_"] {
             // As a string: what is looked up, or shown by --help.
@@ -51,6 +54,8 @@ fn every_variable_of_ours_is_in_the_table() {
             read.extend(strings.flat_map(|string| variables(string, prefix)));
         }
     }
+    // Known when it is built.
+    read.retain(|variable| !variable.starts_with("OCIHSM_BUILD_"));
     assert!(read.contains("OCIHSM_CONTENT_STORE"), "{read:?}");
     for variable in read {
         let name = format!("`{variable}`");

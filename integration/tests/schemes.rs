@@ -598,3 +598,51 @@ fn the_references_name_takes_flags_as_go_does() {
     assert!(help.status.success(), "{help:?}");
     assert!(String::from_utf8_lossy(&help.stdout).contains("--decryption-keys-path"));
 }
+
+#[test]
+fn an_elliptic_pair_made_in_a_token_opens_what_is_encrypted_to_it() {
+    let token = Token::new("made here");
+    let provider = KeyProvider::new();
+    let place = TempDir::new().unwrap();
+    let plain = Layout::open(vector("images").join("plain"));
+    let pin = place.path().join("pin");
+    fs::write(&pin, integration::token::PIN).unwrap();
+    for kind in ["p256", "p384", "p521"] {
+        let label = format!("made-{kind}");
+        let output = token
+            .ocihsm()
+            .args([
+                "keys",
+                "generate",
+                "--token",
+                "made here",
+                "--label",
+                &label,
+            ])
+            .args(["--type", kind, "--module", "softhsm2", "--pin-file"])
+            .arg(&pin)
+            .arg("--out")
+            .arg(place.path())
+            .env("SOFTHSM2_CONF", token.configuration())
+            .ok();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("made a pair on P-"), "{said}");
+        let public = place.path().join(format!("{label}.pub.pem"));
+        let target = place.path().join(kind);
+        let output = encrypt(&token, &target, &[public.display().to_string()], &provider);
+        assert!(output.status.success(), "{output:?}");
+        let back = place.path().join(format!("{kind}-back"));
+        let program = token
+            .ocihsm()
+            .arg("decrypt")
+            .arg(&target)
+            .arg(&back)
+            .arg("--key");
+        program.arg(place.path().join(format!("{label}.yaml"))).ok();
+        assert_eq!(
+            Layout::open(back).entry("latest"),
+            plain.entry("latest"),
+            "{kind}"
+        );
+    }
+}

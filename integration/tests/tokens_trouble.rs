@@ -156,14 +156,15 @@ fn a_pin_that_is_on_record_as_rejected_keeps_no_other_key_of_the_token_back() {
 
 #[test]
 fn that_a_rejected_pin_is_not_tried_again_is_said_only_where_it_is_on_record() {
-    let stage = Stage::vectors();
-    let unwrapping = || {
+    // A token each: one that says that a wrong PIN was tried is left alone where none can be remembered.
+    let stages = [Stage::vectors(), Stage::vectors()];
+    let unwrapping = |stage: &Stage| {
         Unwrapping::new()
             .env(stage.env(&[]))
             .key(&stage.uri("rsa3072", WRONG_PIN), &stage.unruly.module())
             .envelope(&[mine(OaepHash::Sha1)])
     };
-    let remembered = unwrapping().run();
+    let remembered = unwrapping(&stages[0]).run();
     assert!(
         remembered
             .output
@@ -171,7 +172,7 @@ fn that_a_rejected_pin_is_not_tried_again_is_said_only_where_it_is_on_record() {
             .contains("is not tried again on this node"),
         "{remembered:?}"
     );
-    let forgotten = unwrapping();
+    let forgotten = unwrapping(&stages[1]);
     std::fs::write(forgotten.runtime_directory(), "in the way").unwrap();
     let forgotten = forgotten.run();
     assert!(

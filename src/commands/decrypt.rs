@@ -40,7 +40,11 @@ A new DST appears when it is whole.";
 /// # Errors
 /// Whatever kept it from being decrypted; nothing was written then.
 pub fn run(args: &Args) -> Result<()> {
-    let (layout, mut image) = image_args::load(&args.image.source)?;
+    let (source, mut image) = image_args::load(
+        &args.image.source,
+        args.platform.as_ref(),
+        &args.image.registry,
+    )?;
     let found = Plan::decrypt(&mut image, args.platform.as_ref())?.encrypted;
     let mut locked = Vec::new();
     for layer in found.descriptors() {
@@ -52,11 +56,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
     let opened = unwrapping::unwrap(&args.hsm, ring, &locked, |layer, parameters| {
-        cipher::verify(parameters, layout.blob(layer)?, Some(layer.size))
+        cipher::verify(parameters, source.blob(layer)?, Some(layer.size))
     })?;
 
     let bytes = found.descriptors().map(|layer| layer.size).sum();
-    let mut transfer = Transfer::begin(&layout, &image, &args.image, bytes)?;
+    let mut transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
     let mut manifests = image.manifests_mut();
     for ((locked, private), (layer, places)) in locked.iter().zip(opened).zip(found.places()) {
         let (digest, size) = transfer.layer(layer, |input, output| {

@@ -1,21 +1,22 @@
 //! `ocihsm encrypt`: an image whose layers only the holders of some keys can read; or further recipients for one.
 
+use std::io;
 use std::path::PathBuf;
+use std::thread;
 
 use super::image_args::{self, ImageArgs};
 use super::print;
-use super::recipients::{self, Recipients};
+use super::recipients::{self, Recipients, oaep_hash};
 use super::summary::Summary;
-use super::transfer::{Made, Transfer};
+use super::transfer::{Metered, Transfer};
 use super::unwrapping::{self, Locked};
-use crate::cipher;
+use crate::cipher::{self, Parameters, Sealed};
 use crate::commands::args::HsmArgs;
-use crate::envelope::{Envelope, MAX_RECIPIENTS};
+use crate::envelope::Envelope;
 use crate::error::{Error, Result};
-use crate::image::{self, Choice, Layers, Layout, Plan, Platform, media_type};
+use crate::image::{self, Choice, Plan, Platform, Staged, media_type};
 use crate::operation::OaepHash;
 use crate::options::{CipherName, PrivateOptions};
-use crate::settings;
 
 /// Arguments of `encrypt`.
 #[derive(clap::Args, Debug)]
@@ -42,6 +43,9 @@ pub struct Args {
     /// recipients as well, and are not encrypted anew (repeatable)
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
+    /// Encrypt anew, under new keys and for the recipients alone, what --key opens
+    #[arg(long, requires = "key")]
+    pub anew: bool,
     /// Cipher of the layers
     #[arg(long, value_enum, default_value_t)]
     pub cipher: Cipher,
@@ -73,32 +77,61 @@ pub enum Cipher {
     Aes256Gcm,
 }
 
-const OAEP_HASH: &str = "OCICRYPT_OAEP_HASHALG";
-
 /// Encrypts the image.
 ///
 /// # Errors
 /// Whatever kept it from being encrypted; nothing was written then.
 pub fn run(args: &Args) -> Result<()> {
-    let (layout, mut image) = image_args::load(&args.image.source)?;
+    let (source, mut image) = image_args::load(
+        &args.image.source,
+        args.platform.as_ref(),
+        &args.image.registry,
+    )?;
     let choice = Choice {
         platform: args.platform.as_ref(),
         layers: &args.encrypt_layer,
         leave_plain: &args.leave_plain,
     };
-    let plan = Plan::encrypt(&mut image, &choice, |blob| layout.has(&blob.digest))?;
+    let plan = Plan::encrypt(&mut image, &choice, |blob| source.has(blob))?;
     let mut summary = Summary::default();
     summary.stays_plain(&plan);
-    let hash = chosen_hash(args.oaep_hash)?;
-    let wrapping = Recipients::read(&args.recipient, hash, &args.hsm)?;
-    let opened = open_encrypted(args, &layout, &plan.encrypted, wrapping.len())?;
+    let recipients = Recipients::find(&args.recipient, args.oaep_hash, &args.hsm)?;
+    if let (true, Some(layer)) = (args.key.is_empty(), plan.encrypted.descriptors().next()) {
+        let digest = layer.digest.clone();
+        return Err(image::Error::AlreadyEncrypted { digest }.into());
+    }
+    let opened = recipients::open(
+        &args.hsm,
+        &args.key,
+        &plan.encrypted,
+        |present| recipients.count() + if args.anew { 0 } else { present },
+        |layer, parameters| cipher::verify(parameters, source.blob(layer)?, Some(layer.size)),
+    )?;
 
-    let bytes = plan.plain.descriptors().map(|layer| layer.size).sum();
-    let mut transfer = Transfer::begin(&layout, &image, &args.image, bytes)?;
+    let read = [&plan.plain, &plan.encrypted];
+    let read = &read[..if args.anew { 2 } else { 1 }];
+    let read = read.iter().flat_map(|layers| layers.descriptors());
+    let bytes = read.map(|layer| layer.size).sum();
+    let mut transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
     let mut manifests = image.manifests_mut();
-    for ((layer, places), (locked, private)) in plan.encrypted.places().zip(opened) {
-        let envelope = wrapping
-            .add(locked.envelope, &private)
+    for ((layer, places), opened) in plan.encrypted.places().zip(opened) {
+        if args.anew {
+            let (envelope, digest, size) = transfer.layer(layer, |input, output| {
+                let sealed = anew(args.cipher.name(), &opened, input, output)?;
+                recipients.made(sealed)
+            })?;
+            for &(manifest, layer) in places {
+                let layer = &mut manifests[manifest].layers[layer];
+                let media_type = layer.media_type.clone();
+                layer.become_other(&media_type, digest.clone(), size);
+                Envelope::remove_from(&mut layer.annotations);
+                envelope.write_to(&mut layer.annotations);
+            }
+            continue;
+        }
+        let (locked, private) = opened;
+        let envelope = recipients
+            .add_to(locked.envelope, &private)
             .map_err(|error| unwrapping::in_layer(layer, error))?;
         for &(manifest, layer) in places {
             envelope.write_to(&mut manifests[manifest].layers[layer].annotations);
@@ -111,15 +144,7 @@ pub fn run(args: &Args) -> Result<()> {
                 let digest = layer.digest.clone();
                 return Err(image::Error::WrongBlob { digest }.into());
             }
-            let envelope = Envelope::new(sealed.public_options);
-            Ok(Made {
-                digest: sealed.blob_digest.clone(),
-                rest: (
-                    wrapping.add(envelope, &sealed.private_options)?,
-                    sealed.blob_digest,
-                    sealed.blob_len,
-                ),
-            })
+            recipients.made(sealed)
         })?;
         for &(manifest, layer) in places {
             let layer = &mut manifests[manifest].layers[layer];
@@ -135,55 +160,37 @@ pub fn run(args: &Args) -> Result<()> {
     print(&digest)
 }
 
-/// Each layer that is encrypted already, with its private options.
-fn open_encrypted(
-    args: &Args,
-    layout: &Layout,
-    layers: &Layers,
-    recipients: usize,
-) -> Result<Vec<(Locked, PrivateOptions)>> {
-    if args.key.is_empty() {
-        return match layers.descriptors().next() {
-            None => Ok(Vec::new()),
-            Some(layer) => Err(image::Error::AlreadyEncrypted {
-                digest: layer.digest.clone(),
-            }
-            .into()),
-        };
-    }
-    let mut locked = Vec::new();
-    for layer in layers.descriptors() {
-        let layer = Locked::new(layer)?;
-        if layer.wrapped.keys.len() + recipients > MAX_RECIPIENTS {
-            return Err(recipients::too_many());
-        }
-        locked.push(layer);
-    }
-    let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
-    let opened = unwrapping::unwrap(&args.hsm, ring, &locked, |layer, parameters| {
-        cipher::verify(parameters, layout.blob(layer)?, Some(layer.size))
-    })?;
-    Ok(locked.into_iter().zip(opened).collect())
-}
-
-/// The hash that was asked for; without any, each scheme takes its own.
-fn chosen_hash(given: Option<OaepHash>) -> Result<Option<OaepHash>> {
-    match (given, settings::variable(OAEP_HASH)) {
-        (Some(hash), _) => Ok(Some(hash)),
-        (None, Some(name)) if !name.is_empty() => name
-            .to_str()
-            .and_then(OaepHash::parse)
-            .map(Some)
-            .ok_or(Error::InvalidVariable {
-                name: OAEP_HASH,
-                expected: "sha256 or sha1",
-            }),
-        _ => Ok(None),
-    }
-}
-
-fn oaep_hash(name: &str) -> Result<OaepHash, &'static str> {
-    OaepHash::parse(name).ok_or("expected sha256 or sha1")
+/// Opens a layer and encrypts what comes out of it under a new key. No plaintext is written anywhere.
+fn anew(
+    cipher: CipherName,
+    (locked, private): &(Locked, PrivateOptions),
+    input: Metered<'_>,
+    output: &mut Staged,
+) -> Result<Sealed> {
+    let parameters = Parameters::new(&locked.envelope.public_options, private)?;
+    let failed = |source| Error::Stream {
+        action: "make a pipe",
+        source,
+    };
+    let (reader, writer) = io::pipe().map_err(failed)?;
+    thread::scope(|scope| {
+        let size = Some(locked.layer.size);
+        let opening = thread::Builder::new()
+            .name("opening".to_owned())
+            .spawn_scoped(scope, move || {
+                cipher::decrypt(&parameters, input, writer, size)
+            })
+            .map_err(failed)?;
+        // Ends when the other side does, also where that fails.
+        let sealed = cipher::encrypt(cipher, reader, output);
+        let opened = opening
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let sealed = sealed?;
+        // What came out of a layer that does not verify is no layer, however well it was encrypted.
+        opened?;
+        Ok(sealed)
+    })
 }
 
 impl Cipher {

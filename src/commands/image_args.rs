@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
 use crate::error::Result;
-use crate::image::{Image, Layout, Reference};
+use crate::image::reference::HELP;
+use crate::image::{Image, Platform, Reference, Source, place, registry};
+use crate::settings;
 pub(crate) use crate::settings::{is_uri, no_uris};
 
 /// Where an image comes from and where it goes.
@@ -14,17 +16,72 @@ pub(crate) use crate::settings::{is_uri, no_uris};
 pub struct ImageArgs {
     /// Where the image comes from.
     #[arg(
-        help = "Image to read: an OCI layout, oci:DIR[:TAG] or DIR[:TAG]; without TAG, the only image in it",
+        help = format!("Image to read: {HELP}; without TAG, the only image there. PATH@N and PATH@sha256:… name it by number or digest"),
         value_name = "SRC",
         value_parser = reference()
     )]
     pub source: Reference,
-    /// Image to write, likewise; without TAG, SRC's. May be another tag in the same layout
+    /// Image to write, likewise (but no docker-archive); without TAG, SRC's. May be another tag in the same layout
     #[arg(value_name = "DST", value_parser = reference())]
     pub destination: Reference,
     /// Replace an image that DST's tag names already
     #[arg(long)]
     pub force: bool,
+    /// How to speak to registries.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// How registries are spoken to.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Registry")]
+pub struct RegistryArgs {
+    /// Whether a registry has to show a certificate that is trusted; if not, it may also speak plain HTTP
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub tls_verify: bool,
+    /// Directory with certificates: *.crt of authorities to trust as well, *.cert and *.key of our own
+    #[arg(long, value_name = "DIR")]
+    pub cert_dir: Option<PathBuf>,
+    /// File with the passwords of registries [default: podman's, skopeo's and Docker's]
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    pub authfile: Option<PathBuf>,
+}
+
+impl RegistryArgs {
+    /// As the `image` room wants it. Looks at the environment for where other tools keep passwords.
+    #[must_use]
+    pub fn settings(&self) -> registry::Settings {
+        let directory = |name: &str| {
+            settings::variable(name)
+                .filter(|it| !it.is_empty())
+                .map(PathBuf::from)
+        };
+        let home = directory("HOME");
+        let in_home = |path: &str| home.as_ref().map(|home| home.join(path));
+        let auth_files = match &self.authfile {
+            Some(file) => vec![file.clone()],
+            None => [
+                directory("XDG_RUNTIME_DIR").map(|it| it.join("containers/auth.json")),
+                directory("XDG_CONFIG_HOME")
+                    .or(in_home(".config"))
+                    .map(|it| it.join("containers/auth.json")),
+                directory("DOCKER_CONFIG")
+                    .or(in_home(".docker"))
+                    .map(|it| it.join("config.json")),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+        };
+        registry::Settings {
+            tls_verify: self.tls_verify,
+            cert_dir: self.cert_dir.clone(),
+            machine_cert_dirs: ["/etc/containers/certs.d", "/etc/docker/certs.d"]
+                .map(PathBuf::from)
+                .into(),
+            auth_files,
+        }
+    }
 }
 
 /// Parses [`Reference`]s.
@@ -44,8 +101,12 @@ pub(super) fn key_files(given: &[PathBuf]) -> Result<&[PathBuf]> {
 ///
 /// # Errors
 /// Whatever keeps it from being found and read.
-pub(super) fn load(reference: &Reference) -> Result<(Layout, Image)> {
-    let layout = Layout::open(&reference.directory)?;
-    let image = Image::load(&layout, layout.entry(reference.tag.as_deref())?)?;
-    Ok((layout, image))
+pub(super) fn load(
+    reference: &Reference,
+    platform: Option<&Platform>,
+    registry: &RegistryArgs,
+) -> Result<(Box<dyn Source>, Image)> {
+    let (source, entry) = place::open(reference, platform, &registry.settings())?;
+    let image = Image::load(&*source, entry)?;
+    Ok((source, image))
 }

@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod keyprovider;
 pub mod keys;
 mod recipients;
+pub mod rekey;
 mod summary;
 mod transfer;
 mod unwrapping;

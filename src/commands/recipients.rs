@@ -1,15 +1,21 @@
-//! For whom a layer's key is wrapped: `pkcs11:FILE`, `jwe:FILE`, `pkcs7:FILE`, `provider:NAME[:TEXT]`, or a bare FILE.
+//! For whom a layer's key is wrapped: `pkcs11:FILE`, `jwe:FILE`, `pkcs7:FILE`, `provider:NAME[:TEXT]`, or a bare FILE; and
+//! the layers whose keys are wrapped already, opened to be wrapped for others.
 //!
 //! A public key is all that wrapping takes, but for a provider, which is asked. Nothing else of a scheme is known here.
 
 use std::path::{Path, PathBuf};
 
 use super::image_args;
+use super::transfer::Made;
+use super::unwrapping::{self, Locked};
+use crate::cipher::{Parameters, Sealed};
 use crate::commands::args::HsmArgs;
+use crate::descriptor::Digest;
 use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
 use crate::error::{Error, Result};
 use crate::file;
 use crate::hsm;
+use crate::image::{Descriptor, Layers};
 use crate::keys::certificate::Certificate;
 use crate::keys::policy::Policy;
 use crate::keys::public::PublicKey;
@@ -21,6 +27,8 @@ use crate::schemes::jwe::{self, WrapFor};
 use crate::schemes::provider::{self, Providers};
 use crate::schemes::{pkcs7, pkcs11};
 use crate::settings::{self, Environment};
+
+const OAEP_HASH: &str = "OCICRYPT_OAEP_HASHALG";
 
 /// Most bytes of a recipient's file.
 const MAX_FILE: usize = 64 << 10;
@@ -111,8 +119,16 @@ impl Recipients {
         Ok(all)
     }
 
+    /// The same, with the hash that a variable names where none was given.
+    ///
+    /// # Errors
+    /// As [`Recipients::read`]; [`Error::InvalidVariable`] for the hash.
+    pub(super) fn find(given: &[String], hash: Option<OaepHash>, hsm: &HsmArgs) -> Result<Self> {
+        Self::read(given, chosen_hash(hash)?, hsm)
+    }
+
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.packet.len() + self.jwe.len() + self.certificates.len() + self.providers.len()
     }
 
@@ -121,7 +137,11 @@ impl Recipients {
     ///
     /// # Errors
     /// What kept one from being made.
-    pub(super) fn add(&self, mut envelope: Envelope, private: &PrivateOptions) -> Result<Envelope> {
+    pub(super) fn add_to(
+        &self,
+        mut envelope: Envelope,
+        private: &PrivateOptions,
+    ) -> Result<Envelope> {
         if !self.packet.is_empty() {
             envelope.push(Scheme::pkcs11(), &self.packet(private)?);
         }
@@ -144,9 +164,20 @@ impl Recipients {
         }
         Ok(envelope)
     }
-}
 
-impl Recipients {
+    /// What a layer became that was just encrypted: its envelope, digest and length.
+    ///
+    /// # Errors
+    /// As [`Recipients::add_to`].
+    pub(super) fn made(&self, sealed: Sealed) -> Result<Made<(Envelope, Digest, u64)>> {
+        let envelope = Envelope::new(sealed.public_options);
+        let envelope = self.add_to(envelope, &sealed.private_options)?;
+        Ok(Made {
+            digest: sealed.blob_digest.clone(),
+            rest: (envelope, sealed.blob_digest, sealed.blob_len),
+        })
+    }
+
     /// The one wrapped key for all of them that a key provider answers with: a PKCS#11 packet where that takes every
     /// recipient, else a JWE.
     ///
@@ -181,6 +212,34 @@ impl Recipients {
             .collect::<Result<_>>()?;
         Ok(pkcs11::to_json(&wrapped))
     }
+}
+
+/// Each of the layers, with its private options. `recipients` says how many a layer will have that has so many; `verify`
+/// looks at the layer itself, where more than one wrapped key might be meant.
+///
+/// # Errors
+/// [`Error::TooLarge`] for too many recipients; whatever keeps a layer from being opened.
+pub(super) fn open(
+    hsm: &HsmArgs,
+    keys: &[PathBuf],
+    layers: &Layers,
+    recipients: impl Fn(usize) -> usize,
+    verify: impl Fn(&Descriptor, &Parameters) -> Result<()>,
+) -> Result<Vec<(Locked, PrivateOptions)>> {
+    if layers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut locked = Vec::new();
+    for layer in layers.descriptors() {
+        let layer = Locked::new(layer)?;
+        if recipients(layer.wrapped.keys.len()) > MAX_RECIPIENTS {
+            return Err(too_many());
+        }
+        locked.push(layer);
+    }
+    let ring = unwrapping::keys(image_args::key_files(keys)?)?;
+    let opened = unwrapping::unwrap(hsm, ring, &locked, verify)?;
+    Ok(locked.into_iter().zip(opened).collect())
 }
 
 fn wrap_for(key: &PublicKey, hash: OaepHash) -> WrapFor<'_> {
@@ -263,8 +322,29 @@ fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {
     }
 }
 
+/// The hash that was asked for; without any, each scheme takes its own.
+fn chosen_hash(given: Option<OaepHash>) -> Result<Option<OaepHash>> {
+    match (given, settings::variable(OAEP_HASH)) {
+        (Some(hash), _) => Ok(Some(hash)),
+        (None, Some(name)) if !name.is_empty() => name
+            .to_str()
+            .and_then(OaepHash::parse)
+            .map(Some)
+            .ok_or(Error::InvalidVariable {
+                name: OAEP_HASH,
+                expected: "sha256 or sha1",
+            }),
+        _ => Ok(None),
+    }
+}
+
+/// Parses the value of `--oaep-hash`.
+pub(super) fn oaep_hash(name: &str) -> Result<OaepHash, &'static str> {
+    OaepHash::parse(name).ok_or("expected sha256 or sha1")
+}
+
 /// That a layer would have more recipients than a reader tries.
-pub(super) fn too_many() -> Error {
+fn too_many() -> Error {
     Error::TooLarge {
         what: "number of recipients of a layer",
         limit: MAX_RECIPIENTS as u64,

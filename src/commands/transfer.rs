@@ -2,7 +2,6 @@
 //!
 //! Starts a thread that waits for signals, so it begins when every token has been asked.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,9 +17,11 @@ use super::unwrapping::in_layer;
 use crate::cipher;
 use crate::descriptor::Digest;
 use crate::error::{Error, Result};
+use crate::image::document::MAX_DOCUMENT;
 use crate::image::finished::{Blob, Finished};
-use crate::image::layout::REF_NAME;
-use crate::image::{self, Descriptor, Destination, Image, Layout, Reference, Staged, media_type};
+use crate::image::selection::REF_NAME;
+use crate::image::target::Existing;
+use crate::image::{self, Descriptor, Image, Source, Staged, Target, media_type};
 
 /// For how long a second signal is part of the first: `timeout` and shells send one to the process and to its group.
 const ECHO: Duration = Duration::from_secs(1);
@@ -30,14 +31,14 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// An image being written.
 pub(super) struct Transfer<'a> {
-    source: &'a Layout,
-    destination: Destination,
+    source: &'a dyn Source,
+    target: Target,
     bar: ProgressBar,
 }
 
 /// A blob of the source, read to be changed.
 pub(super) struct Metered<'a> {
-    file: File,
+    blob: Box<dyn Read + Send>,
     bar: &'a ProgressBar,
 }
 
@@ -51,18 +52,23 @@ impl<'a> Transfer<'a> {
     /// Begins to write `image`, of which this many bytes will be changed, to where the arguments say.
     ///
     /// # Errors
-    /// As [`Destination::prepare`].
+    /// As [`Target::prepare`].
     pub(super) fn begin(
-        source: &'a Layout,
+        source: &'a dyn Source,
         image: &Image,
         args: &ImageArgs,
         bytes: u64,
     ) -> Result<Self> {
         stop_on_signals()?;
         let own = image.entry.annotations.get(REF_NAME);
-        let Reference { directory, tag } = &args.destination;
-        let tag = tag.as_ref().or(own).map(String::as_str);
-        let destination = Destination::prepare(directory, tag, args.force)?;
+        let own = own.map(String::as_str);
+        let target = Target::prepare(
+            &args.destination,
+            &args.source,
+            &args.registry.settings(),
+            own,
+            args.force,
+        )?;
         let style = ProgressStyle::with_template(
             "{bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
         )
@@ -73,7 +79,7 @@ impl<'a> Transfer<'a> {
             .with_finish(ProgressFinish::AndClear);
         Ok(Self {
             source,
-            destination,
+            target,
             bar,
         })
     }
@@ -87,15 +93,15 @@ impl<'a> Transfer<'a> {
         layer: &Descriptor,
         work: impl FnOnce(Metered<'_>, &mut Staged) -> Result<Made<T>>,
     ) -> Result<T> {
-        let mut staged = self.destination.begin()?;
+        let mut staged = self.target.begin()?;
         let input = Metered {
-            file: self.source.blob(layer)?,
+            blob: self.source.blob(layer)?,
             bar: &self.bar,
         };
         let result = work(input, &mut staged);
         not_stopped()?;
         let made = result.map_err(|error| in_layer(layer, error))?;
-        self.destination.keep(staged, made.digest)?;
+        self.target.keep(staged, &made.digest)?;
         Ok(made.rest)
     }
 
@@ -106,13 +112,25 @@ impl<'a> Transfer<'a> {
     pub(super) fn finish(mut self, image: Image, summary: &mut Summary) -> Result<Digest> {
         let finished = image.finish();
         let mut missing: Vec<Descriptor> = Vec::new();
-        for Blob { descriptor, needed } in &finished.blobs {
+        let mut entries = Vec::new();
+        for blob in &finished.blobs {
+            let Blob {
+                descriptor,
+                needed,
+                is_entry,
+            } = blob;
             let optional = !needed || descriptor.is_foreign();
-            let elsewhere = optional && !self.source.has(&descriptor.digest);
+            let elsewhere = optional && !self.source.has(descriptor)?;
             let known = missing
                 .iter()
                 .any(|other| other.digest == descriptor.digest);
-            if !elsewhere && !known && !self.has(descriptor)? {
+            if elsewhere || known {
+                continue;
+            }
+            if *is_entry && descriptor.size <= MAX_DOCUMENT {
+                // A registry keeps what an index names as it keeps manifests.
+                entries.push((descriptor, self.source.document(descriptor)?));
+            } else if !self.has(descriptor)? {
                 self.bar.inc_length(descriptor.size);
                 missing.push(descriptor.clone());
             }
@@ -121,26 +139,28 @@ impl<'a> Transfer<'a> {
             self.copy(blob)?;
         }
         self.outdated_statements(&finished, summary);
+        for (descriptor, bytes) in &entries {
+            self.target.put(descriptor, bytes)?;
+        }
         for (descriptor, bytes) in &finished.documents {
-            self.destination.put(descriptor, bytes)?;
+            self.target.put(descriptor, bytes)?;
         }
         not_stopped()?;
         let digest = finished.entry.digest.clone();
-        self.destination.commit(finished.entry)?;
+        self.target.commit(finished.entry)?;
         Ok(digest)
     }
 
     /// Whether the destination has a blob, and has it undamaged: name and size do not tell.
     fn has(&self, blob: &Descriptor) -> Result<bool> {
-        if self.destination.has(&blob.digest) {
-            return Ok(true);
-        }
-        let Some(file) = self.destination.existing(blob) else {
-            return Ok(false);
+        let there = match self.target.existing(blob)? {
+            Existing::No => return Ok(false),
+            Existing::Sound => return Ok(true),
+            Existing::Unchecked(there) => there,
         };
         self.bar.inc_length(blob.size);
         let input = Metered {
-            file,
+            blob: there,
             bar: &self.bar,
         };
         let found = cipher::copy(input, io::sink());
@@ -169,9 +189,9 @@ impl<'a> Transfer<'a> {
     }
 
     fn copy(&mut self, blob: &Descriptor) -> Result<()> {
-        let mut staged = self.destination.begin()?;
+        let mut staged = self.target.begin()?;
         let input = Metered {
-            file: self.source.blob(blob)?,
+            blob: self.source.blob(blob)?,
             bar: &self.bar,
         };
         let result = cipher::copy(input, &mut staged);
@@ -180,7 +200,7 @@ impl<'a> Transfer<'a> {
             let digest = blob.digest.clone();
             return Err(image::Error::WrongBlob { digest }.into());
         }
-        Ok(self.destination.keep(staged, blob.digest.clone())?)
+        Ok(self.target.keep(staged, &blob.digest)?)
     }
 }
 
@@ -190,7 +210,7 @@ impl Read for Metered<'_> {
             // Not `ErrorKind::Interrupted`, after which readers try again.
             return Err(io::ErrorKind::Other.into());
         }
-        let read = self.file.read(buffer)?;
+        let read = self.blob.read(buffer)?;
         self.bar.inc(read as u64);
         Ok(read)
     }

@@ -44,6 +44,7 @@ pub use self::worker::{Usage, main as worker_main};
 use crate::error::Result;
 use crate::keys::TokenKey;
 use crate::keys::public::PublicKey;
+use crate::operation::Curve;
 
 /// How patient and how careful we are with a token.
 #[derive(Clone, Debug)]
@@ -129,8 +130,10 @@ pub struct NewKey {
     pub label: String,
     /// `CKA_ID` of both halves.
     pub id: Vec<u8>,
-    /// Size of the modulus in bits.
+    /// Size of the modulus in bits, of an RSA key.
     pub bits: u32,
+    /// The curve, of one that is on one.
+    pub curve: Option<Curve>,
 }
 
 /// The public half of a key, by a client of its own.

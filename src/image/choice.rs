@@ -108,7 +108,7 @@ impl Plan {
     pub fn encrypt(
         image: &mut Image,
         choice: &Choice<'_>,
-        is_here: impl Fn(&Descriptor) -> bool,
+        is_here: impl Fn(&Descriptor) -> Result<bool>,
     ) -> Result<Self> {
         let chosen = choose(image, choice.platform)?;
         let mut planning = Planning {
@@ -159,7 +159,7 @@ impl Plan {
 struct Planning<'a> {
     plan: Plan,
     choice: &'a Choice<'a>,
-    is_here: &'a dyn Fn(&Descriptor) -> bool,
+    is_here: &'a dyn Fn(&Descriptor) -> Result<bool>,
 }
 
 impl Planning<'_> {
@@ -180,10 +180,10 @@ impl Planning<'_> {
                 if is_wanted {
                     self.plan.encrypted.add(layer, (number, index));
                 }
-            } else if is_wanted && self.can_be_encrypted(layer) && !self.may_stay(layer) {
+            } else if is_wanted && self.can_be_encrypted(layer)? && !self.may_stay(layer) {
                 self.plan.plain.add(layer, (number, index));
             } else if is_empty(layer) {
-            } else if layer.is_foreign() && !(self.is_here)(layer) {
+            } else if layer.is_foreign() && !(self.is_here)(layer)? {
                 self.note("layer", layer, Why::Elsewhere);
             } else {
                 self.leave("layer", layer, !is_wanted)?;
@@ -215,7 +215,7 @@ impl Planning<'_> {
             };
             let layer = &manifest.layers[index];
             let encrypted = media_type::decrypted(&layer.media_type).is_some();
-            if !encrypted && !self.can_be_encrypted(layer) && !self.may_stay(layer) {
+            if !encrypted && !self.can_be_encrypted(layer)? && !self.may_stay(layer) {
                 return Err(Error::CannotBeEncrypted {
                     number,
                     manifest: manifest.digest.clone(),
@@ -227,9 +227,9 @@ impl Planning<'_> {
         Ok(wanted)
     }
 
-    fn can_be_encrypted(&self, layer: &Descriptor) -> bool {
-        media_type::encrypted(&layer.media_type).is_some()
-            && (!layer.is_foreign() || (self.is_here)(layer))
+    fn can_be_encrypted(&self, layer: &Descriptor) -> Result<bool> {
+        let has_form = media_type::encrypted(&layer.media_type).is_some();
+        Ok(has_form && (!layer.is_foreign() || (self.is_here)(layer)?))
     }
 
     fn may_stay(&self, blob: &Descriptor) -> bool {
@@ -321,7 +321,7 @@ pub fn for_platform(image: &Image, platform: Option<&Platform>) -> Result<Vec<us
 
 fn not_here(manifest: &Descriptor) -> Error {
     Error::ManifestAbsent {
-        digest: manifest.digest.clone(),
+        name: manifest.name(),
         platform: manifest.platform().map(|platform| platform.to_string()),
     }
 }

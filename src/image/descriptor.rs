@@ -23,6 +23,8 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
     /// As it was read.
     original: Map<String, Value>,
+    /// Whether its digest is of a kind that we read.
+    readable: bool,
 }
 
 impl Descriptor {
@@ -41,7 +43,11 @@ impl Descriptor {
                 .and_then(Value::as_str)
                 .ok_or(broken(what))
         };
-        let media_type = text("mediaType", "a descriptor has no media type")?;
+        // Some tools leave it out.
+        let media_type = match original.get("mediaType") {
+            None | Some(Value::Null) => "",
+            Some(_) => text("mediaType", "a descriptor has no media type")?,
+        };
         let digest = text("digest", "a descriptor has no digest")?;
         let size = original
             .get("size")
@@ -55,7 +61,36 @@ impl Descriptor {
             size,
             annotations: annotations(original.get("annotations"))?,
             original: original.clone(),
+            readable: true,
         })
+    }
+
+    /// One whose digest is of a kind that we do not read, kept as it is. Its digest here is of its own text, and no
+    /// blob's.
+    pub(super) fn unreadable(json: &Value) -> Self {
+        let text = json.to_string();
+        Self {
+            media_type: String::new(),
+            digest: super::layout::digest_of(text.as_bytes()),
+            size: 0,
+            annotations: BTreeMap::new(),
+            original: json.as_object().cloned().unwrap_or_default(),
+            readable: false,
+        }
+    }
+
+    pub(super) fn is_unreadable(&self) -> bool {
+        !self.readable
+    }
+
+    /// Its digest for a message, whatever kind it is of.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let own = self.original.get("digest").and_then(Value::as_str);
+        match own.filter(|_| !self.readable) {
+            Some(own) => shortened(own),
+            None => self.digest.to_string(),
+        }
     }
 
     /// A descriptor of these bytes, with nothing but the fields that each has.
@@ -67,6 +102,7 @@ impl Descriptor {
             size,
             annotations: BTreeMap::new(),
             original: Map::new(),
+            readable: true,
         }
     }
 
@@ -117,11 +153,16 @@ impl Descriptor {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut json = self.original.clone();
+        if self.is_unreadable() {
+            return Value::Object(json);
+        }
         if json.get("digest").and_then(Value::as_str) != Some(self.digest.as_str()) {
             // The blob itself in base64 (descriptor.md): the old one, which may be a plain layer.
             json.shift_remove("data");
         }
-        json.insert("mediaType".to_owned(), self.media_type.as_str().into());
+        if !self.media_type.is_empty() || json.get("mediaType").is_some_and(|it| !it.is_null()) {
+            json.insert("mediaType".to_owned(), self.media_type.as_str().into());
+        }
         json.insert("digest".to_owned(), self.digest.as_str().into());
         json.insert("size".to_owned(), self.size.into());
         self.write_annotations(&mut json);
@@ -215,6 +256,7 @@ mod tests {
         for json in [
             json!([]),
             json!({}),
+            json!({"mediaType": "a", "size": 1}),
             json!({"mediaType": "a", "digest": "sha256:../../etc/passwd", "size": 1}),
             json!({"mediaType": "a", "digest": digest("ab"), "size": -1}),
             json!({"mediaType": "a", "digest": digest("ab"), "size": "1"}),

@@ -14,15 +14,15 @@ use nix::libc;
 use serde_json::{Value, json};
 
 use super::descriptor::Descriptor;
+use super::document;
 use super::error::{Error, Result};
-use super::layout::{BLOBS, INDEX, Layout, MARKER, REF_NAME};
+use super::layout::{BLOBS, INDEX, Layout, MARKER};
 use super::media_type;
+use super::reference::meant;
+use super::selection::{CONTAINERD_NAME, REF_NAME};
 use super::staging::{Staging, is_staging};
 use super::style::Style;
 use crate::descriptor::Digest;
-
-/// containerd's own name for an image, which an archive carries beside the tag.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 const BLOBS_DIRECTORY: &str = "blobs";
 
@@ -53,7 +53,7 @@ enum Place {
 
 /// A blob in the making, to be written to.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedFile {
     file: File,
     path: PathBuf,
     written: u64,
@@ -81,6 +81,12 @@ impl Destination {
             (Place::Nothing, _) => Path::new("."),
             _ => directory,
         };
+        if !beside.is_dir() {
+            return Err(Error::NoSuchDirectory {
+                path: beside.to_owned(),
+                meant: meant(directory, tag),
+            });
+        }
         let prepared = Self {
             directory: directory.to_owned(),
             tag: tag.map(str::to_owned),
@@ -100,7 +106,7 @@ impl Destination {
     #[must_use]
     pub fn existing(&self, descriptor: &Descriptor) -> Option<File> {
         match &self.place {
-            Place::Layout(layout) => layout.blob(descriptor).ok(),
+            Place::Layout(layout) => layout.open_blob(descriptor).ok(),
             _ => None,
         }
     }
@@ -115,11 +121,11 @@ impl Destination {
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be written.
-    pub fn begin(&mut self) -> Result<Staged> {
+    pub fn begin(&mut self) -> Result<StagedFile> {
         let path = self.staging.path().join(self.begun.to_string());
         self.begun += 1;
         let file = File::create_new(&path).map_err(failed("create", &path))?;
-        Ok(Staged {
+        Ok(StagedFile {
             file,
             path,
             written: 0,
@@ -131,7 +137,7 @@ impl Destination {
     ///
     /// # Errors
     /// [`Error::File`] when the disk does not take it.
-    pub fn keep(&mut self, blob: Staged, digest: Digest) -> Result<()> {
+    pub fn keep(&mut self, blob: StagedFile, digest: Digest) -> Result<()> {
         blob.file.sync_all().map_err(failed("write", &blob.path))?;
         self.staged.insert(digest, blob.path);
         Ok(())
@@ -268,8 +274,7 @@ impl Destination {
         };
         let bytes = layout.index()?;
         let broken = |what| Error::InvalidManifest { what };
-        let mut index: Value =
-            serde_json::from_slice(&bytes).map_err(|_| broken("index.json is no JSON"))?;
+        let mut index = document::parse(&bytes, "index.json is no JSON")?;
         let style = Style::of(&bytes, &index);
         let fields = index
             .as_object_mut()
@@ -296,7 +301,7 @@ impl Destination {
     }
 }
 
-impl Staged {
+impl StagedFile {
     fn wrote(&mut self, count: usize) {
         self.written += count as u64;
         if self.written - self.on_the_way >= WRITE_BACK {
@@ -306,7 +311,7 @@ impl Staged {
     }
 }
 
-impl Write for Staged {
+impl Write for StagedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes).inspect(|&count| self.wrote(count))
     }

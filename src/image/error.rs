@@ -23,13 +23,21 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// A file is larger than its bound.
-    #[error("{} is over the limit of {limit} bytes", path.display())]
-    FileTooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The bound in bytes.
-        limit: u64,
+    /// A file could not be read.
+    #[error(transparent)]
+    Read(#[from] crate::file::Error),
+    /// A registry, or the way to it.
+    #[error(transparent)]
+    Registry(#[from] super::registry::Error),
+    /// A blob could not be read or written to its end.
+    #[error("cannot {action} blob {}: {}", digest.short(), reason(source))]
+    Blob {
+        /// What we tried, a verb.
+        action: &'static str,
+        /// The blob.
+        digest: Digest,
+        /// Why not.
+        source: io::Error,
     },
     /// A part of an image is larger than its bound.
     #[error("{what} is over the limit of {limit}")]
@@ -53,6 +61,34 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A name without a transport, of a directory that is not there.
+    #[error("there is no directory {}", path.display())]
+    NoSuchDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The image in a registry that was probably meant.
+        meant: Option<String>,
+    },
+    /// A file that is no archive of images.
+    #[error("{} is not an archive of images: {what}", path.display())]
+    NotAnArchive {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        what: &'static str,
+    },
+    /// A file that is not replaced unasked.
+    #[error("{} is there already", path.display())]
+    FileExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A place that images are read from alone.
+    #[error("no image can be written to {transport}: it is read alone")]
+    ReadOnly {
+        /// The transport.
+        transport: &'static str,
+    },
     /// A directory that is no OCI image layout.
     #[error("{} is not an OCI image layout: {what}", path.display())]
     NotALayout {
@@ -62,24 +98,32 @@ pub enum Error {
         what: &'static str,
     },
     /// No image of that tag.
-    #[error("{} has no image tagged {tag:?}, {}", path.display(), tags_there(tags))]
+    #[error("{place} has no image tagged {tag:?}, {}", tags_there(tags))]
     UnknownTag {
-        /// The layout.
-        path: PathBuf,
+        /// The layout or the archive.
+        place: String,
         /// The tag.
         tag: String,
         /// The first of those that it has.
         tags: Vec<String>,
     },
     /// Not exactly one image that could be meant.
-    #[error("{} has {count} images that could be meant, {}", path.display(), tags_there(tags))]
+    #[error("{place} has {count} images that could be meant, {}", tags_there(tags))]
     WhichImage {
-        /// The layout.
-        path: PathBuf,
+        /// The layout or the archive.
+        place: String,
         /// How many.
         count: usize,
         /// The first tags that it has.
         tags: Vec<String>,
+    },
+    /// No entry of that digest or number.
+    #[error("{place} has no such image: it has {count} entries")]
+    UnknownEntry {
+        /// The layout or the archive.
+        place: String,
+        /// How many entries it has.
+        count: usize,
     },
     /// An image without a tag for a layout that has images already.
     #[error("{} is a layout that is there already, so the image needs a tag in it", path.display())]
@@ -133,13 +177,12 @@ pub enum Error {
     },
     /// A manifest that an index names, that is meant, and that is not here.
     #[error(
-        "manifest {}{} is not here",
-        digest.short(),
+        "manifest {name}{} is not here",
         platform.as_ref().map_or_else(String::new, |platform| format!(", for {platform},"))
     )]
     ManifestAbsent {
-        /// The manifest.
-        digest: Digest,
+        /// Its digest.
+        name: String,
         /// What the index says that it is for.
         platform: Option<String>,
     },
@@ -196,8 +239,14 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::UnknownTag { .. } | Self::WhichImage { .. } => {
-                "name the image as oci:DIR:TAG, with one of the tags there"
+                "name the image by one of the tags there, by its digest (@sha256:…) or by its number (@0), or choose with --platform"
             }
+            Self::Registry(error) => return error.hint(),
+            Self::NoSuchDirectory {
+                meant: Some(meant), ..
+            } => return Some(format!("an image in a registry is named as {meant}")),
+            Self::FileExists { .. } => "take another name, or replace it with --force",
+            Self::ReadOnly { .. } => "write it to oci-archive:FILE[:TAG] or oci:DIR[:TAG]",
             Self::TagNeeded { .. } => "name the new image as oci:DIR:TAG",
             Self::TagTaken { .. } => "take another tag, or replace that image with --force",
             Self::StaysPlain { media_type, .. } => {

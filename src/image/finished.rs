@@ -35,6 +35,8 @@ pub struct Blob {
     pub descriptor: Descriptor,
     /// Whether the image is not whole without it.
     pub needed: bool,
+    /// Whether an index names it, as it names manifests.
+    pub is_entry: bool,
 }
 
 impl Image {
@@ -150,10 +152,16 @@ impl Finishing {
     fn index(&mut self, document: &mut Document, children: &mut [Child]) -> (Vec<u8>, String) {
         let style = Style::of(&document.bytes, &document.json);
         let others = children.iter().filter(|child| child.is == ChildIs::Other);
-        self.blobs.extend(others.map(|child| Blob {
-            descriptor: child.descriptor.clone(),
-            needed: false,
-        }));
+        for child in others {
+            let blob = |descriptor: &Descriptor, is_entry| Blob {
+                descriptor: descriptor.clone(),
+                needed: false,
+                is_entry,
+            };
+            self.blobs
+                .extend(child.names.iter().map(|it| blob(it, false)));
+            self.blobs.push(blob(&child.descriptor, true));
+        }
         for child in children.iter_mut() {
             self.rename(&mut child.descriptor, child.is);
         }
@@ -184,6 +192,7 @@ impl Finishing {
         self.blobs.extend(blobs.map(|blob| Blob {
             descriptor: blob.clone(),
             needed,
+            is_entry: false,
         }));
         self.written(document, &style, changed, media_type::MANIFEST)
     }
@@ -199,7 +208,8 @@ impl Finishing {
         let renamed = self.rename_within(&mut document.json);
         let own = document.json["mediaType"].as_str().map(str::to_owned);
         if !changed && !renamed {
-            return (std::mem::take(&mut document.bytes), own.unwrap_or_default());
+            let media_type = own.unwrap_or_else(|| oci.to_owned());
+            return (std::mem::take(&mut document.bytes), media_type);
         }
         if let Some(own) = own {
             document.json["mediaType"] = media_type::to_oci(&own).into();

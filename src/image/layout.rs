@@ -2,29 +2,27 @@
 //!
 //! Reads only. A blob's path is made from a checked digest and from nothing else that stands in a manifest.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use nix::libc;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::descriptor::Descriptor;
+use super::document::{self, MAX_DOCUMENT};
 use super::error::{Error, Result};
+use super::platform::Platform;
+use super::selection::{self, Selection};
+use super::source::Source;
 use crate::descriptor::Digest;
+use crate::file;
 
-/// Most bytes that a manifest, an index or a config may have.
-pub const MAX_DOCUMENT: u64 = 4 << 20;
-/// The annotation that holds an image's tag.
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
+/// Most bytes of `index.json`.
+const LIMIT: usize = MAX_DOCUMENT as usize;
 pub(super) const MARKER: &str = "oci-layout";
 pub(super) const INDEX: &str = "index.json";
 pub(super) const BLOBS: &str = "blobs/sha256";
-/// Most tags that a message lists.
-const MAX_LISTED: usize = 10;
 
 /// A layout's directory.
 #[derive(Clone, Debug)]
@@ -48,13 +46,9 @@ impl Layout {
         if directory.is_file() {
             return Err(not("it is a file"));
         }
-        let marker: Option<Value> = serde_json::from_slice(&read_bounded(&marker)?).ok();
-        let version = marker
-            .as_ref()
-            .and_then(|marker| marker.get("imageLayoutVersion")?.as_str());
-        match version {
-            Some(version) if version.starts_with("1.") => Ok(layout),
-            _ => Err(not("its version is not 1")),
+        match is_version_one(&file::read(&marker, LIMIT)?) {
+            true => Ok(layout),
+            false => Err(not("its version is not 1")),
         }
     }
 
@@ -67,95 +61,31 @@ impl Layout {
     /// The text of `index.json`.
     ///
     /// # Errors
-    /// [`Error::File`] or [`Error::FileTooLarge`] when it cannot be read.
+    /// [`Error::Read`] when it cannot be read.
     pub fn index(&self) -> Result<Vec<u8>> {
-        read_bounded(&self.0.join(INDEX))
+        Ok(file::read(&self.0.join(INDEX), LIMIT)?)
     }
 
-    /// The entry of an image in `index.json`: the one of that tag, or the only one there.
+    /// The entry of an image in `index.json`.
     ///
     /// # Errors
-    /// [`Error::UnknownTag`] or [`Error::WhichImage`], both of which say what is there.
-    pub fn entry(&self, tag: Option<&str>) -> Result<Descriptor> {
-        let index: Value =
-            serde_json::from_slice(&self.index()?).map_err(|_| Error::InvalidManifest {
-                what: "index.json is no JSON",
-            })?;
-        let entries = entries(&index, "manifests")?;
-        let named: Vec<_> = entries
-            .iter()
-            .filter(|entry| {
-                tag.is_none() || entry.annotations.get(REF_NAME).map(String::as_str) == tag
-            })
-            .collect();
-        if let [entry] = named[..] {
-            return Ok(entry.clone());
-        }
-        let tags: Vec<_> = entries
-            .iter()
-            .filter_map(|entry| entry.annotations.get(REF_NAME))
-            .map(|tag| tag.chars().take(80).collect())
-            .take(MAX_LISTED)
-            .collect();
-        let path = self.0.clone();
-        Err(match tag {
-            Some(tag) if named.is_empty() => Error::UnknownTag {
-                path,
-                tag: tag.to_owned(),
-                tags,
-            },
-            _ => Error::WhichImage {
-                path,
-                count: named.len(),
-                tags,
-            },
-        })
-    }
-
-    /// A manifest, an index or a config, whose size and digest are right.
-    ///
-    /// # Errors
-    /// [`Error::WrongBlob`] or [`Error::BlobSize`] when they are not; [`Error::TooLarge`] over [`MAX_DOCUMENT`];
-    /// [`Error::File`] when it cannot be read.
-    pub fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        if descriptor.size > MAX_DOCUMENT {
-            return Err(Error::TooLarge {
-                what: "size of a manifest, an index or a config in bytes",
-                limit: MAX_DOCUMENT,
-            });
-        }
-        let mut file = self.blob(descriptor)?;
-        let mut bytes = Vec::new();
-        file.by_ref()
-            .take(MAX_DOCUMENT + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|source| self.failed("read", &descriptor.digest, source))?;
-        if bytes.len() as u64 != descriptor.size || digest_of(&bytes) != descriptor.digest {
-            return Err(Error::WrongBlob {
-                digest: descriptor.digest.clone(),
-            });
-        }
-        Ok(bytes)
+    /// As [`selection::entry`].
+    pub fn entry(&self, wanted: &Selection, platform: Option<&Platform>) -> Result<Descriptor> {
+        let place = self.0.display().to_string();
+        selection::entry(&self.index()?, &place, wanted, platform)
     }
 
     /// Opens a blob, whose length is right; its content is still to be checked.
     ///
     /// # Errors
-    /// [`Error::BlobSize`] when it is not; [`Error::File`] when it cannot be opened.
-    pub fn blob(&self, descriptor: &Descriptor) -> Result<File> {
+    /// [`Error::BlobSize`] when it is not; [`Error::Read`] when it cannot be opened.
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<File> {
         let digest = &descriptor.digest;
-        // O_NONBLOCK: a named pipe in a blob's place must not keep us waiting for its writer.
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(self.path(digest))
-            .map_err(|source| self.failed("read", digest, source))?;
+        let path = self.path(digest);
+        let file = file::open(&path)?;
         let metadata = file
             .metadata()
-            .map_err(|source| self.failed("read", digest, source))?;
-        if !metadata.is_file() {
-            return Err(self.failed("read", digest, ErrorKind::InvalidInput.into()));
-        }
+            .map_err(file::Error::failed("read", &path))?;
         if metadata.len() != descriptor.size {
             return Err(Error::BlobSize {
                 digest: digest.clone(),
@@ -166,25 +96,28 @@ impl Layout {
         Ok(file)
     }
 
-    /// Whether something is there under that digest.
-    #[must_use]
-    pub fn has(&self, digest: &Digest) -> bool {
-        self.path(digest).symlink_metadata().is_ok()
-    }
-
     /// The file of a blob.
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.0.join(BLOBS).join(digest.hex())
     }
+}
 
-    fn failed(&self, action: &'static str, digest: &Digest, source: std::io::Error) -> Error {
-        Error::File {
-            action,
-            path: self.path(digest),
-            source,
-        }
+impl Source for Layout {
+    fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(self.path(&descriptor.digest).symlink_metadata().is_ok())
     }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
+        Ok(Box::new(self.open_blob(descriptor)?))
+    }
+}
+
+/// Whether the text of `oci-layout` is of the version that we know.
+pub(super) fn is_version_one(marker: &[u8]) -> bool {
+    let marker = document::parse(marker, "").unwrap_or_default();
+    let version = marker.get("imageLayoutVersion").and_then(Value::as_str);
+    version.is_some_and(|version| version.starts_with("1."))
 }
 
 /// The digest of bytes in memory.
@@ -194,33 +127,22 @@ pub fn digest_of(bytes: &[u8]) -> Digest {
 }
 
 /// The descriptors of a list in a document; a list that is not there is empty.
-pub(super) fn entries(document: &Value, list: &'static str) -> Result<Vec<Descriptor>> {
-    match document.get(list) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(entries)) => entries.iter().map(Descriptor::parse).collect(),
+pub(super) fn entries(document: &Value, name: &'static str) -> Result<Vec<Descriptor>> {
+    list(document, name)?
+        .iter()
+        .map(Descriptor::parse)
+        .collect()
+}
+
+/// A list in a document; one that is not there is empty.
+pub(super) fn list<'a>(document: &'a Value, name: &'static str) -> Result<&'a [Value]> {
+    match document.get(name) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(entries)) => Ok(entries),
         Some(_) => Err(Error::InvalidManifest {
             what: "its list of descriptors is no list",
         }),
     }
-}
-
-fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    let failed = |source| Error::File {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    };
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_DOCUMENT {
-        return Err(Error::FileTooLarge {
-            path: path.to_owned(),
-            limit: MAX_DOCUMENT,
-        });
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -230,6 +152,7 @@ mod tests {
     use serde_json::json;
     use tempfile::TempDir;
 
+    use super::super::selection::REF_NAME;
     use super::*;
 
     fn vector(name: &str) -> PathBuf {
@@ -264,21 +187,31 @@ mod tests {
         (dir, layout, descriptor)
     }
 
+    fn tagged(layout: &Layout, tag: &str) -> Result<Descriptor> {
+        layout.entry(&Selection::Tag(tag.to_owned()), None)
+    }
+
     #[test]
     fn an_image_is_found_by_its_tag_or_because_it_is_alone() {
         let layout = Layout::open(&vector("plain")).unwrap();
-        let entry = layout.entry(Some("latest")).unwrap();
-        assert_eq!(layout.entry(None).unwrap().digest, entry.digest);
+        let entry = tagged(&layout, "latest").unwrap();
+        assert_eq!(
+            layout.entry(&Selection::Only, None).unwrap().digest,
+            entry.digest
+        );
         assert_eq!(layout.document(&entry).unwrap().len(), 872);
     }
 
     #[test]
     fn an_image_that_is_not_there_or_not_alone_names_the_tags() {
         let (_dir, layout, _) = layout(&[Some("a"), Some("b"), None]);
-        assert!(layout.entry(Some("b")).is_ok());
-        let unknown = layout.entry(Some("c")).unwrap_err().to_string();
+        assert!(tagged(&layout, "b").is_ok());
+        let unknown = tagged(&layout, "c").unwrap_err().to_string();
         assert!(unknown.contains(r#""a", "b""#), "{unknown}");
-        let which = layout.entry(None).unwrap_err().to_string();
+        let which = layout
+            .entry(&Selection::Only, None)
+            .unwrap_err()
+            .to_string();
         assert!(which.contains(r#""a", "b""#), "{which}");
     }
 
@@ -286,7 +219,7 @@ mod tests {
     fn one_tag_on_two_images_is_no_name() {
         let (_dir, layout, _) = layout(&[Some("a"), Some("a")]);
         assert!(matches!(
-            layout.entry(Some("a")),
+            tagged(&layout, "a"),
             Err(Error::WhichImage { count: 2, .. })
         ));
     }
@@ -294,7 +227,10 @@ mod tests {
     #[test]
     fn a_tag_that_would_write_to_the_terminal_is_escaped() {
         let (_dir, layout, _) = layout(&[Some("\u{1b}[2J\u{202e}"), Some("b")]);
-        let message = layout.entry(None).unwrap_err().to_string();
+        let message = layout
+            .entry(&Selection::Only, None)
+            .unwrap_err()
+            .to_string();
         assert!(!message.contains(['\u{1b}', '\u{202e}']), "{message:?}");
     }
 
@@ -309,10 +245,7 @@ mod tests {
         let error = layout.document(&descriptor).unwrap_err();
         assert!(matches!(error, Error::BlobSize { .. }), "{error}");
         fs::remove_file(layout.path(&descriptor.digest)).unwrap();
-        assert!(matches!(
-            layout.document(&descriptor),
-            Err(Error::File { .. })
-        ));
+        assert!(matches!(layout.document(&descriptor), Err(Error::Read(_))));
     }
 
     #[test]
@@ -323,8 +256,11 @@ mod tests {
         assert!(matches!(error, Error::TooLarge { .. }), "{error}");
         let index = vec![b' '; usize::try_from(MAX_DOCUMENT).unwrap() + 1];
         fs::write(dir.path().join(INDEX), index).unwrap();
-        let error = layout.entry(None).unwrap_err();
-        assert!(matches!(error, Error::FileTooLarge { .. }), "{error}");
+        let error = layout.entry(&Selection::Only, None).unwrap_err();
+        assert!(
+            matches!(error, Error::Read(file::Error::TooLarge { .. })),
+            "{error}"
+        );
     }
 
     #[test]
@@ -333,10 +269,22 @@ mod tests {
         let path = layout.path(&descriptor.digest);
         fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(layout.blob(&descriptor).is_err());
+        assert!(layout.open_blob(&descriptor).is_err());
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(layout.blob(&descriptor).is_err());
+        assert!(layout.open_blob(&descriptor).is_err());
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_document_is_refused_at_once() {
+        for name in [MARKER, INDEX] {
+            let (dir, layout, _) = layout(&[None]);
+            let path = dir.path().join(name);
+            fs::remove_file(&path).unwrap();
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            let opened = Layout::open(dir.path()).and_then(|_| layout.index());
+            assert!(matches!(opened, Err(Error::Read(_))), "{name}");
+        }
     }
 
     #[test]
@@ -357,7 +305,7 @@ mod tests {
         ));
         assert!(matches!(
             Layout::open(&dir.path().join("absent")),
-            Err(Error::File { .. })
+            Err(Error::Read(_))
         ));
     }
 }

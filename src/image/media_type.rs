@@ -47,6 +47,9 @@ const DOCKER: [(&str, &str); 8] = [
     ),
 ];
 
+/// What a registry is asked for by its tag.
+pub const DOCUMENTS: [&str; 4] = [INDEX, MANIFEST, DOCKER[0].0, DOCKER[1].0];
+
 /// The layers that other tools know in their encrypted form.
 const LAYERS: [&str; 7] = [
     "application/vnd.oci.image.layer.v1.tar",

@@ -36,9 +36,45 @@ impl Platform {
     /// Whether an image for `other` is meant when this was asked for: without a variant, every one is.
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {
-        self.os == other.os
-            && self.architecture == other.architecture
-            && (self.variant.is_none() || self.variant == other.variant)
+        let (wanted, own) = (self.normal(), other.normal());
+        wanted.os == own.os
+            && wanted.architecture == own.architecture
+            && (self.variant.is_none() || wanted.variant == own.variant)
+    }
+
+    /// The same platform in the words that containerd uses: `x86_64` is `amd64`, and `arm64` alone is `arm64/v8`.
+    fn normal(&self) -> Self {
+        let lower = |text: &str| text.to_ascii_lowercase();
+        let variant = self
+            .variant
+            .as_deref()
+            .map(lower)
+            .filter(|it| !it.is_empty());
+        let variant = variant.as_deref();
+        let (architecture, variant) = match (lower(&self.architecture).as_str(), variant) {
+            ("i386", _) => ("386".to_owned(), None),
+            ("x86_64" | "x86-64" | "amd64", variant) => {
+                ("amd64".to_owned(), variant.filter(|it| *it != "v1"))
+            }
+            ("aarch64" | "arm64", None | Some("8" | "v8")) => ("arm64".to_owned(), Some("v8")),
+            ("aarch64" | "arm64", variant) => ("arm64".to_owned(), variant),
+            ("armhf", _) => ("arm".to_owned(), Some("v7")),
+            ("armel", _) => ("arm".to_owned(), Some("v6")),
+            ("arm", None | Some("7")) => ("arm".to_owned(), Some("v7")),
+            ("arm", Some("5")) => ("arm".to_owned(), Some("v5")),
+            ("arm", Some("6")) => ("arm".to_owned(), Some("v6")),
+            ("arm", Some("8")) => ("arm".to_owned(), Some("v8")),
+            (other, variant) => (other.to_owned(), variant),
+        };
+        let os = match lower(&self.os).as_str() {
+            "macos" => "darwin".to_owned(),
+            other => other.to_owned(),
+        };
+        Self {
+            os,
+            architecture,
+            variant: variant.map(str::to_owned),
+        }
     }
 }
 
@@ -91,9 +127,27 @@ mod tests {
     #[test]
     fn a_platform_without_a_variant_includes_all_variants() {
         assert!(platform("linux/arm64").includes(&platform("linux/arm64/v8")));
-        assert!(!platform("linux/arm64/v8").includes(&platform("linux/arm64")));
+        assert!(!platform("linux/arm64/v9").includes(&platform("linux/arm64")));
         assert!(!platform("linux/arm64").includes(&platform("linux/amd64")));
         assert!(!platform("linux/arm64").includes(&platform("windows/arm64")));
+    }
+
+    #[test]
+    fn other_words_for_a_platform_are_understood() {
+        for (wanted, own) in [
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/aarch64", "linux/arm64/v8"),
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/amd64", "Linux/x86-64"),
+            ("linux/arm/v7", "linux/arm"),
+            ("linux/arm/7", "linux/armhf"),
+            ("linux/armel", "linux/arm/v6"),
+            ("linux/i386", "linux/386"),
+        ] {
+            assert!(platform(wanted).includes(&platform(own)), "{wanted} {own}");
+        }
+        assert!(!platform("linux/arm/v6").includes(&platform("linux/arm")));
+        assert!(!platform("linux/amd64/v3").includes(&platform("linux/amd64")));
     }
 
     #[test]

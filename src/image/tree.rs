@@ -6,16 +6,14 @@
 use serde_json::Value;
 
 use super::descriptor::Descriptor;
+use super::document::Budget;
 use super::error::{Error, Result, shortened};
-use super::layout::{Layout, entries};
+use super::layout::{entries, list};
 use super::media_type::{self, Kind};
 use super::platform::Platform;
+use super::source::Source;
 use crate::descriptor::Digest;
 
-/// Most bytes that all documents of an image may have together.
-const MAX_DOCUMENTS: u64 = 64 << 20;
-/// Most documents of an image.
-const MAX_COUNT: usize = 4096;
 /// How deep indexes may be nested.
 const MAX_DEPTH: usize = 4;
 
@@ -59,6 +57,8 @@ pub(super) enum Part {
 pub(super) struct Child {
     pub(super) descriptor: Descriptor,
     pub(super) is: ChildIs,
+    /// What something of another kind names in its turn, where it is written like a manifest.
+    pub(super) names: Vec<Descriptor>,
 }
 
 /// What there is of it.
@@ -83,18 +83,18 @@ impl Image {
     ///
     /// # Errors
     /// [`Error::NotAnImage`] for an entry of another kind; [`Error::InvalidManifest`] for a document that is not
-    /// what its media type says; [`Error::TooLarge`] over a bound; whatever [`Layout::document`] has.
-    pub fn load(layout: &Layout, entry: Descriptor) -> Result<Self> {
-        if media_type::kind(&entry.media_type) == Kind::Other {
+    /// what its media type says; [`Error::TooLarge`] over a bound; whatever [`Source::document`] has.
+    pub fn load(source: &dyn Source, entry: Descriptor) -> Result<Self> {
+        let mut loading = Loading {
+            source,
+            budget: Budget::default(),
+            parts: Vec::new(),
+        };
+        if loading.kind(&entry)? == Kind::Other {
             return Err(Error::NotAnImage {
                 media_type: shortened(&entry.media_type),
             });
         }
-        let mut loading = Loading {
-            layout,
-            left: MAX_DOCUMENTS,
-            parts: Vec::new(),
-        };
         loading.load(&entry, 0)?;
         let parts = loading.parts.into_iter().flatten().collect();
         Ok(Self { entry, parts })
@@ -159,43 +159,43 @@ impl Manifest {
     }
 }
 
-impl Document {
-    fn parse(bytes: Vec<u8>, list: &str, other: &str) -> Result<Self> {
-        let json: Value =
-            serde_json::from_slice(&bytes).map_err(|_| broken("a manifest is no JSON"))?;
-        if !json.is_object() {
-            return Err(broken("a manifest is no object"));
-        }
-        // Read as either, one text could name two images (CVE-2021-41190).
-        if json.get(other).is_some() {
-            return Err(broken("a document is a manifest and an index at once"));
-        }
-        if json.get(list).is_none() {
-            return Err(broken("a manifest has no layers, or an index no manifests"));
-        }
-        Ok(Self { bytes, json })
-    }
-}
-
 /// An image that is being read.
 struct Loading<'a> {
-    layout: &'a Layout,
-    /// Bytes that its further documents may have.
-    left: u64,
+    source: &'a dyn Source,
+    budget: Budget,
     /// `None` where an index waits for what it names.
     parts: Vec<Option<Part>>,
 }
 
 impl Loading<'_> {
+    /// What a descriptor stands for; where it does not say, its document does.
+    fn kind(&mut self, descriptor: &Descriptor) -> Result<Kind> {
+        if !descriptor.media_type.is_empty() || !self.source.has(descriptor)? {
+            return Ok(media_type::kind(&descriptor.media_type));
+        }
+        let Ok(json) = self.other(descriptor) else {
+            return Ok(Kind::Other);
+        };
+        let own = json.get("mediaType").and_then(Value::as_str);
+        Ok(match own {
+            Some(own) => media_type::kind(own),
+            None if json.get("manifests").is_some() => Kind::Index,
+            None if json.get("config").is_some() => Kind::Manifest,
+            None => Kind::Other,
+        })
+    }
+
+    /// A document of a kind that is not known.
+    fn other(&mut self, descriptor: &Descriptor) -> Result<Value> {
+        let bytes = self.source.document(descriptor)?;
+        self.budget.take(descriptor.size)?;
+        self.budget.parse(&bytes, "an entry of an index is no JSON")
+    }
+
     /// Reads a document and all below it; returns its number.
     fn load(&mut self, descriptor: &Descriptor, depth: usize) -> Result<usize> {
-        self.left = self
-            .left
-            .checked_sub(descriptor.size)
-            .ok_or(Error::TooLarge {
-                what: "size of all manifests of the image in bytes",
-                limit: MAX_DOCUMENTS,
-            })?;
+        let kind = self.kind(descriptor)?;
+        self.budget.take(descriptor.size)?;
         if depth > MAX_DEPTH {
             return Err(Error::TooLarge {
                 what: "depth of the image's nested indexes",
@@ -203,15 +203,9 @@ impl Loading<'_> {
             });
         }
         let number = self.parts.len();
-        if number == MAX_COUNT {
-            return Err(Error::TooLarge {
-                what: "number of manifests of the image",
-                limit: MAX_COUNT as u64,
-            });
-        }
         self.parts.push(None);
-        let bytes = self.layout.document(descriptor)?;
-        let part = match media_type::kind(&descriptor.media_type) {
+        let bytes = self.source.document(descriptor)?;
+        let part = match kind {
             Kind::Index => self.index(descriptor, bytes, depth)?,
             _ => self.manifest(descriptor, bytes)?,
         };
@@ -219,16 +213,54 @@ impl Loading<'_> {
         Ok(number)
     }
 
+    fn document(&mut self, bytes: Vec<u8>, other: &str) -> Result<Document> {
+        let json = self.budget.parse(&bytes, "a manifest is no JSON")?;
+        if !json.is_object() {
+            return Err(broken("a manifest is no object"));
+        }
+        // Read as either, one text could name two images (CVE-2021-41190).
+        if json.get(other).is_some() {
+            return Err(broken("a document is a manifest and an index at once"));
+        }
+        Ok(Document { bytes, json })
+    }
+
     fn index(&mut self, descriptor: &Descriptor, bytes: Vec<u8>, depth: usize) -> Result<Part> {
-        let document = Document::parse(bytes, "manifests", "layers")?;
+        let document = self.document(bytes, "layers")?;
+        if document.json.get("manifests").is_none() {
+            return Err(broken("an index has no manifests"));
+        }
         let mut children = Vec::new();
-        for descriptor in entries(&document.json, "manifests")? {
-            let is = match media_type::kind(&descriptor.media_type) {
-                Kind::Other => ChildIs::Other,
-                _ if !self.layout.has(&descriptor.digest) => ChildIs::Absent,
-                _ => ChildIs::Part(self.load(&descriptor, depth + 1)?),
+        for entry in list(&document.json, "manifests")? {
+            let descriptor = match Descriptor::parse(entry) {
+                // What nobody chooses may be of a kind that we cannot read.
+                Err(Error::InvalidDigest { .. }) => Descriptor::unreadable(entry),
+                descriptor => descriptor?,
             };
-            children.push(Child { descriptor, is });
+            if descriptor.is_unreadable() {
+                children.push(Child {
+                    descriptor,
+                    is: ChildIs::Absent,
+                    names: Vec::new(),
+                });
+                continue;
+            }
+            let kind = self.kind(&descriptor)?;
+            let is_here = self.source.has(&descriptor)?;
+            let (is, names) = match kind {
+                Kind::Other if is_here => (ChildIs::Other, self.names(&descriptor)),
+                Kind::Other => (ChildIs::Other, Vec::new()),
+                _ if !is_here => (ChildIs::Absent, Vec::new()),
+                _ => (
+                    ChildIs::Part(self.load(&descriptor, depth + 1)?),
+                    Vec::new(),
+                ),
+            };
+            children.push(Child {
+                descriptor,
+                is,
+                names,
+            });
         }
         Ok(Part::Index {
             digest: descriptor.digest.clone(),
@@ -237,8 +269,25 @@ impl Loading<'_> {
         })
     }
 
-    fn manifest(&self, descriptor: &Descriptor, bytes: Vec<u8>) -> Result<Part> {
-        let document = Document::parse(bytes, "layers", "manifests")?;
+    /// What an artifact names, or a manifest of a type that is not known, so that it is not copied alone.
+    fn names(&mut self, descriptor: &Descriptor) -> Vec<Descriptor> {
+        if !descriptor.media_type.ends_with("json") {
+            return Vec::new();
+        }
+        let Ok(json) = self.other(descriptor) else {
+            return Vec::new();
+        };
+        let mut names: Vec<_> = ["layers", "blobs"]
+            .into_iter()
+            .filter_map(|list| entries(&json, list).ok())
+            .flatten()
+            .collect();
+        names.extend(Descriptor::parse(&json["config"]).ok());
+        names
+    }
+
+    fn manifest(&mut self, descriptor: &Descriptor, bytes: Vec<u8>) -> Result<Part> {
+        let document = self.document(bytes, "manifests")?;
         let config = Descriptor::parse(&document.json["config"])?;
         let platform = match descriptor.platform() {
             Some(platform) => Some(platform),
@@ -254,12 +303,13 @@ impl Loading<'_> {
         })))
     }
 
-    fn configured_platform(&self, config: &Descriptor) -> Result<Option<Platform>> {
+    fn configured_platform(&mut self, config: &Descriptor) -> Result<Option<Platform>> {
         if media_type::to_oci(&config.media_type) != media_type::CONFIG {
             return Ok(None);
         }
-        let json: Value = serde_json::from_slice(&self.layout.document(config)?)
-            .map_err(|_| broken("an image's config is no JSON"))?;
+        self.budget.take(config.size)?;
+        let bytes = self.source.document(config)?;
+        let json = self.budget.parse(&bytes, "an image's config is no JSON")?;
         Ok(Platform::from_json(&json))
     }
 }

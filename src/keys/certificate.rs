@@ -41,20 +41,20 @@ impl Certificate {
         let mut certificate = outer.enter(der::SEQUENCE)?;
         let mut body = certificate.enter(der::SEQUENCE)?;
         // The algorithm and the signature.
-        certificate.take(der::SEQUENCE)?;
-        certificate.take(BIT_STRING)?;
+        certificate.content_of(der::SEQUENCE)?;
+        certificate.content_of(BIT_STRING)?;
         if !certificate.is_empty() || !outer.is_empty() {
             return None;
         }
-        let _version = body.take(der::CONTEXT_0_CONSTRUCTED);
-        let serial = body.take(der::INTEGER)?.to_vec();
-        let _signature = body.take(der::SEQUENCE)?;
+        let _version = body.content_of(der::CONTEXT_0_CONSTRUCTED);
+        let serial = body.content_of(der::INTEGER)?.to_vec();
+        let _signature = body.content_of(der::SEQUENCE)?;
         let issuer = body.next_if(der::SEQUENCE)?.whole.to_vec();
-        let _validity = body.take(der::SEQUENCE)?;
-        let _subject = body.take(der::SEQUENCE)?;
+        let _validity = body.content_of(der::SEQUENCE)?;
+        let _subject = body.content_of(der::SEQUENCE)?;
         let public_key = body.next_if(der::SEQUENCE)?.whole.to_vec();
         let mut subject_key_id = None;
-        while let Some(part) = body.next() {
+        for part in body {
             if part.tag == EXTENSIONS {
                 subject_key_id = Elements::new(part.content)
                     .enter(der::SEQUENCE)
@@ -77,10 +77,10 @@ const BOOLEAN: u8 = 0x01;
 
 fn find_subject_key_id(mut extensions: Elements<'_>) -> Option<Vec<u8>> {
     while let Some(mut extension) = extensions.enter(der::SEQUENCE) {
-        if extension.take(der::OID)? == SUBJECT_KEY_ID {
-            let _critical = extension.take(BOOLEAN);
+        if extension.content_of(der::OID)? == SUBJECT_KEY_ID {
+            let _critical = extension.content_of(BOOLEAN);
             let mut value = extension.enter(der::OCTET_STRING)?;
-            return value.take(der::OCTET_STRING).map(<[u8]>::to_vec);
+            return value.content_of(der::OCTET_STRING).map(<[u8]>::to_vec);
         }
     }
     None

@@ -20,13 +20,16 @@ const MAX_PASSWORD: usize = 4096;
 /// [`Error::InvalidPassword`] for a description that has no meaning; [`Error::InFile`] when its file cannot be read.
 pub(super) fn split(given: &Path) -> Result<(PathBuf, Option<SecretBytes>)> {
     let text = given.as_os_str().as_bytes();
-    let at = memchr::memchr_iter(b':', text).find(|&at| {
-        let before = Path::new(OsStr::from_bytes(&text[..at]));
-        before.is_file()
-            || ["pass=", "file=", "fd="]
-                .iter()
-                .any(|kind| text[at + 1..].starts_with(kind.as_bytes()))
-    });
+    let is_file = |at: &usize| Path::new(OsStr::from_bytes(&text[..*at])).is_file();
+    let is_marked = |at: &usize| {
+        let behind = &text[at + 1..];
+        ["pass=", "file=", "fd="]
+            .iter()
+            .any(|kind| behind.starts_with(kind.as_bytes()))
+    };
+    // A file that is there says where its name ends; of one that is not, the first mark does.
+    let colons = || memchr::memchr_iter(b':', text);
+    let at = colons().find(is_file).or_else(|| colons().find(is_marked));
     let Some(at) = at.filter(|_| !given.exists()) else {
         return Ok((given.to_owned(), None));
     };

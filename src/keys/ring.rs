@@ -24,7 +24,7 @@ pub enum Key {
     /// In a file.
     File(PrivateKey),
     /// In a token.
-    Token(TokenKey),
+    Token(Box<TokenKey>),
 }
 
 impl Key {
@@ -186,7 +186,7 @@ impl KeyRing {
         let older = |other: &Key| same(other).is_some_and(|other| self::changed(&other) < changed);
         let at = self.keys.iter().position(older);
         self.keys
-            .insert(at.unwrap_or(self.keys.len()), Key::Token(key));
+            .insert(at.unwrap_or(self.keys.len()), Key::Token(Box::new(key)));
     }
 
     fn add_private(&mut self, key: PrivateKey) {

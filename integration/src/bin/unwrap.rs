@@ -186,6 +186,7 @@ fn generate(settings: &HsmSettings, request: &Value) -> Result<Value, Error> {
         label: text_of(&request["label"]).to_owned(),
         id: vec![1],
         bits: 2048,
+        curve: None,
     };
     let key = read_key(&request["key"])?;
     let public = hsm::generate(settings, &key, &new)?;

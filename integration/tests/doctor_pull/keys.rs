@@ -82,11 +82,6 @@ pub(crate) const ROWS: &[Row] = &[
         Says::Fails("key-failed"),
     ),
     row(
-        "the key of somebody else",
-        |stand| uri(stand, KEY, "other3072"),
-        Says::Fails(""),
-    ),
-    row(
         "another module",
         |stand| uri(stand, "softhsm2", "nomodule"),
         Says::Fails("key-module"),

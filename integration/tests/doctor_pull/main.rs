@@ -43,14 +43,12 @@ pub(crate) enum When {
 pub(crate) enum Says {
     /// Nothing fails, and the import works.
     Content,
-    /// This finding fails, and so does the import.
+    /// This finding fails, whichever it is if it is empty, and so does the import.
     Fails(&'static str),
     /// This finding fails on containerd 1.7, and so does the import; with others both are content.
     FailsOnOneSeven(&'static str),
     /// This finding fails, and the import works all the same, for this reason.
     Stricter(&'static str, &'static str),
-    /// This finding fails, on containerd 1.x with the import; 2.x imports, and doctor is stricter for this reason.
-    StricterOnTwo(&'static str, &'static str),
 }
 
 impl Says {
@@ -62,13 +60,12 @@ impl Says {
             Self::FailsOnOneSeven(id) if version.starts_with("1.7.") => (Some(id), false),
             Self::FailsOnOneSeven(_) => (None, true),
             Self::Stricter(id, _) => (Some(id), true),
-            Self::StricterOnTwo(id, _) => (Some(id), !version.starts_with("1.")),
         }
     }
 
     fn reason(self) -> &'static str {
         match self {
-            Self::Stricter(_, reason) | Self::StricterOnTwo(_, reason) => reason,
+            Self::Stricter(_, reason) => reason,
             _ => "",
         }
     }
@@ -152,7 +149,10 @@ fn judge(
         .is_some_and(|import| import.status.success());
     let (expected, should_work) = row.says.on(version);
     let agrees = match expected {
-        Some(id) => verdict.failed.iter().any(|failed| failed == id),
+        Some(id) => verdict
+            .failed
+            .iter()
+            .any(|failed| id.is_empty() || failed == id),
         None => verdict.failed.is_empty(),
     };
     if !agrees || works != should_work {

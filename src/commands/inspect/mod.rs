@@ -6,12 +6,13 @@ mod report;
 
 use std::path::PathBuf;
 
-use super::image_args;
+use super::image_args::{self, RegistryArgs};
 use super::print;
 use super::unwrapping::{self, Locked, Opener, Said};
 use crate::commands::args::HsmArgs;
 use crate::error::{Cure, Error, Result};
 use crate::image::choice::for_platform;
+use crate::image::reference::HELP;
 use crate::image::{Descriptor, Platform, Reference, media_type};
 
 use self::report::{ImageReport, LayerReport, Report};
@@ -22,7 +23,7 @@ use self::report::{ImageReport, LayerReport, Report};
 pub struct Args {
     /// The image.
     #[arg(
-        help = "Image to look at: an OCI layout, oci:DIR[:TAG] or DIR[:TAG]; without TAG, the only image in it",
+        help = format!("Image to look at: {HELP}; without TAG, the only image there"),
         value_name = "IMAGE",
         value_parser = image_args::reference()
     )]
@@ -36,6 +37,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// How to speak to registries.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// How to treat the token.
     #[command(flatten)]
     pub hsm: HsmArgs,
@@ -59,7 +63,7 @@ struct Readable {
 /// was refused; [`Error::InLayer`] for the first layer whose annotations are broken or whose cipher is unknown;
 /// [`Error::NoKeyOpens`] for the first that no key opens.
 pub fn run(args: &Args) -> Result<()> {
-    let (_, image) = image_args::load(&args.image)?;
+    let (_, image) = image_args::load(&args.image, args.platform.as_ref(), &args.registry)?;
     let manifests = image.manifests();
     let mut report = Report::new(&image);
     let mut readable = Readable::default();

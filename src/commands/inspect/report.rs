@@ -81,7 +81,7 @@ impl Report {
         let absent = |manifest: &Descriptor| {
             let platform = manifest.platform();
             let platform = platform.map_or("no platform".to_owned(), |it| it.to_string());
-            format!("{platform} {}", manifest.digest)
+            format!("{platform} {}", manifest.name())
         };
         Self {
             media_type: image.entry.media_type.clone(),

@@ -1,4 +1,4 @@
-//! `ocihsm keys generate`: an RSA pair in a token, and the two files that others need of it.
+//! `ocihsm keys generate`: a pair in a token, RSA or elliptic, and the two files that others need of it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,10 @@ use crate::commands::print;
 use crate::error::{Error, Result};
 use crate::hsm::{self, NewKey, Token};
 use crate::keys::key_file::KeyFile;
+use crate::keys::public::PublicKey;
 use crate::keys::uri::Pkcs11Uri;
 use crate::node::environment;
+use crate::operation::Curve;
 use crate::settings;
 
 /// Bytes of an id that is made here: none meets another by chance.
@@ -33,7 +35,10 @@ pub struct Args {
     /// Label of the pair, and name of its files
     #[arg(long, value_name = "NAME")]
     pub label: KeyLabel,
-    /// Size of the key in bits
+    /// Kind of the key: rsa, which every scheme takes and most tokens have, or a curve, for images encrypted with JWE
+    #[arg(long = "type", value_name = "rsa|p256|p384|p521", default_value = "rsa", value_parser = kind)]
+    pub kind: NewKind,
+    /// Size of an RSA key in bits
     #[arg(long, value_name = "BITS", default_value = "3072", value_parser = bits)]
     pub bits: u32,
     /// Id of the pair (CKA_ID), hexadecimal [default: random]
@@ -58,9 +63,13 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-The private key is sensitive, cannot leave the token, and does nothing but decrypt (in a TPM it also signs). NAME.pub.pem is for whoever \
+The private key is sensitive, cannot leave the token, and does nothing but decrypt, or agree on secrets if it is on a curve (in a TPM it also signs). NAME.pub.pem is for whoever \
 encrypts images, NAME.yaml for the nodes that decrypt them; it names the PIN file, the module, and what the module \
 takes from the environment. Without --pin-file and OCIHSM_PIN the PIN is asked for.";
+
+/// What kind of key: RSA, where there is no curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewKind(Option<Curve>);
 
 /// A label that can name files as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +110,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             None => random_id()?,
         },
         bits: args.bits,
+        curve: args.kind.0,
     };
     let mut uri = Pkcs11Uri {
         id: Some(new.id.clone()),
@@ -128,7 +138,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
         source: Box::new(source),
     })?;
     print(&Made {
-        bits: public_key.bits(),
+        kind: match &public_key {
+            PublicKey::Rsa(key) => format!("an RSA-{} pair", key.bits()),
+            PublicKey::Ec(key) => format!("a pair on {}", key.curve()),
+        },
         token,
         uri: &uri,
         public_path: &public_path,
@@ -157,7 +170,7 @@ fn random_id() -> Result<Vec<u8>> {
 
 /// What was made, for whoever asked for it.
 struct Made<'a> {
-    bits: u32,
+    kind: String,
     token: &'a Token,
     uri: &'a Pkcs11Uri,
     public_path: &'a Path,
@@ -168,11 +181,7 @@ struct Made<'a> {
 impl fmt::Display for Made<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (public_path, key_path) = (self.public_path.display(), self.key_path.display());
-        writeln!(
-            f,
-            "made an RSA-{} pair in token {:?}",
-            self.bits, self.token.label
-        )?;
+        writeln!(f, "made {} in token {:?}", self.kind, self.token.label)?;
         writeln!(f, "URI         {}", self.uri.with_query())?;
         writeln!(f, "public key  {public_path}, to encrypt with")?;
         write!(f, "key file    {key_path}, to decrypt with")?;
@@ -230,6 +239,16 @@ impl FromStr for KeyId {
             )),
         }
     }
+}
+
+fn kind(text: &str) -> Result<NewKind, String> {
+    Ok(NewKind(match text {
+        "rsa" => None,
+        "p256" => Some(Curve::P256),
+        "p384" => Some(Curve::P384),
+        "p521" => Some(Curve::P521),
+        _ => return Err("expected rsa, p256, p384 or p521".to_owned()),
+    }))
 }
 
 fn bits(text: &str) -> Result<u32, String> {

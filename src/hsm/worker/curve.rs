@@ -43,6 +43,12 @@ const KNOWN: [Known; 3] = [
 const PRINTABLE_STRING: u8 = 0x13;
 const SEQUENCE: u8 = 0x30;
 
+/// The object identifier by which a token is asked for a key on it, DER.
+pub(super) fn parameters(curve: Curve) -> &'static [u8] {
+    let known = KNOWN.iter().find(|known| known.curve == curve);
+    known.map_or(&[], |known| known.identifier)
+}
+
 /// The curve, if it is one that we know.
 pub(super) fn curve(parameters: &[u8]) -> Option<Curve> {
     let is = |known: &&Known| match parameters {

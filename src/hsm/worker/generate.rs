@@ -1,18 +1,20 @@
-//! A new RSA pair, made in a token: it decrypts, and never leaves.
+//! A new pair, made in a token, RSA or elliptic: it decrypts, or agrees on secrets, and never leaves.
 //!
 //! The only work here that changes a token. It logs in as unwrapping does. What failed is not tried again, since a key may
 //! have been made all the same; only a request that was refused is made in another way.
 
 use cryptoki_sys as sys;
 
+use super::curve::parameters;
 use super::device::{Device, Key};
-use super::module::{NewPair, Object, Session, Wanted};
+use super::module::{NewEllipticPair, NewPair, Object, Session, Wanted};
 use super::public;
 use crate::hsm::NewKey;
 use crate::hsm::ckr::Ckr;
 use crate::hsm::failure::{Failure, Fault};
 use crate::hsm::protocol::Components;
 use crate::hsm::token::TokenInfo;
+use crate::operation::Curve;
 
 pub(super) fn make(
     device: &mut Device<'_>,
@@ -49,7 +51,8 @@ fn refuse_known(
         let by = |id, label| {
             let wanted = Wanted {
                 class,
-                kind: Some(sys::CKK_RSA),
+                // Whoever decrypts looks for keys of every kind.
+                kind: None,
                 id,
                 label,
             };
@@ -79,6 +82,10 @@ fn pair(
     new: &NewKey,
 ) -> Result<(Object, Object), Failure> {
     let module = &device.module;
+    if let Some(curve) = new.curve {
+        let made = elliptic_pair(device, session, new, curve);
+        return made.map_err(|fault| fault.on(&token.label));
+    }
     let mut pair = NewPair {
         mechanism: sys::CKM_RSA_PKCS_KEY_PAIR_GEN,
         id: &new.id,
@@ -111,6 +118,30 @@ fn pair(
         made = module.generate_pair(session, pair);
     }
     made.map_err(|fault| fault.on(&token.label))
+}
+
+fn elliptic_pair(
+    device: &Device<'_>,
+    session: Session,
+    new: &NewKey,
+    curve: Curve,
+) -> Result<(Object, Object), Fault> {
+    let is_tpm = breaks_when_refusing(device)?;
+    let mut pair = NewEllipticPair {
+        id: &new.id,
+        label: &new.label,
+        parameters: parameters(curve),
+        // A TPM derives with a key alone that may decrypt as well; NSS makes none that may.
+        decrypts: is_tpm,
+        no_signing: !is_tpm,
+    };
+    match device.module.generate_elliptic_pair(session, pair) {
+        Err(fault) if refuses_template(fault) && pair.no_signing => {
+            pair.no_signing = false;
+            device.module.generate_elliptic_pair(session, pair)
+        }
+        made => made,
+    }
 }
 
 /// Whether the module must not be asked for a key that does not sign: tpm2-pkcs11 makes none, and leaves objects in the

@@ -7,7 +7,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::image::layout::digest_of;
+use crate::image::layout::{Layout, digest_of};
+use crate::image::selection::Selection;
 
 fn vector(name: &str) -> Layout {
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/vectors/images");
@@ -16,7 +17,7 @@ fn vector(name: &str) -> Layout {
 
 fn load_vector(name: &str) -> Image {
     let layout = vector(name);
-    Image::load(&layout, layout.entry(None).unwrap()).unwrap()
+    Image::load(&layout, layout.entry(&Selection::Only, None).unwrap()).unwrap()
 }
 
 /// A layout that is filled blob by blob.
@@ -127,6 +128,7 @@ fn a_document_that_is_two_things_or_none_is_refused() {
         (media_type::MANIFEST, r#"{"manifests":[]}"#),
         (media_type::INDEX, r#"{"layers":[]}"#),
         (media_type::MANIFEST, r#"{"layers":[]}"#),
+        (media_type::INDEX, "{}"),
         (media_type::INDEX, r#"{"manifests":{}}"#),
         (media_type::INDEX, "[]"),
         (media_type::INDEX, "{"),
@@ -187,12 +189,13 @@ fn what_names_a_changed_manifest_follows_it_and_comes_back() {
 
 #[test]
 fn a_very_long_chain_of_subjects_is_followed() {
+    const COUNT: usize = 1500;
     let made = Made::new();
     let config = made.put(media_type::EMPTY, "{}");
     let layer = made.put("application/vnd.oci.image.layer.v1.tar", "a layer");
     let mut json = json!({"config": config.to_json(), "layers": [layer.to_json()]});
     let mut entries = vec![made.put(media_type::MANIFEST, &json.to_string())];
-    for _ in 2..MAX_COUNT {
+    for _ in 2..COUNT {
         json["subject"] = entries[0].to_json();
         json["layers"] = json!([]);
         entries.insert(0, made.put(media_type::MANIFEST, &json.to_string()));
@@ -205,7 +208,7 @@ fn a_very_long_chain_of_subjects_is_followed() {
     let mut image = made.load(index).unwrap();
     let last = image.manifests_mut().pop().unwrap();
     last.layers[0].size += 1;
-    assert_eq!(image.finish().renamed.len(), MAX_COUNT);
+    assert_eq!(image.finish().renamed.len(), COUNT);
 }
 
 #[test]
@@ -225,6 +228,38 @@ fn what_is_not_here_is_kept_by_name() {
     assert_eq!(image.manifests().len(), 1);
     assert_eq!(image.absent().next().unwrap().digest, away.digest);
     assert_eq!(image.others().next().unwrap().digest, other.digest);
+}
+
+#[test]
+fn an_index_may_name_what_we_do_not_know() {
+    let made = Made::new();
+    let config = made.put(media_type::EMPTY, "{}");
+    let text = json!({"config": config.to_json()}).to_string();
+    // Neither with its media type, in the index or in itself, nor with layers.
+    let mut untyped = made.put(media_type::MANIFEST, &text).to_json();
+    untyped.as_object_mut().unwrap().remove("mediaType");
+    let blob = made.put("a/b", "a blob of an artifact");
+    let text = json!({"blobs": [blob.to_json()]}).to_string();
+    let artifact = made.put("application/vnd.oci.artifact.manifest.v1+json", &text);
+    let other_hash = json!({"mediaType": media_type::MANIFEST, "size": 3,
+        "digest": format!("sha512:{}", "ab".repeat(64)), "platform": {"os": "linux", "architecture": "s390x"}});
+    let entries = [untyped, artifact.to_json(), other_hash];
+    let text = json!({"manifests": entries}).to_string();
+    let index = made.put(media_type::INDEX, &text);
+    let image = made.load(index).unwrap();
+    assert_eq!(image.manifests().len(), 1);
+    assert!(image.manifests()[0].layers.is_empty());
+    let absent = image.absent().next().unwrap().platform().unwrap();
+    assert_eq!(absent.to_string(), "linux/s390x");
+    let finished = image.finish();
+    let named = |blob: &Descriptor| {
+        finished
+            .blobs
+            .iter()
+            .any(|it| it.descriptor.digest == blob.digest)
+    };
+    assert!(named(&artifact) && named(&blob) && named(&config));
+    assert_eq!(finished.documents.last().unwrap().1, text.as_bytes());
 }
 
 #[test]

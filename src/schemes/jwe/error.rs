@@ -55,7 +55,7 @@ pub enum Error {
     Wrapping {
         /// The library's reason.
         #[source]
-        source: rsa::Error,
+        source: Box<rsa::Error>,
     },
 }
 

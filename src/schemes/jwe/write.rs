@@ -78,7 +78,9 @@ impl WrapFor<'_> {
                     OaepHash::Sha1 => rsa.library().oaep_encrypt::<Sha1>(key),
                     OaepHash::Sha256 => rsa.library().oaep_encrypt::<Sha256>(key),
                 }
-                .map_err(|source| Error::Wrapping { source })?;
+                .map_err(|source| Error::Wrapping {
+                    source: Box::new(source),
+                })?;
                 Ok((json!({ "alg": alg }), encode(&wrapped)))
             }
             Self::Ec(public) => {

@@ -49,12 +49,12 @@ enum Mode {
 impl Content {
     /// Reads `EncryptedContentInfo`.
     pub(super) fn read(mut info: Elements<'_>) -> Result<Self, Error> {
-        let kind = info.take(der::OID).ok_or(Error::Malformed)?;
+        let kind = info.content_of(der::OID).ok_or(Error::Malformed)?;
         if kind != DATA {
             return Err(Error::OtherContent);
         }
         let mut algorithm = info.enter(der::SEQUENCE).ok_or(Error::Malformed)?;
-        let oid = algorithm.take(der::OID).ok_or(Error::Malformed)?;
+        let oid = algorithm.content_of(der::OID).ok_or(Error::Malformed)?;
         if DES.contains(&oid) {
             return Err(Error::Des);
         }
@@ -74,7 +74,7 @@ impl Content {
         };
         let nonce = match mode {
             Mode::Cbc => algorithm
-                .take(der::OCTET_STRING)
+                .content_of(der::OCTET_STRING)
                 .filter(|iv| iv.len() == 16),
             Mode::Gcm => gcm_nonce(&mut algorithm),
         };
@@ -166,14 +166,15 @@ fn gcm_nonce<'a>(algorithm: &mut Elements<'a>) -> Option<&'a [u8]> {
     if let Some(inner) = parameters.enter(der::SEQUENCE) {
         parameters = inner;
     }
-    let nonce = (parameters.take(der::OCTET_STRING)).or_else(|| parameters.take(GO_NONCE))?;
-    let tag_len = parameters.take(der::INTEGER)?;
+    let nonce =
+        (parameters.content_of(der::OCTET_STRING)).or_else(|| parameters.content_of(GO_NONCE))?;
+    let tag_len = parameters.content_of(der::INTEGER)?;
     (nonce.len() == 12 && tag_len == [GCM_TAG as u8]).then_some(nonce)
 }
 
 /// `[0] IMPLICIT OCTET STRING`: whole, or in parts within a constructed one, as the Go library writes it.
 fn octets(info: &mut Elements<'_>) -> Option<Vec<u8>> {
-    if let Some(whole) = info.take(der::CONTEXT_0) {
+    if let Some(whole) = info.content_of(der::CONTEXT_0) {
         return Some(whole.to_vec());
     }
     let mut parts = info.enter(der::CONTEXT_0_CONSTRUCTED)?;
@@ -182,7 +183,7 @@ fn octets(info: &mut Elements<'_>) -> Option<Vec<u8>> {
         if parts.is_empty() {
             return Some(octets);
         }
-        octets.extend_from_slice(parts.take(der::OCTET_STRING)?);
+        octets.extend_from_slice(parts.content_of(der::OCTET_STRING)?);
     }
     parts.is_empty().then_some(octets)
 }

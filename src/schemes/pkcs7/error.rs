@@ -53,6 +53,6 @@ pub enum Error {
     Wrapping {
         /// The library's reason.
         #[source]
-        source: rsa::Error,
+        source: Box<rsa::Error>,
     },
 }

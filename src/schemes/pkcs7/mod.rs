@@ -97,7 +97,7 @@ pub fn parse(message: &[u8]) -> Result<Vec<Result<Recipient, Error>>, Error> {
 /// `ContentInfo` and `EnvelopedData`; `None` where it is no DER of these.
 fn read<'a>(outer: &mut Elements<'a>) -> Option<Result<(Elements<'a>, Content), Error>> {
     let mut info = outer.enter(der::SEQUENCE)?;
-    if info.take(der::OID)? != ENVELOPED_DATA {
+    if info.content_of(der::OID)? != ENVELOPED_DATA {
         return Some(Err(Error::OtherContent));
     }
     let mut explicit = info.enter(der::CONTEXT_0_CONSTRUCTED)?;
@@ -105,8 +105,8 @@ fn read<'a>(outer: &mut Elements<'a>) -> Option<Result<(Elements<'a>, Content), 
     if !info.is_empty() || !explicit.is_empty() {
         return None;
     }
-    let _version = enveloped.take(der::INTEGER)?;
-    let _originator = enveloped.take(der::CONTEXT_0_CONSTRUCTED);
+    let _version = enveloped.content_of(der::INTEGER)?;
+    let _originator = enveloped.content_of(der::CONTEXT_0_CONSTRUCTED);
     let recipients = enveloped.enter(der::SET)?;
     let content = enveloped.enter(der::SEQUENCE)?;
     Some(Content::read(content).map(|content| (recipients, content)))
@@ -140,19 +140,19 @@ fn recipient(element: der::Element<'_>, content: &Arc<Content>) -> Result<Recipi
 
 /// `KeyTransRecipientInfo`: who, by which algorithm, the wrapped key.
 fn key_transport<'a>(info: &mut Elements<'a>) -> Option<(RecipientId, &'a [u8], &'a [u8])> {
-    let _version = info.take(der::INTEGER)?;
+    let _version = info.content_of(der::INTEGER)?;
     let id = match info.next_if(der::CONTEXT_0) {
         Some(id) => RecipientId::SubjectKeyId(id.content.to_vec()),
         None => {
             let mut names = info.enter(der::SEQUENCE)?;
             RecipientId::IssuerAndSerial {
                 issuer: names.next_if(der::SEQUENCE)?.whole.to_vec(),
-                serial: names.take(der::INTEGER)?.to_vec(),
+                serial: names.content_of(der::INTEGER)?.to_vec(),
             }
         }
     };
-    let algorithm = info.enter(der::SEQUENCE)?.take(der::OID)?;
-    let key = info.take(der::OCTET_STRING)?;
+    let algorithm = info.enter(der::SEQUENCE)?.content_of(der::OID)?;
+    let key = info.content_of(der::OCTET_STRING)?;
     info.is_empty().then_some((id, algorithm, key))
 }
 

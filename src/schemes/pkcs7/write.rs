@@ -75,7 +75,9 @@ fn key_transport(certificate: &Certificate, key: &[u8; 32]) -> Result<Vec<u8>, E
     let wrapped = public
         .library()
         .pkcs1v15_encrypt(key)
-        .map_err(|source| Error::Wrapping { source })?;
+        .map_err(|source| Error::Wrapping {
+            source: Box::new(source),
+        })?;
     let serial = element(INTEGER, &[&certificate.serial]);
     Ok(element(
         SEQUENCE,

@@ -1,4 +1,4 @@
-//! What changes a token: an RSA pair made in it.
+//! What changes a token: a pair made in it.
 
 use cryptoki_sys as sys;
 
@@ -17,6 +17,19 @@ pub(in crate::hsm) struct NewPair<'a> {
     pub(in crate::hsm) label: &'a str,
     pub(in crate::hsm) bits: u32,
     /// Says that it neither signs nor verifies. tpm2-pkcs11 makes no key that is told so.
+    pub(in crate::hsm) no_signing: bool,
+}
+
+/// How an elliptic pair is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::hsm) struct NewEllipticPair<'a> {
+    pub(in crate::hsm) id: &'a [u8],
+    pub(in crate::hsm) label: &'a str,
+    /// `CKA_EC_PARAMS`.
+    pub(in crate::hsm) parameters: &'a [u8],
+    /// Says that the private half decrypts, beside deriving.
+    pub(in crate::hsm) decrypts: bool,
+    /// Says that it neither signs nor verifies.
     pub(in crate::hsm) no_signing: bool,
 }
 
@@ -69,8 +82,50 @@ impl Module<'_> {
             private.push(attribute(sys::CKA_SIGN, &no));
             private.push(attribute(sys::CKA_SIGN_RECOVER, &no));
         }
+        self.generate(session, pair.mechanism, public, private)
+    }
+
+    /// Makes an elliptic pair that stays in the token. The private half agrees on secrets, is sensitive, and cannot be
+    /// extracted.
+    pub(in crate::hsm) fn generate_elliptic_pair(
+        &self,
+        session: Session,
+        pair: NewEllipticPair<'_>,
+    ) -> Result<(Object, Object), Fault> {
+        let (yes, no) = ([sys::CK_TRUE], [sys::CK_FALSE]);
+        let shared = [
+            attribute(sys::CKA_TOKEN, &yes),
+            attribute(sys::CKA_LABEL, pair.label.as_bytes()),
+            attribute(sys::CKA_ID, pair.id),
+        ];
+        let mut public = shared.to_vec();
+        public.push(attribute(sys::CKA_EC_PARAMS, pair.parameters));
+        let mut private = shared.to_vec();
+        private.extend([
+            attribute(sys::CKA_PRIVATE, &yes),
+            attribute(sys::CKA_SENSITIVE, &yes),
+            attribute(sys::CKA_EXTRACTABLE, &no),
+            attribute(sys::CKA_DERIVE, &yes),
+        ]);
+        if pair.decrypts {
+            private.push(attribute(sys::CKA_DECRYPT, &yes));
+        }
+        if pair.no_signing {
+            public.push(attribute(sys::CKA_VERIFY, &no));
+            private.push(attribute(sys::CKA_SIGN, &no));
+        }
+        self.generate(session, sys::CKM_EC_KEY_PAIR_GEN, public, private)
+    }
+
+    fn generate(
+        &self,
+        session: Session,
+        mechanism: sys::CK_MECHANISM_TYPE,
+        mut public: Vec<sys::CK_ATTRIBUTE>,
+        mut private: Vec<sys::CK_ATTRIBUTE>,
+    ) -> Result<(Object, Object), Fault> {
         let mut mechanism = sys::CK_MECHANISM {
-            mechanism: pair.mechanism,
+            mechanism,
             ..Default::default()
         };
         let (mut public_key, mut private_key) = (0, 0);

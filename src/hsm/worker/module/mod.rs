@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use cryptoki_sys as sys;
 
-pub(in crate::hsm) use self::generate::NewPair;
+pub(in crate::hsm) use self::generate::{NewEllipticPair, NewPair};
 pub(in crate::hsm) use self::objects::Wanted;
 pub(in crate::hsm) use self::operations::{Mechanism, Readable};
 use super::reporter::Reporter;

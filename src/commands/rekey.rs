@@ -1,0 +1,134 @@
+//! `ocihsm rekey`: the layers as they are, their keys wrapped for others. No layer is written, and in a registry none is read.
+
+use std::path::PathBuf;
+
+use super::args::HsmArgs;
+use super::image_args::{self, ImageArgs, RegistryArgs};
+use super::print;
+use super::recipients::{self, Recipients, oaep_hash};
+use super::summary::Summary;
+use super::transfer::Transfer;
+use super::unwrapping;
+use crate::cipher;
+use crate::envelope::Envelope;
+use crate::error::Result;
+use crate::image::reference::HELP;
+use crate::image::{self, Plan, Platform, Reference};
+use crate::operation::OaepHash;
+
+/// Arguments of `rekey`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+#[command(group = clap::ArgGroup::new("recipients").required(true))]
+pub struct Args {
+    /// The image.
+    #[arg(
+        help = format!("Image whose layers are encrypted: {HELP}"),
+        value_name = "SRC",
+        value_parser = image_args::reference()
+    )]
+    pub source: Reference,
+    /// Image to write; without it, SRC's tag is moved to the new image
+    #[arg(value_name = "DST", value_parser = image_args::reference())]
+    pub destination: Option<Reference>,
+    /// Key file, or directory of key files, that opens the layers as they are (repeatable)
+    #[arg(long, value_name = "FILE", required = true)]
+    pub key: Vec<PathBuf>,
+    /// Who will be able to decrypt as well, beside those who are (repeatable; as --recipient of `encrypt`)
+    #[arg(long, value_name = "pkcs11:FILE", group = "recipients")]
+    pub add: Vec<String>,
+    /// Who alone will be able to decrypt: every other recipient of every scheme is dropped (repeatable)
+    #[arg(
+        long,
+        value_name = "pkcs11:FILE",
+        group = "recipients",
+        conflicts_with = "add"
+    )]
+    pub only: Vec<String>,
+    /// Only the images for this platform; others stay in the index as they are
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<Platform>,
+    /// Hash of the RSA-OAEP padding: sha256 or sha1 [env: OCICRYPT_OAEP_HASHALG=] [default: sha256]
+    #[arg(long, value_name = "HASH", value_parser = oaep_hash)]
+    pub oaep_hash: Option<OaepHash>,
+    /// Replace an image that DST's tag names already
+    #[arg(long)]
+    pub force: bool,
+    /// How to speak to registries.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// How to treat the token.
+    #[command(flatten)]
+    pub hsm: HsmArgs,
+}
+
+const AFTER_HELP: &str = "\
+Prints the digest of the new image. The layers stay what they are, byte for byte; in a registry, manifests alone are \
+written.
+
+This takes nothing away from whoever has the old manifest and a key that opens it, or a layer's own key: they can still \
+read these layers. Against that, encrypt the layers anew, with `ocihsm encrypt --anew`, and remove the old image.";
+
+/// Wraps the layers' keys anew.
+///
+/// # Errors
+/// Whatever kept that from being done; nothing was written then.
+pub fn run(args: &Args) -> Result<()> {
+    let (source, mut image) =
+        image_args::load(&args.source, args.platform.as_ref(), &args.registry)?;
+    let layers = Plan::decrypt(&mut image, args.platform.as_ref())?.encrypted;
+    let given = if args.only.is_empty() {
+        &args.add
+    } else {
+        &args.only
+    };
+    let recipients = Recipients::find(given, args.oaep_hash, &args.hsm)?;
+    let in_registry = matches!(args.source, Reference::Registry(_));
+    let opened = recipients::open(
+        &args.hsm,
+        &args.key,
+        &layers,
+        |present| recipients.count() + if args.only.is_empty() { present } else { 0 },
+        // A registry's layers are not fetched for it: the first key that opens is taken.
+        |layer, parameters| match in_registry {
+            true => Ok(()),
+            false => cipher::verify(parameters, source.blob(layer)?, Some(layer.size)),
+        },
+    )?;
+
+    let images = ImageArgs {
+        source: args.source.clone(),
+        destination: args
+            .destination
+            .clone()
+            .unwrap_or_else(|| args.source.clone()),
+        force: args.force || args.destination.is_none(),
+        registry: args.registry.clone(),
+    };
+    if let (None, Reference::Registry(name)) = (&args.destination, &args.source)
+        && name.digest.is_some()
+    {
+        let name = name.to_string();
+        return Err(image::Error::from(image::registry::Error::DigestAsTarget { name }).into());
+    }
+    let transfer = Transfer::begin(&*source, &image, &images, 0)?;
+    let mut manifests = image.manifests_mut();
+    for ((layer, places), (locked, private)) in layers.places().zip(opened) {
+        let envelope = match args.only.is_empty() {
+            true => locked.envelope,
+            false => Envelope::new(locked.envelope.public_options),
+        };
+        let envelope = recipients
+            .add_to(envelope, &private)
+            .map_err(|error| unwrapping::in_layer(layer, error))?;
+        for &(manifest, layer) in places {
+            let annotations = &mut manifests[manifest].layers[layer].annotations;
+            Envelope::remove_from(annotations);
+            envelope.write_to(annotations);
+        }
+    }
+    let mut summary = Summary::default();
+    let digest = transfer.finish(image, &mut summary)?;
+    summary.print();
+    print(&digest)
+}

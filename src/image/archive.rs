@@ -1,0 +1,431 @@
+//! Images in tar archives: an OCI layout, or what `docker save` writes; as they are, or in one gzip stream.
+//!
+//! Reads only, each blob from its place in the file. An archive in gzip has no such places, so it is unpacked into a
+//! file without a name, which is gone with us however we end.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use flate2::read::MultiGzDecoder;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::descriptor::Descriptor;
+use super::document::{self, MAX_DOCUMENT};
+use super::error::{Error, Result, shortened};
+use super::layout::{INDEX, MARKER, digest_of, is_version_one};
+use super::media_type;
+use super::platform::Platform;
+use super::selection::{self, Selection};
+use super::source::Source;
+use crate::descriptor::Digest;
+use crate::file;
+
+/// Most entries of an archive.
+const MAX_ENTRIES: usize = 65536;
+/// What a gzip stream begins with (RFC 1952, section 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// What `docker save` says of its images.
+const DOCKER: &str = "manifest.json";
+
+/// An archive.
+#[derive(Debug)]
+pub struct Archive {
+    path: PathBuf,
+    file: Arc<File>,
+    /// Where the content of each file is.
+    files: BTreeMap<String, Span>,
+    /// What stands for another file.
+    links: BTreeMap<String, String>,
+    /// Blobs that are not under their digest there.
+    docker: BTreeMap<Digest, Blob>,
+}
+
+/// Bytes of the file.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u64,
+    len: u64,
+}
+
+#[derive(Debug)]
+enum Blob {
+    There(Span),
+    Made(Vec<u8>),
+}
+
+impl Archive {
+    /// Opens an archive and finds what is in it.
+    ///
+    /// # Errors
+    /// [`Error::NotAnArchive`]; [`Error::TooLarge`] for too many entries; [`Error::Read`] and [`Error::File`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut archive = file::open(path)?;
+        let failed = |source| Error::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        };
+        let mut start = [0; 2];
+        let is_gzip = archive.read_exact(&mut start).is_ok() && start == GZIP;
+        archive.seek(SeekFrom::Start(0)).map_err(failed)?;
+        if is_gzip {
+            let mut unpacked = tempfile::tempfile().map_err(failed)?;
+            io::copy(
+                &mut MultiGzDecoder::new(io::BufReader::new(archive)),
+                &mut unpacked,
+            )
+            .map_err(failed)?;
+            archive = unpacked;
+        }
+        let mut this = Self {
+            path: path.to_owned(),
+            file: Arc::new(archive),
+            files: BTreeMap::new(),
+            links: BTreeMap::new(),
+            docker: BTreeMap::new(),
+        };
+        this.list().map_err(|what| Error::NotAnArchive {
+            path: path.to_owned(),
+            what,
+        })?;
+        Ok(this)
+    }
+
+    fn list(&mut self) -> Result<(), &'static str> {
+        let mut file = self.file.as_ref();
+        file.seek(SeekFrom::Start(0))
+            .map_err(|_| "it cannot be read")?;
+        let mut archive = tar::Archive::new(file);
+        let entries = archive
+            .entries_with_seek()
+            .map_err(|_| "it is no tar archive")?;
+        for entry in entries {
+            let entry = entry.map_err(|_| "it is no tar archive, or it ends too soon")?;
+            if self.files.len() + self.links.len() == MAX_ENTRIES {
+                return Err("it has more entries than an image");
+            }
+            let Some(name) = entry
+                .path()
+                .ok()
+                .and_then(|path| normal(Path::new(""), &path))
+            else {
+                continue;
+            };
+            let kind = entry.header().entry_type();
+            if kind.is_symlink() || kind.is_hard_link() {
+                let base = match kind.is_symlink() {
+                    true => Path::new(&name).parent().unwrap_or(Path::new("")),
+                    false => Path::new(""),
+                };
+                let target = entry.link_name().ok().flatten();
+                if let Some(target) = target.and_then(|target| normal(base, &target)) {
+                    self.links.insert(name, target);
+                }
+            } else if kind.is_file() {
+                let span = Span {
+                    start: entry.raw_file_position(),
+                    len: entry.size(),
+                };
+                self.files.insert(name, span);
+            }
+        }
+        let len = self.file.metadata().map_err(|_| "it cannot be read")?.len();
+        let whole = |span: &Span| {
+            span.start
+                .checked_add(span.len)
+                .is_some_and(|end| end <= len)
+        };
+        match self.files.values().all(whole) {
+            true if self.files.is_empty() => Err("it is empty, or no tar archive"),
+            true => Ok(()),
+            false => Err("it ends too soon"),
+        }
+    }
+
+    /// The entry of an image in the archive's `index.json`.
+    ///
+    /// # Errors
+    /// [`Error::NotAnArchive`] without such a file; as [`selection::entry`].
+    pub fn entry(&self, wanted: &Selection, platform: Option<&Platform>) -> Result<Descriptor> {
+        let marker = self.text(MARKER)?;
+        if !is_version_one(&marker) {
+            return Err(self.not("its version is not 1"));
+        }
+        let place = self.path.display().to_string();
+        selection::entry(&self.text(INDEX)?, &place, wanted, platform)
+    }
+
+    /// The entry of an image that `docker save` wrote: its manifest is made here, with OCI's types.
+    ///
+    /// # Errors
+    /// [`Error::NotAnArchive`] where something is not as it should be; [`Error::UnknownTag`] and
+    /// [`Error::WhichImage`].
+    pub fn docker_entry(&mut self, wanted: &Selection) -> Result<Descriptor> {
+        let list = document::parse(&self.text(DOCKER)?, "manifest.json is no JSON")?;
+        let list = list.as_array().map_or(&[][..], Vec::as_slice);
+        let names = |image: &Value| -> Vec<String> {
+            let names = image["RepoTags"].as_array().into_iter().flatten();
+            names
+                .filter_map(|name| name.as_str().map(str::to_owned))
+                .collect()
+        };
+        let is_meant = |(number, image): &(usize, &Value)| match wanted {
+            Selection::Only => true,
+            Selection::Number(wanted) => number == wanted,
+            Selection::Digest(_) => false,
+            Selection::Tag(tag) => names(image).iter().any(|name| is_named(name, tag)),
+        };
+        let meant: Vec<_> = list.iter().enumerate().filter(is_meant).collect();
+        let [(_, image)] = meant[..] else {
+            let tags = list
+                .iter()
+                .flat_map(names)
+                .take(10)
+                .map(|tag| shortened(&tag))
+                .collect();
+            let place = self.path.display().to_string();
+            return Err(match wanted {
+                Selection::Tag(tag) if meant.is_empty() => Error::UnknownTag {
+                    place,
+                    tag: tag.clone(),
+                    tags,
+                },
+                _ => Error::WhichImage {
+                    place,
+                    count: meant.len(),
+                    tags,
+                },
+            });
+        };
+        let config = self.text(image["Config"].as_str().unwrap_or_default())?;
+        let json = document::parse(&config, "an image's config is no JSON")?;
+        let empty = Vec::new();
+        let diff_ids = json["rootfs"]["diff_ids"].as_array().unwrap_or(&empty);
+        let files = image["Layers"].as_array().unwrap_or(&empty);
+        if diff_ids.len() != files.len() {
+            return Err(self.not("an image has other layers than its config"));
+        }
+        let mut layers = Vec::new();
+        for (file, diff_id) in files.iter().zip(diff_ids) {
+            layers.push(
+                self.docker_layer(file.as_str(), diff_id.as_str())?
+                    .to_json(),
+            );
+        }
+        let config = self.made(media_type::CONFIG, config);
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::MANIFEST,
+            "config": config.to_json(),
+            "layers": layers,
+        });
+        Ok(self.made(media_type::MANIFEST, manifest.to_string().into_bytes()))
+    }
+
+    /// A layer is named by where it is; its digest is that of the archive in it, unless it is compressed.
+    fn docker_layer(&mut self, name: Option<&str>, diff_id: Option<&str>) -> Result<Descriptor> {
+        let span = name.and_then(|name| self.find(name));
+        let span = span.ok_or_else(|| self.not("a layer is missing"))?;
+        let mut start = [0; 2];
+        let is_gzip = span.len > 1
+            && self.file.read_exact_at(&mut start, span.start).is_ok()
+            && start == GZIP;
+        let (digest, media_type) = match is_gzip {
+            true => (
+                self.hash(span)?,
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+            ),
+            false => {
+                let digest = diff_id.and_then(|it| it.parse().ok());
+                let digest = digest.ok_or_else(|| self.not("a config has no sha256 of a layer"))?;
+                (digest, "application/vnd.oci.image.layer.v1.tar")
+            }
+        };
+        self.docker.insert(digest.clone(), Blob::There(span));
+        Ok(Descriptor::new(media_type, digest, span.len))
+    }
+
+    fn made(&mut self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
+        let made = Descriptor::new(media_type, digest_of(&bytes), bytes.len() as u64);
+        self.docker.insert(made.digest.clone(), Blob::Made(bytes));
+        made
+    }
+
+    fn hash(&self, span: Span) -> Result<Digest> {
+        let mut hash = Sha256::new();
+        let mut reader = self.reader(span);
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(Digest::from_sha256(&hash.finalize().into())),
+                Ok(read) => hash.update(&buffer[..read]),
+                Err(source) => {
+                    return Err(Error::File {
+                        action: "read",
+                        path: self.path.clone(),
+                        source,
+                    });
+                }
+            }
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<Span> {
+        let mut name = normal(Path::new(""), Path::new(name))?;
+        // `docker save` writes a layer that several images share once, and links to it.
+        for _ in 0..8 {
+            match self.links.get(&name) {
+                Some(target) => name.clone_from(target),
+                None => break,
+            }
+        }
+        self.files.get(&name).copied()
+    }
+
+    fn text(&self, name: &str) -> Result<Vec<u8>> {
+        let span = self.find(name).ok_or_else(|| match name {
+            MARKER => self.not("it has no file `oci-layout`"),
+            DOCKER => self.not("it has no file `manifest.json`"),
+            _ => self.not("a file that it names is not in it"),
+        })?;
+        if span.len > MAX_DOCUMENT {
+            return Err(Error::TooLarge {
+                what: "size of a document in the archive in bytes",
+                limit: MAX_DOCUMENT,
+            });
+        }
+        let mut bytes = Vec::new();
+        self.reader(span)
+            .read_to_end(&mut bytes)
+            .map_err(|source| Error::File {
+                action: "read",
+                path: self.path.clone(),
+                source,
+            })?;
+        Ok(bytes)
+    }
+
+    fn reader(&self, span: Span) -> Section {
+        Section {
+            file: Arc::clone(&self.file),
+            span,
+        }
+    }
+
+    fn not(&self, what: &'static str) -> Error {
+        Error::NotAnArchive {
+            path: self.path.clone(),
+            what,
+        }
+    }
+}
+
+impl Source for Archive {
+    fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(self.docker.contains_key(&descriptor.digest) || self.find(&blob(descriptor)).is_some())
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
+        let span = match self.docker.get(&descriptor.digest) {
+            Some(Blob::Made(bytes)) => return Ok(Box::new(io::Cursor::new(bytes.clone()))),
+            Some(Blob::There(span)) => Some(*span),
+            None => self.find(&blob(descriptor)),
+        };
+        let digest = || descriptor.digest.clone();
+        let span = span.ok_or_else(|| Error::Blob {
+            action: "read",
+            digest: digest(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        if span.len != descriptor.size {
+            return Err(Error::BlobSize {
+                digest: digest(),
+                actual: span.len,
+                expected: descriptor.size,
+            });
+        }
+        Ok(Box::new(self.reader(span)))
+    }
+}
+
+/// A part of the archive, read to its end.
+struct Section {
+    file: Arc<File>,
+    span: Span,
+}
+
+impl Read for Section {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = usize::try_from(self.span.len).unwrap_or(usize::MAX);
+        let len = len.min(buffer.len());
+        let read = self.file.read_at(&mut buffer[..len], self.span.start)?;
+        self.span.start += read as u64;
+        self.span.len -= read as u64;
+        Ok(read)
+    }
+}
+
+fn blob(descriptor: &Descriptor) -> String {
+    format!("{}/{}", super::layout::BLOBS, descriptor.digest.hex())
+}
+
+/// Whether a name in `RepoTags` is the one that was asked for: with its registry or without.
+fn is_named(name: &str, wanted: &str) -> bool {
+    let with_tag = |name: &str| match name.rsplit('/').next().is_some_and(|it| it.contains(':')) {
+        true => name.to_owned(),
+        false => format!("{name}:latest"),
+    };
+    let short = |name: &str| {
+        let name = name.strip_prefix("docker.io/").unwrap_or(name);
+        with_tag(name.strip_prefix("library/").unwrap_or(name))
+    };
+    short(name) == short(wanted)
+}
+
+/// A path within the archive, without detours; `None` for one that leads out of it.
+fn normal(base: &Path, path: &Path) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in base.components().chain(path.components()) {
+        match part {
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::ParentDir => drop(parts.pop()?),
+            Component::CurDir | Component::RootDir => {}
+            Component::Prefix(_) => return None,
+        }
+    }
+    Some(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_within_the_archive() {
+        let path = |base: &str, path: &str| normal(Path::new(base), Path::new(path));
+        assert_eq!(
+            path("", "./blobs/sha256/x").as_deref(),
+            Some("blobs/sha256/x")
+        );
+        assert_eq!(path("a", "../b/layer.tar").as_deref(), Some("b/layer.tar"));
+        assert_eq!(path("", "../etc/passwd"), None);
+    }
+
+    #[test]
+    fn names_with_and_without_a_registry() {
+        for wanted in [
+            "busybox",
+            "busybox:latest",
+            "docker.io/library/busybox:latest",
+        ] {
+            assert!(is_named("busybox:latest", wanted), "{wanted}");
+        }
+        assert!(!is_named("busybox:latest", "busybox:1"));
+        assert!(!is_named("r.test:5000/a:1", "a:1"));
+    }
+}

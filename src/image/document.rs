@@ -1,0 +1,112 @@
+//! The JSON of a manifest, an index or a config, read within a budget.
+//!
+//! A few bytes of text become a hundred of memory (`[0,0,0`), so what is counted is the values, before any is made.
+
+use serde_json::Value;
+
+use super::error::{Error, Result};
+
+/// Most bytes that a manifest, an index or a config may have.
+pub const MAX_DOCUMENT: u64 = 4 << 20;
+/// Most bytes that all documents of an image may have together.
+const MAX_BYTES: u64 = 32 << 20;
+/// Most JSON values that all documents of an image may have together.
+const MAX_VALUES: usize = 256 << 10;
+/// Most documents of an image.
+const MAX_COUNT: usize = 4096;
+
+/// What the documents of an image may still cost.
+#[derive(Debug)]
+pub(super) struct Budget {
+    bytes: u64,
+    values: usize,
+    documents: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            bytes: MAX_BYTES,
+            values: MAX_VALUES,
+            documents: MAX_COUNT,
+        }
+    }
+}
+
+impl Budget {
+    /// Pays for a document that is about to be read.
+    pub(super) fn take(&mut self, bytes: u64) -> Result<()> {
+        let over = |what, limit| Error::TooLarge { what, limit };
+        self.bytes = self.bytes.checked_sub(bytes).ok_or(over(
+            "size of all manifests of the image in bytes",
+            MAX_BYTES,
+        ))?;
+        self.documents = self
+            .documents
+            .checked_sub(1)
+            .ok_or(over("number of manifests of the image", MAX_COUNT as u64))?;
+        Ok(())
+    }
+
+    /// Reads a document.
+    pub(super) fn parse(&mut self, bytes: &[u8], no_json: &'static str) -> Result<Value> {
+        self.values = self
+            .values
+            .checked_sub(values(bytes))
+            .ok_or(Error::TooLarge {
+                what: "number of JSON values in all manifests of the image",
+                limit: MAX_VALUES as u64,
+            })?;
+        serde_json::from_slice(bytes).map_err(|_| Error::InvalidManifest { what: no_json })
+    }
+}
+
+/// Reads a document that stands alone.
+pub(super) fn parse(bytes: &[u8], no_json: &'static str) -> Result<Value> {
+    Budget::default().parse(bytes, no_json)
+}
+
+/// How many values a text has at most: each but the first comes after one of four characters.
+fn values(bytes: &[u8]) -> usize {
+    let (mut count, mut within_text, mut escaped) = (1, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = within_text,
+            b'"' => within_text = !within_text,
+            b',' | b'[' | b'{' | b':' if !within_text => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_and_texts_are_not_looked_into() {
+        for (text, expected) in [
+            ("{}", 2),
+            ("[0,0,0]", 4),
+            (r#"{"a":1,"b":[]}"#, 6),
+            (r#""a,[{:\",[""#, 1),
+            (r#"["\\",1]"#, 3),
+        ] {
+            assert_eq!(values(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_would_become_a_hundred_times_as_large_is_not_read() {
+        let text = format!("[{}0]", "0,".repeat(2 << 20));
+        let error = parse(text.as_bytes(), "").unwrap_err();
+        assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+        let mut budget = Budget::default();
+        let text = format!("[{}0]", "0,".repeat(100_000));
+        assert!(budget.parse(text.as_bytes(), "").is_ok());
+        assert!(budget.parse(text.as_bytes(), "").is_ok());
+        assert!(budget.parse(text.as_bytes(), "").is_err());
+    }
+}

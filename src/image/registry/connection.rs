@@ -1,0 +1,455 @@
+//! Questions to one repository of a registry: addresses, certificates, login, and another try where that may help.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use ureq::http::{Method, Request, Response};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+use zeroize::Zeroizing;
+
+use super::auth::{self, Challenge, MAX_TOKEN, Question};
+use super::credentials::{self, Login};
+use super::download::Download;
+use super::error::{Error, is_about_tls};
+use super::name::Name;
+use super::{Result, Settings};
+use crate::file;
+use crate::image::descriptor::Descriptor;
+use crate::image::document::MAX_DOCUMENT;
+use crate::image::media_type;
+
+/// How often something is tried, all in all.
+pub(super) const TRIES: u32 = 5;
+/// How long a registry may take to connect, and to send or take the next bytes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take to answer: it checks a whole layer before it does.
+const ANSWER: Duration = Duration::from_secs(600);
+/// Longest wait that a registry may ask for.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Most bytes of a certificate's file.
+const MAX_CERTIFICATES: usize = 4 << 20;
+/// Most characters of an answer that a message shows.
+const MAX_SAID: u64 = 200;
+
+/// A repository.
+pub(super) struct Connection {
+    agent: Agent,
+    /// `https://HOST`.
+    base: String,
+    pub(super) name: Name,
+    login: Option<Login>,
+    scopes: Vec<String>,
+    tls_verify: bool,
+    authorization: Mutex<Option<Arc<Zeroizing<String>>>>,
+}
+
+/// A question.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) url: String,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Option<&'a [u8]>,
+    /// Whether it may be asked again when nobody knows what became of it.
+    pub(super) again: bool,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(method: Method, url: String, body: Option<&'a [u8]>) -> Self {
+        Self {
+            again: matches!(method, Method::GET | Method::HEAD | Method::PUT),
+            method,
+            url,
+            headers: Vec::new(),
+            body,
+        }
+    }
+
+    pub(super) fn head(url: String) -> Self {
+        Self::new(Method::HEAD, url, None).accept()
+    }
+
+    pub(super) fn get(url: String) -> Self {
+        Self::new(Method::GET, url, None)
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Asks for a manifest as it is: without this, some registries translate it.
+    pub(super) fn accept(self) -> Self {
+        self.header("accept", media_type::DOCUMENTS.join(", "))
+    }
+}
+
+impl Connection {
+    /// Finds out how the registry is spoken to. Nothing is asked yet but, without `tls_verify`, whether it has TLS.
+    pub(super) fn open(name: &Name, settings: &Settings, push: bool) -> Result<Self> {
+        let actions = if push { "pull,push" } else { "pull" };
+        let mut this = Self {
+            agent: agent(name, settings)?,
+            base: format!("https://{}", name.registry()),
+            login: credentials::find(name, &settings.auth_files)?,
+            scopes: vec![format!("repository:{}:{actions}", name.path)],
+            name: name.clone(),
+            tls_verify: settings.tls_verify,
+            authorization: Mutex::new(None),
+        };
+        if !settings.tls_verify && this.agent.get(format!("{}/v2/", this.base)).call().is_err() {
+            this.base = format!("http://{}", name.registry());
+        }
+        Ok(this)
+    }
+
+    /// Wants to read another repository as well, whose blobs are mounted into this one.
+    pub(super) fn also_read(&mut self, path: &str) {
+        self.scopes.push(format!("repository:{path}:pull"));
+    }
+
+    pub(super) fn url(&self, place: &str, reference: &str) -> String {
+        format!("{}/v2/{}/{place}/{reference}", self.base, self.name.path)
+    }
+
+    /// A `Location` may be a path alone.
+    pub(super) fn absolute(&self, location: &str) -> String {
+        match location.starts_with('/') {
+            true => format!("{}{location}", self.base),
+            false => location.to_owned(),
+        }
+    }
+
+    /// A manifest, and its media type.
+    pub(super) fn manifest(&self, reference: &str) -> Result<(String, Vec<u8>)> {
+        let call = Call::get(self.url("manifests", reference)).accept();
+        let response = self.send(&call)?;
+        match response.status().as_u16() {
+            200 => {}
+            404 => {
+                let separator = if reference.contains(':') { '@' } else { ':' };
+                return Err(Error::NotFound {
+                    host: self.name.host.clone(),
+                    what: format!("image {}{separator}{reference}", self.name.path),
+                });
+            }
+            _ => return Err(self.refused("read a manifest", response)),
+        }
+        let header = response.headers().get("content-type");
+        let media_type = header
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim();
+        let media_type = match media_type {
+            "application/json" | "text/plain" => "",
+            media_type => media_type,
+        };
+        let media_type = media_type.to_owned();
+        let mut bytes = Vec::new();
+        let body = response.into_body().into_with_config().limit(u64::MAX);
+        let read = body.reader().take(MAX_DOCUMENT + 1).read_to_end(&mut bytes);
+        read.map_err(|source| self.broken(1, source))?;
+        match bytes.len() as u64 > MAX_DOCUMENT {
+            true => Err(self.nonsense("a manifest is over the limit of 4 MiB")),
+            false => Ok((media_type, bytes)),
+        }
+    }
+
+    pub(super) fn download(self: &Arc<Self>, descriptor: &Descriptor) -> Result<Download> {
+        Download::begin(Arc::clone(self), descriptor)
+    }
+
+    /// Asks, with a login if one is wanted, and again where that may help. Any answer but that one is the caller's.
+    pub(super) fn send(&self, call: &Call<'_>) -> Result<Response<Body>> {
+        let mut wait = Duration::from_millis(200);
+        let mut authorized = false;
+        let mut tries = 1;
+        loop {
+            let answer = self.once(call);
+            let last = tries == TRIES;
+            match answer {
+                Ok(response) if response.status() == 401 && !authorized => {
+                    authorized = true;
+                    if !self.authorize(&response)? {
+                        return Ok(response);
+                    }
+                    continue;
+                }
+                Ok(response) if !last && is_temporary(response.status().as_u16()) => {
+                    let asked = response.headers().get("retry-after");
+                    let asked = asked.and_then(|it| it.to_str().ok()?.parse().ok());
+                    let asked = asked.map(Duration::from_secs).unwrap_or_default();
+                    thread::sleep(asked.max(wait).min(MAX_WAIT));
+                }
+                Ok(response) => return Ok(response),
+                Err(error) if last || !call.again || !may_pass(&error) => {
+                    return Err(Error::Unreachable {
+                        host: self.name.host.clone(),
+                        source: Box::new(error),
+                    });
+                }
+                Err(_) => thread::sleep(wait),
+            }
+            wait *= 2;
+            tries += 1;
+        }
+    }
+
+    fn once(&self, call: &Call<'_>) -> Result<Response<Body>, ureq::Error> {
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(&call.url);
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        let authorization = self.lock().clone();
+        // A blob may be kept elsewhere, where our login is nobody's business.
+        let ours = call
+            .url
+            .strip_prefix(&self.base)
+            .is_some_and(|it| it.starts_with('/'));
+        if let Some(authorization) = authorization.filter(|_| ours) {
+            request = request.header("authorization", authorization.as_str());
+        }
+        match call.body {
+            None => self.agent.run(request.body(())?),
+            Some(body) => self.agent.run(request.body(body)?),
+        }
+    }
+
+    /// Answers a challenge; `false` where we cannot.
+    fn authorize(&self, response: &Response<Body>) -> Result<bool> {
+        let headers = response.headers().get_all("www-authenticate").iter();
+        let mut challenges: Vec<_> = headers
+            .filter_map(|header| Challenge::parse(header.to_str().ok()?))
+            .collect();
+        // A token says no more of us than it has to.
+        challenges.sort_by_key(|challenge| *challenge == Challenge::Basic);
+        let authorization = match challenges.first() {
+            None => return Ok(false),
+            Some(Challenge::Basic) => match self.login.as_ref().and_then(Login::basic) {
+                None => return Ok(false),
+                Some(basic) => basic,
+            },
+            Some(Challenge::Bearer { realm, service }) => {
+                let login = self.login.as_ref();
+                self.token(&Question::new(
+                    realm,
+                    service.as_deref(),
+                    &self.scopes,
+                    login,
+                ))?
+            }
+        };
+        *self.lock() = Some(Arc::new(authorization));
+        Ok(true)
+    }
+
+    fn token(&self, question: &Question) -> Result<Zeroizing<String>> {
+        if self.tls_verify && !question.url.starts_with("https://") {
+            return Err(self.nonsense("it wants our password sent in the clear"));
+        }
+        let unreachable = |error| Error::Unreachable {
+            host: self.name.host.clone(),
+            source: Box::new(error),
+        };
+        let mut wait = Duration::from_millis(200);
+        for tries in 1.. {
+            let mut request = Request::builder().uri(&question.url);
+            if let Some(authorization) = &question.authorization {
+                request = request.header("authorization", authorization.as_str());
+            }
+            let answer = match &question.form {
+                None => request
+                    .body(())
+                    .map_err(ureq::Error::from)
+                    .and_then(|it| self.agent.run(it)),
+                Some(form) => request
+                    .method(Method::POST)
+                    .header("content-type", "application/x-www-form-urlencoded")
+                    .body(form.as_bytes())
+                    .map_err(ureq::Error::from)
+                    .and_then(|it| self.agent.run(it)),
+            };
+            let response = match answer {
+                Err(error) if tries < TRIES && may_pass(&error) => None,
+                Err(error) => return Err(unreachable(error)),
+                Ok(response) if tries < TRIES && is_temporary(response.status().as_u16()) => None,
+                Ok(response) => Some(response),
+            };
+            if let Some(response) = response {
+                if response.status() != 200 {
+                    return Err(self.refused("get a token", response));
+                }
+                let mut bytes = Zeroizing::new(Vec::new());
+                let body = response.into_body().into_with_config().limit(MAX_TOKEN);
+                let read = body.reader().read_to_end(&mut bytes);
+                read.map_err(|source| self.broken(tries, source))?;
+                return auth::token(&bytes).ok_or_else(|| self.nonsense("its token is none"));
+            }
+            thread::sleep(wait);
+            wait *= 2;
+        }
+        Err(self.nonsense("it gives no token"))
+    }
+
+    /// What an answer means that is not the one that was wanted.
+    pub(super) fn refused(&self, action: &'static str, response: Response<Body>) -> Error {
+        let host = self.name.host.clone();
+        let status = response.status().as_u16();
+        if matches!(status, 401 | 403) {
+            let who = self
+                .login
+                .as_ref()
+                .map_or("somebody without a login".to_owned(), Login::who);
+            return Error::Denied { host, who, action };
+        }
+        let mut said = String::new();
+        let body = response.into_body().into_with_config().limit(u64::MAX);
+        let _ = body.reader().take(MAX_SAID).read_to_string(&mut said);
+        Error::Status {
+            host,
+            action,
+            status,
+            said,
+        }
+    }
+
+    pub(super) fn nonsense(&self, what: &'static str) -> Error {
+        Error::Nonsense {
+            host: self.name.host.clone(),
+            what,
+        }
+    }
+
+    pub(super) fn broken(&self, tries: u32, source: std::io::Error) -> Error {
+        Error::Broken {
+            host: self.name.host.clone(),
+            tries,
+            source,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Zeroizing<String>>>> {
+        self.authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the registry says that it has no time now.
+pub(super) fn is_temporary(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// Whether what went wrong may be right the next time.
+fn may_pass(error: &ureq::Error) -> bool {
+    use ureq::Error::{ConnectionFailed, Io, Protocol, Timeout};
+    matches!(error, Io(_) | Timeout(_) | ConnectionFailed | Protocol(_)) && !is_about_tls(error)
+}
+
+fn agent(name: &Name, settings: &Settings) -> Result<Agent> {
+    let mut directories: Vec<PathBuf> = settings.cert_dir.iter().cloned().collect();
+    if directories.is_empty() {
+        let machine = settings.machine_cert_dirs.iter();
+        directories.extend(machine.map(|directory| directory.join(&name.host)));
+    }
+    let mut roots = Vec::new();
+    let mut own = None;
+    for directory in directories {
+        read_directory(
+            &directory,
+            settings.cert_dir.is_some(),
+            &mut roots,
+            &mut own,
+        )?;
+    }
+    if settings.tls_verify {
+        let system = rustls_native_certs::load_native_certs();
+        let system = system.certs.iter();
+        roots.extend(system.map(|certificate| Certificate::from_der(certificate).to_owned()));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .client_cert(own)
+        .disable_verification(!settings.tls_verify)
+        .unversioned_rustls_crypto_provider(provider)
+        .build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .user_agent(concat!("ocihsm/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(PATIENCE))
+        .timeout_per_read(Some(PATIENCE))
+        .timeout_per_write(Some(PATIENCE))
+        .timeout_recv_response(Some(ANSWER))
+        .build();
+    Ok(config.new_agent())
+}
+
+/// Reads `*.crt`, and `*.cert` with `*.key`, as Docker and podman have them. A directory that was named has to be there.
+fn read_directory(
+    directory: &std::path::Path,
+    is_named: bool,
+    roots: &mut Vec<Certificate<'static>>,
+    own: &mut Option<ClientCert>,
+) -> Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(_) if !is_named => return Ok(()),
+        Err(error) => return Err(file::Error::failed("list", directory)(error).into()),
+    };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let is_authority = path.extension().is_some_and(|it| it == "crt");
+        let is_own = path.extension().is_some_and(|it| it == "cert");
+        if !is_authority && !is_own {
+            continue;
+        }
+        let certificates = certificates(&path)?;
+        if is_authority {
+            roots.extend(certificates);
+            continue;
+        }
+        let key_path = path.with_extension("key");
+        let pem = file::read_secret(&key_path, MAX_CERTIFICATES)?;
+        let key = PrivateKey::from_pem(pem.expose()).map_err(|_| Error::BadFile {
+            path: key_path,
+            what: "is no private key in PEM",
+        })?;
+        *own = Some(ClientCert::new_with_certs(&certificates, key));
+    }
+    Ok(())
+}
+
+fn certificates(path: &std::path::Path) -> Result<Vec<Certificate<'static>>> {
+    let bad = || Error::BadFile {
+        path: path.to_owned(),
+        what: "is no certificate in PEM",
+    };
+    let pem = file::read(path, MAX_CERTIFICATES)?;
+    let mut found = Vec::new();
+    for item in ureq::tls::parse_pem(&pem) {
+        if let ureq::tls::PemItem::Certificate(certificate) = item.map_err(|_| bad())? {
+            found.push(certificate);
+        }
+    }
+    match found.is_empty() {
+        true => Err(bad()),
+        false => Ok(found),
+    }
+}

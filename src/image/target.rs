@@ -1,0 +1,281 @@
+//! Where an image is written to, whatever keeps it there. Nothing names the image before all of it is there.
+
+use std::fs::{self, File};
+use std::io::{self, IoSlice, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::descriptor::Descriptor;
+use super::destination::{Destination, StagedFile};
+use super::error::{Error, Result};
+use super::reference::Reference;
+use super::registry::{self, Pushed, Upload};
+use super::staging::Staging;
+use crate::descriptor::Digest;
+
+/// An image that is being written.
+#[derive(Debug)]
+pub enum Target {
+    /// To a layout.
+    Layout(Destination),
+    /// To an archive of a layout.
+    Archive(ArchiveFile),
+    /// To a registry.
+    Registry(Pushed),
+}
+
+/// A blob in the making, to be written to.
+#[derive(Debug)]
+pub enum Staged {
+    /// A file that is moved to its place later.
+    File(StagedFile),
+    /// An upload to a registry.
+    Upload(Upload),
+}
+
+/// What a target has of a blob already.
+pub enum Existing {
+    /// Nothing.
+    No,
+    /// The blob, undamaged.
+    Sound,
+    /// Something of its name and length, whose content is still to be checked.
+    Unchecked(Box<dyn Read + Send>),
+}
+
+impl Target {
+    /// Prepares to write an image there, which comes from `source`, under a tag where the reference names none. With
+    /// `force` it may replace another one.
+    ///
+    /// # Errors
+    /// As [`Destination::prepare`] and [`Pushed::prepare`]; [`Error::FileExists`]; [`Error::ReadOnly`].
+    pub fn prepare(
+        reference: &Reference,
+        source: &Reference,
+        settings: &registry::Settings,
+        tag: Option<&str>,
+        force: bool,
+    ) -> Result<Self> {
+        let tag = reference.tag().or(tag);
+        match reference {
+            Reference::Layout(place) => {
+                Destination::prepare(&place.path, tag, force).map(Self::Layout)
+            }
+            Reference::OciArchive(place) => {
+                ArchiveFile::prepare(&place.path, tag, force).map(Self::Archive)
+            }
+            Reference::DockerArchive(_) => Err(Error::ReadOnly {
+                transport: "docker-archive:",
+            }),
+            Reference::Registry(name) => {
+                let from = match source {
+                    Reference::Registry(from) => Some(from),
+                    _ => None,
+                };
+                Pushed::prepare(name, settings, from, force).map(Self::Registry)
+            }
+        }
+    }
+
+    /// What is there of a blob.
+    ///
+    /// # Errors
+    /// When the place cannot be asked.
+    pub fn existing(&self, descriptor: &Descriptor) -> Result<Existing> {
+        let files = match self {
+            Self::Layout(layout) => layout,
+            Self::Archive(archive) => &archive.layout,
+            Self::Registry(pushed) => return Ok(pushed.existing(descriptor)?),
+        };
+        if files.has(&descriptor.digest) {
+            return Ok(Existing::Sound);
+        }
+        Ok(match files.existing(descriptor) {
+            Some(file) => Existing::Unchecked(Box::new(file)),
+            None => Existing::No,
+        })
+    }
+
+    /// Begins a blob.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(&mut self) -> Result<Staged> {
+        match self {
+            Self::Layout(layout) => layout.begin().map(Staged::File),
+            Self::Archive(archive) => archive.layout.begin().map(Staged::File),
+            Self::Registry(pushed) => Ok(Staged::Upload(pushed.begin()?)),
+        }
+    }
+
+    /// Keeps a blob that is written and found right, under its digest.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    pub fn keep(&mut self, blob: Staged, digest: &Digest) -> Result<()> {
+        match (self, blob) {
+            (_, Staged::Upload(upload)) => Ok(upload.keep(digest)?),
+            (Self::Layout(layout), Staged::File(file)) => layout.keep(file, digest.clone()),
+            (Self::Archive(archive), Staged::File(file)) => {
+                archive.layout.keep(file, digest.clone())
+            }
+            (Self::Registry(_), Staged::File(_)) => unreachable!("a registry begins uploads alone"),
+        }
+    }
+
+    /// Writes a document, under its digest.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    pub fn put(&mut self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Layout(layout) => layout.put(descriptor, bytes),
+            Self::Archive(archive) => archive.layout.put(descriptor, bytes),
+            Self::Registry(pushed) => Ok(pushed.put(descriptor, bytes)?),
+        }
+    }
+
+    /// Names the image, and with that makes it appear.
+    ///
+    /// # Errors
+    /// When that fails; nothing is named then.
+    pub fn commit(self, entry: Descriptor) -> Result<()> {
+        match self {
+            Self::Layout(layout) => layout.commit(entry),
+            Self::Archive(archive) => archive.commit(entry),
+            Self::Registry(pushed) => pushed.commit(&entry),
+        }
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Upload(upload) => upload.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write_vectored(slices),
+            Self::Upload(upload) => upload.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Upload(upload) => upload.flush(),
+        }
+    }
+}
+
+/// A tar archive that is written as a layout first, since a file's name and length stand before its content.
+#[derive(Debug)]
+pub struct ArchiveFile {
+    path: PathBuf,
+    force: bool,
+    layout: Destination,
+    staging: Staging,
+}
+
+impl ArchiveFile {
+    fn prepare(path: &Path, tag: Option<&str>, force: bool) -> Result<Self> {
+        match fs::symlink_metadata(path) {
+            Ok(there) if !force || !there.is_file() => {
+                return Err(Error::FileExists {
+                    path: path.to_owned(),
+                });
+            }
+            _ => {}
+        }
+        let beside = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let staging = Staging::within(beside)?;
+        let layout = Destination::prepare(&staging.path().join("layout"), tag, false)?;
+        Ok(Self {
+            path: path.to_owned(),
+            force,
+            layout,
+            staging,
+        })
+    }
+
+    fn commit(self, entry: Descriptor) -> Result<()> {
+        let Self {
+            path,
+            force,
+            layout,
+            staging,
+        } = self;
+        layout.commit(entry)?;
+        let directory = staging.path().join("layout");
+        let new = staging.path().join("archive");
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::File {
+                action,
+                path,
+                source,
+            }
+        };
+        write_archive(&directory, &new).map_err(failed("write", &new))?;
+        if force {
+            fs::rename(&new, &path).map_err(failed("create", &path))?;
+        } else {
+            // A second name fails where somebody else has taken it since.
+            fs::hard_link(&new, &path).map_err(|source| match source.kind() {
+                io::ErrorKind::AlreadyExists => Error::FileExists { path: path.clone() },
+                _ => failed("create", &path)(source),
+            })?;
+        }
+        let beside = staging.path().parent().unwrap_or(Path::new("."));
+        File::open(beside)
+            .and_then(|directory| directory.sync_all())
+            .map_err(failed("write", beside))
+    }
+}
+
+/// Moves a layout into an archive, file by file, so that no more than one of them is there twice.
+fn write_archive(layout: &Path, archive: &Path) -> io::Result<()> {
+    let mut tar = tar::Builder::new(io::BufWriter::with_capacity(
+        1 << 20,
+        File::create_new(archive)?,
+    ));
+    let mut blobs = Vec::new();
+    for entry in fs::read_dir(layout.join(super::layout::BLOBS))? {
+        let name = entry?.file_name().into_string();
+        blobs.extend(name.map(|name| format!("{}/{name}", super::layout::BLOBS)));
+    }
+    blobs.sort();
+    let names = [super::layout::MARKER, super::layout::INDEX].map(str::to_owned);
+    for name in names.into_iter().chain(blobs) {
+        let path = layout.join(&name);
+        let file = File::open(&path)?;
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_size(file.metadata()?.len());
+        match header.size()? {
+            // More than eleven octal digits: GNU's form.
+            0o100_000_000_000.. => {
+                let mut large = tar::Header::new_gnu();
+                large.set_entry_type(tar::EntryType::Regular);
+                large.set_mode(0o644);
+                large.set_mtime(0);
+                large.set_size(file.metadata()?.len());
+                tar.append_data(&mut large, &name, file)?;
+            }
+            _ => tar.append_data(&mut header, &name, file)?,
+        }
+        fs::remove_file(&path)?;
+    }
+    let file = tar
+        .into_inner()?
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()
+}
