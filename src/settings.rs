@@ -157,6 +157,12 @@ pub fn hsm(timeout: Duration, allow_final_try: bool, environment: &Environment) 
     }
 }
 
+/// A variable of this process's own, for what no settings tell of.
+#[must_use]
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
 /// What decides which policy counts for a process in this environment.
 #[must_use]
 pub fn policy(environment: &Environment) -> PolicySearch {

@@ -86,6 +86,32 @@ fn no_room_knows_what_it_must_not() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// `doctor` can only tell what a decoder works with as long as everything that the decoder reads is in one place.
+#[test]
+fn nothing_below_the_settings_reads_the_environment() {
+    let root = repository().join("src");
+    let (mut directories, mut reading) = (vec![root.clone()], BTreeSet::new());
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                if ["env::var", "env::{"]
+                    .iter()
+                    .any(|read| text.contains(read))
+                {
+                    reading.insert(path.strip_prefix(&root).unwrap().to_owned());
+                }
+            }
+        }
+    }
+    // The program itself asks whether it is a stream processor before it has any settings.
+    let allowed = ["main.rs", "settings.rs"].map(PathBuf::from);
+    assert_eq!(reading, BTreeSet::from(allowed));
+}
+
 #[test]
 fn paths_are_found_wherever_they_stand() {
     let known = |source: &str, depth| {

@@ -8,6 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use crate::commands::Result;
 use crate::image::reference::HELP;
 use crate::image::{Image, Platform, Reference, Source, place, registry};
+use crate::settings;
 pub(crate) use crate::settings::{is_uri, no_uris};
 
 /// Where an image comes from and where it goes.
@@ -51,7 +52,7 @@ impl RegistryArgs {
     #[must_use]
     pub fn settings(&self) -> registry::Settings {
         let directory = |name: &str| {
-            std::env::var_os(name)
+            settings::variable(name)
                 .filter(|it| !it.is_empty())
                 .map(PathBuf::from)
         };

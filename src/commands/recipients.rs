@@ -326,7 +326,7 @@ fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {
 
 /// The hash that was asked for; without any, each scheme takes its own.
 fn chosen_hash(given: Option<OaepHash>) -> Result<Option<OaepHash>> {
-    match (given, std::env::var_os(OAEP_HASH)) {
+    match (given, settings::variable(OAEP_HASH)) {
         (Some(hash), _) => Ok(Some(hash)),
         (None, Some(name)) if !name.is_empty() => name
             .to_str()

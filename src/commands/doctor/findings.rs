@@ -48,7 +48,7 @@ pub(super) enum Colour {
 impl Colour {
     /// On a terminal, unless NO_COLOR asks for none (no-color.org).
     pub(super) fn wanted() -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let refused = settings::variable("NO_COLOR").is_some_and(|value| !value.is_empty());
         match io::stdout().is_terminal() && !refused {
             true => Self::On,
             false => Self::Off,

@@ -13,6 +13,7 @@ use crate::keys::TokenKey;
 use crate::keys::key_file::KeyFile;
 use crate::keys::policy::Policy;
 use crate::node::environment;
+use crate::settings;
 
 /// Arguments of `keys export`.
 #[derive(clap::Args, Debug)]
@@ -84,7 +85,7 @@ fn key(args: &Args, policy: &Policy) -> Result<TokenKey> {
         None => return Ok(policy.resolve(file)?),
     };
     if is_uri {
-        file.env = environment::of_module(&module);
+        file.env = environment::of_module(&module, settings::variable);
     }
     Ok(TokenKey { file, module })
 }

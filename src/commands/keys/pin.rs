@@ -44,7 +44,7 @@ impl PinArgs {
                 file: Some(path),
             }));
         }
-        let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
+        let Some(value) = settings::variable(VARIABLE).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
         let mut text = value

@@ -77,7 +77,7 @@ pub(super) fn token_key(uri: &Pkcs11Uri, module: &Path, pin: Option<&GivenPin>) 
                 pin_value: pin.map(|given| given.pin.clone()),
                 ..uri.clone()
             },
-            env: environment::of_module(module),
+            env: environment::of_module(module, settings::variable),
             init: None,
         },
         module: module.to_owned(),
