@@ -171,6 +171,13 @@ fn skopeo_reads_what_we_pushed_and_we_what_it_pushed() {
             &at("theirs:v1"),
         ])
         .ok();
+    // It writes manifests in a style of its own.
+    let theirs = at("theirs:v1");
+    let report = stage
+        .ocihsm()
+        .args(["inspect", &theirs, "--json", PLAIN_HTTP]);
+    let report: Value = serde_json::from_slice(&report.ok().stdout).unwrap();
+    let before = report["digest"].clone();
     let printed = stage
         .encrypt(&at("theirs:v1"), &at("ours:v1"))
         .arg(PLAIN_HTTP)
@@ -276,7 +283,6 @@ fn a_registry_that_fails_for_a_while_loses_nothing() {
         Fate::Status(429),
         Fate::Status(503),
         Fate::CutAnswer(3 << 20),
-        Fate::CutRequest(1 << 20),
     ]
     .into_iter()
     .enumerate()
@@ -286,7 +292,6 @@ fn a_registry_that_fails_for_a_while_loses_nothing() {
         let proxy = Proxy::start(registry.host(), move |line, count| {
             let meets = match chosen {
                 Fate::CutAnswer(_) => line.starts_with("GET") && line.contains("/blobs/sha256"),
-                Fate::CutRequest(_) => line.starts_with("PATCH"),
                 _ => true,
             };
             let often = if matches!(chosen, Fate::Status(_)) {

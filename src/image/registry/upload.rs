@@ -214,7 +214,10 @@ impl Upload {
             }
             thread::sleep(Duration::from_millis(200 << tries));
             tries += 1;
-            self.ask_how_much()?;
+            // A registry that lost the upload with the connection says less than what came before.
+            if self.ask_how_much().is_err() {
+                return Err(trouble);
+            }
         }
         Ok(())
     }
