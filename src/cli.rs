@@ -9,16 +9,16 @@ use std::sync::LazyLock;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::commands::Error;
 use crate::commands::args::VerboseArgs;
 use crate::commands::{
     config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
 };
 use crate::ctd_decoder;
 use crate::envelope::PROVIDED;
-use crate::error::Error;
 use crate::options::CipherName;
 use crate::schemes;
-use crate::settings::is_uri;
+use crate::settings::{self, is_uri};
 
 /// What `--version` says: what somebody who has a layer that does not open wants to know.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -107,7 +107,7 @@ pub fn complaint(error: &clap::Error, argv: &[OsString]) -> Error {
     };
     // Whatever is written like a URI may hold a PIN, however its attributes are spelt.
     if is_uri(&complaint) {
-        return Error::UriAsArgument { argument: "ocihsm" };
+        return settings::Error::UriAsArgument { argument: "ocihsm" }.into();
     }
     Error::CommandLine {
         variable: variable_of(error, argv),

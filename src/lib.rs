@@ -42,7 +42,8 @@
 //! [`keys`]. All of them share [`envelope`], [`options`], [`descriptor`] and [`secret`] below.
 //!
 //! Beside that way stand [`node`], the machine that containerd runs on as its operator sees it, and [`telemetry`], which
-//! tells what happens and keeps a record of each layer. [`error`] gathers what can go wrong.
+//! tells what happens and keeps a record of each layer. What can go wrong, each room says in an `Error` of its own, with its
+//! hint; [`Error`] gathers them, and [`error`] makes a line for containerd of one.
 
 pub mod cipher;
 pub mod cli;
@@ -73,4 +74,4 @@ pub mod spoil;
 pub mod telemetry;
 pub mod words;
 
-pub use error::{Error, Result};
+pub use commands::{Error, Result};

@@ -16,7 +16,7 @@ use ocihsm::commands::{
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
 use ocihsm::telemetry::{self, Audience, LayerRecord, Verbosity};
-use ocihsm::{Error, hsm, imgcrypt, payload, spoil};
+use ocihsm::{Error, hsm, imgcrypt, payload, settings, spoil};
 use tracing::info_span;
 
 /// Where a payload comes, if one comes.
@@ -86,7 +86,10 @@ fn refuse(error: &clap::Error, argv: &[OsString]) {
         record.emit();
         spoil::hold();
         report(&complaint);
-    } else if matches!(complaint, Error::UriAsArgument { .. }) {
+    } else if matches!(
+        complaint,
+        Error::Settings(settings::Error::UriAsArgument { .. })
+    ) {
         report(&complaint);
     } else {
         let _ = error.print();

@@ -3,14 +3,16 @@
 //! A decoder's settings follow from its arguments and its environment alone, so whoever has both of another process can
 //! tell what that one works with: `doctor` does.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::error::{Error, Result};
 use crate::content_store;
-use crate::error::{Error, Result};
 use crate::hsm::HsmSettings;
 use crate::keys::policy::PolicySearch;
 
@@ -153,6 +155,12 @@ pub fn hsm(timeout: Duration, allow_final_try: bool, environment: &Environment) 
         runtime_dir: HsmSettings::usual_runtime_dir(|name| environment.variable(name).cloned()),
         environment: crate::hsm::Environment::Inherited,
     }
+}
+
+/// A variable of this process's own, for what no settings tell of.
+#[must_use]
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 /// What decides which policy counts for a process in this environment.

@@ -2,10 +2,12 @@
 
 use integration::layer::{Compression, Layer, digest, noise};
 use integration::layout::Layout;
+use integration::ocihsm;
 use integration::processor::Processor;
+use integration::program::Program;
 use integration::token::Token;
 use integration::vectors::Vector;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 #[test]
@@ -28,6 +30,52 @@ fn memory_does_not_grow_with_the_layer() {
         assert_eq!(digest(&outcome.output.stdout), expected, "{cipher}");
         std::fs::remove_dir_all(encrypted.path()).unwrap();
     }
+}
+
+/// An image is somebody else's: what its manifests unfold to must not take the memory of whoever looks at it. Fifteen of
+/// 4 MiB each took gibibytes.
+#[test]
+fn hostile_manifests_of_an_image_cost_inspect_little() {
+    let vector = Vector::first("sha256-pubkey");
+    let image = TempDir::new().unwrap();
+    let blobs = image.path().join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::fs::write(
+        image.path().join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .unwrap();
+    let before = format!(r#"{{"schemaVersion":2,"layers":[{}],"x":["#, vector.layer);
+    let manifests: Vec<Value> = (0..15)
+        .map(|number| {
+            let room = (4 << 20) - 64 - before.len();
+            let manifest = format!(
+                "{before}{}[]]}}{}",
+                "[],".repeat(room / 3),
+                " ".repeat(number)
+            );
+            let name = digest(manifest.as_bytes());
+            let length = manifest.len();
+            std::fs::write(blobs.join(&name["sha256:".len()..]), manifest).unwrap();
+            json!({
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": name,
+                "size": length,
+                "platform": { "architecture": format!("a{number}"), "os": "linux" },
+            })
+        })
+        .collect();
+    let index = json!({ "schemaVersion": 2, "manifests": manifests });
+    std::fs::write(image.path().join("index.json"), index.to_string()).unwrap();
+    let output = Program::new("prlimit")
+        .args(["--data=67108864"])
+        .arg(ocihsm())
+        .arg("inspect")
+        .arg(image.path())
+        .run();
+    // Refused in words, not by the end of memory.
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.contains("over the limit of"), "{output:?}");
 }
 
 /// What a tenant's manifest may hold: as much as is read, deep, or of many small values.

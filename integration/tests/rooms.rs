@@ -42,12 +42,23 @@ const MUST_NOT_KNOW: [(&[&str], &[&str]); 4] = [
     (&["telemetry"], &["commands", "hsm", "settings", "error"]),
 ];
 
+/// Rooms that stand on both ends of an arrow for now: their errors are being moved out. One that is in no circle any more
+/// has to be taken off.
+const BEING_DISSOLVED: &[&str] = &[];
+
 /// Which room knows which, and the first file that says so.
 type Arrows = BTreeMap<String, BTreeMap<String, PathBuf>>;
 
 #[test]
 fn no_circle_of_rooms() {
-    let arrows = arrows();
+    let mut arrows = arrows();
+    for room in BEING_DISSOLVED {
+        assert!(
+            reached(&arrows, room).contains(*room),
+            "{room} is in no circle: take it off BEING_DISSOLVED"
+        );
+        arrows.remove(*room);
+    }
     if let Some(circle) = circle(&arrows) {
         let steps: Vec<String> = (circle.windows(2))
             .map(|step| {
@@ -66,13 +77,39 @@ fn no_room_knows_what_it_must_not() {
     for (rooms, others) in MUST_NOT_KNOW {
         for room in rooms {
             for (other, file) in arrows.get(*room).into_iter().flatten() {
-                if others.contains(&other.as_str()) {
+                if others.contains(&other.as_str()) && !BEING_DISSOLVED.contains(&other.as_str()) {
                     wrong.push(format!("{room} -> {other} in {}", file.display()));
                 }
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// `doctor` can only tell what a decoder works with as long as everything that the decoder reads is in one place.
+#[test]
+fn nothing_below_the_settings_reads_the_environment() {
+    let root = repository().join("src");
+    let (mut directories, mut reading) = (vec![root.clone()], BTreeSet::new());
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                if ["env::var", "env::{"]
+                    .iter()
+                    .any(|read| text.contains(read))
+                {
+                    reading.insert(path.strip_prefix(&root).unwrap().to_owned());
+                }
+            }
+        }
+    }
+    // The program itself asks whether it is a stream processor before it has any settings.
+    let allowed = ["main.rs", "settings.rs"].map(PathBuf::from);
+    assert_eq!(reading, BTreeSet::from(allowed));
 }
 
 #[test]
@@ -150,9 +187,9 @@ fn arrows() -> Arrows {
             let mut module = Module::default();
             module.read(source(&file), depth);
             for known in module.known {
-                // What the root exports under its own name is of the room `error`.
+                // What the root exports under its own name is of the room `commands`.
                 let known = match known.as_str() {
-                    "Error" | "Result" => "error".to_owned(),
+                    "Error" | "Result" => "commands".to_owned(),
                     _ => known,
                 };
                 if known != *room && top.files.contains(&known) {
@@ -283,6 +320,20 @@ fn after_item(tokens: &[TokenTree]) -> &[TokenTree] {
         _ => false,
     });
     end.map_or(&[], |end| &tokens[end + 1..])
+}
+
+/// All that a room knows, be it through others.
+fn reached(arrows: &Arrows, room: &str) -> BTreeSet<String> {
+    let mut reached = BTreeSet::new();
+    let mut open = vec![room.to_owned()];
+    while let Some(room) = open.pop() {
+        for known in arrows.get(&room).into_iter().flat_map(BTreeMap::keys) {
+            if reached.insert(known.clone()) {
+                open.push(known.clone());
+            }
+        }
+    }
+    reached
 }
 
 /// Some circle, with its first room again at its end.

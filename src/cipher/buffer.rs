@@ -4,7 +4,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 
-use crate::error::Result;
+use super::error::Result;
 
 /// Where the bytes of a buffer lie: in slots of equal size, so that a segment may grow or shrink by its tag in place.
 #[derive(Clone, Copy, Debug)]

@@ -10,9 +10,9 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use super::buffer::{Buffer, Shape};
+use super::error::{Error, Result};
 use super::pipeline::Lane;
 use crate::descriptor::Digest;
-use crate::error::{Error, Result};
 use crate::options::{self, NONCE, PrivateOptions, PublicOptions};
 use crate::secret::{LayerKey, scrub_stack};
 

@@ -10,8 +10,8 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 
 use super::buffer::{Buffer, Piece, Shape};
+use super::error::{Error, Result};
 use super::pipeline::Lane;
-use crate::error::{Error, Result};
 use crate::options::{self, NONCE, PrivateOptions, PublicOptions};
 use crate::secret::{LayerKey, scrub_stack};
 

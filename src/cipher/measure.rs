@@ -3,9 +3,9 @@
 use sha2::{Digest as _, Sha256};
 
 use super::buffer::Buffer;
+use super::error::{Error, Result};
 use super::pipeline::Lane;
 use crate::descriptor::Digest;
-use crate::error::{Error, Result};
 
 /// Counts the bytes of the layer, and compares them with what its descriptor says.
 pub(super) struct Length {

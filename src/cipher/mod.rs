@@ -5,6 +5,7 @@
 
 mod buffer;
 mod ctr_hmac;
+mod error;
 mod gcm_stream;
 mod measure;
 mod pipe;
@@ -15,10 +16,10 @@ use std::io::{self, Read, Write};
 
 pub use self::pipe::enlarge_pipe;
 
+pub use self::error::{Error, Result};
 use self::measure::{DigestLane, Length};
 use self::pipeline::{Lane, Lanes};
 use crate::descriptor::Digest;
-use crate::error::{Error, Result};
 use crate::options::{CipherName, NONCE, PrivateOptions, PublicOptions};
 use crate::secret::LayerKey;
 

@@ -34,7 +34,7 @@ use std::thread;
 
 use super::Failed;
 use super::buffer::{Buffer, Shape};
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 
 /// Buffers of a layer that is too long for two.
 pub(super) const BUFFERS: usize = 6;

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::print;
-use crate::error::Result;
+use crate::commands::Result;
 use crate::node::stanza::{ConfigVersion, Stanza};
 use crate::node::{self, KEYS, POLICY, modules};
 use crate::telemetry::LogTarget;
@@ -78,7 +78,7 @@ impl KeyproviderArgs {
 /// Prints it.
 ///
 /// # Errors
-/// [`crate::Error::Stream`] when standard output cannot be written.
+/// [`crate::commands::Error::Stream`] when standard output cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     let text = match &args.what {
         What::Containerd(args) => args.stanza().to_toml(),

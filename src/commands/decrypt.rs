@@ -8,9 +8,9 @@ use super::summary::Summary;
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher::{self, Parameters};
+use crate::commands::Result;
 use crate::commands::args::HsmArgs;
 use crate::envelope::Envelope;
-use crate::error::Result;
 use crate::image::{Plan, Platform, media_type};
 
 /// Arguments of `decrypt`.
@@ -56,7 +56,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
     let opened = unwrapping::unwrap(&args.hsm, ring, &locked, |layer, parameters| {
-        cipher::verify(parameters, source.blob(layer)?, Some(layer.size))
+        Ok(cipher::verify(
+            parameters,
+            source.blob(layer)?,
+            Some(layer.size),
+        )?)
     })?;
 
     let bytes = found.descriptors().map(|layer| layer.size).sum();

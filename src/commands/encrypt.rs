@@ -12,8 +12,8 @@ use super::transfer::{Metered, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher::{self, Parameters, Sealed};
 use crate::commands::args::HsmArgs;
+use crate::commands::{Error, Result};
 use crate::envelope::Envelope;
-use crate::error::{Error, Result};
 use crate::image::{self, Choice, Plan, Platform, Staged, media_type};
 use crate::operation::OaepHash;
 use crate::options::{CipherName, PrivateOptions};
@@ -105,7 +105,13 @@ pub fn run(args: &Args) -> Result<()> {
         &args.key,
         &plan.encrypted,
         |present| recipients.count() + if args.anew { 0 } else { present },
-        |layer, parameters| cipher::verify(parameters, source.blob(layer)?, Some(layer.size)),
+        |layer, parameters| {
+            Ok(cipher::verify(
+                parameters,
+                source.blob(layer)?,
+                Some(layer.size),
+            )?)
+        },
     )?;
 
     let read = [&plan.plain, &plan.encrypted];

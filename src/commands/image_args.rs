@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
-use crate::error::Result;
+use crate::commands::Result;
 use crate::image::reference::HELP;
 use crate::image::{Image, Platform, Reference, Source, place, registry};
+use crate::settings;
 pub(crate) use crate::settings::{is_uri, no_uris};
 
 /// Where an image comes from and where it goes.
@@ -51,7 +52,7 @@ impl RegistryArgs {
     #[must_use]
     pub fn settings(&self) -> registry::Settings {
         let directory = |name: &str| {
-            std::env::var_os(name)
+            settings::variable(name)
                 .filter(|it| !it.is_empty())
                 .map(PathBuf::from)
         };
@@ -93,7 +94,7 @@ pub(super) fn reference() -> impl clap::builder::TypedValueParser<Value = Refere
 /// # Errors
 /// As [`no_uris`].
 pub(super) fn key_files(given: &[PathBuf]) -> Result<&[PathBuf]> {
-    no_uris("--key", given)
+    Ok(no_uris("--key", given)?)
 }
 
 /// Reads an image.

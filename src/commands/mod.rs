@@ -6,6 +6,7 @@ pub mod decode;
 pub mod decrypt;
 pub mod doctor;
 pub mod encrypt;
+mod error;
 pub mod image_args;
 pub mod inspect;
 pub mod keyprovider;
@@ -19,7 +20,7 @@ mod unwrapping;
 use std::fmt;
 use std::io::{self, Write as _};
 
-use crate::error::{Error, Result};
+pub use self::error::{Error, Result};
 
 /// Prints a command's result.
 ///

@@ -10,9 +10,9 @@ use super::transfer::Made;
 use super::unwrapping::{self, Locked};
 use crate::cipher::{Parameters, Sealed};
 use crate::commands::args::HsmArgs;
+use crate::commands::{Error, Result};
 use crate::descriptor::Digest;
 use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
-use crate::error::{Error, Result};
 use crate::file;
 use crate::hsm;
 use crate::image::{Descriptor, Layers};
@@ -75,9 +75,10 @@ impl Recipients {
         }
         for text in given {
             if image_args::is_uri(text) {
-                return Err(Error::UriAsArgument {
+                return Err(settings::Error::UriAsArgument {
                     argument: "--recipient",
-                });
+                }
+                .into());
             }
             match Written::parse(text)? {
                 Written::Packet(path) => {
@@ -325,15 +326,18 @@ fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {
 
 /// The hash that was asked for; without any, each scheme takes its own.
 fn chosen_hash(given: Option<OaepHash>) -> Result<Option<OaepHash>> {
-    match (given, std::env::var_os(OAEP_HASH)) {
+    match (given, settings::variable(OAEP_HASH)) {
         (Some(hash), _) => Ok(Some(hash)),
         (None, Some(name)) if !name.is_empty() => name
             .to_str()
             .and_then(OaepHash::parse)
             .map(Some)
-            .ok_or(Error::InvalidVariable {
-                name: OAEP_HASH,
-                expected: "sha256 or sha1",
+            .ok_or_else(|| {
+                settings::Error::InvalidVariable {
+                    name: OAEP_HASH,
+                    expected: "sha256 or sha1",
+                }
+                .into()
             }),
         _ => Ok(None),
     }

@@ -10,8 +10,8 @@ use super::summary::Summary;
 use super::transfer::Transfer;
 use super::unwrapping;
 use crate::cipher;
+use crate::commands::Result;
 use crate::envelope::Envelope;
-use crate::error::Result;
 use crate::image::reference::HELP;
 use crate::image::{self, Plan, Platform, Reference};
 use crate::operation::OaepHash;
@@ -92,7 +92,11 @@ pub fn run(args: &Args) -> Result<()> {
         // A registry's layers are not fetched for it: the first key that opens is taken.
         |layer, parameters| match in_registry {
             true => Ok(()),
-            false => cipher::verify(parameters, source.blob(layer)?, Some(layer.size)),
+            false => Ok(cipher::verify(
+                parameters,
+                source.blob(layer)?,
+                Some(layer.size),
+            )?),
         },
     )?;
 

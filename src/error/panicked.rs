@@ -3,10 +3,16 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 
-use super::{Error, Result};
-
 /// Where the last panic was.
 static PANICKED_AT: Mutex<String> = Mutex::new(String::new());
+
+/// We failed in a way that nobody foresaw.
+#[derive(Debug, thiserror::Error)]
+#[error("internal error at {location}")]
+pub struct Panicked {
+    /// File and line.
+    location: String,
+}
 
 /// From now on a panic prints nothing, and is only noted.
 pub fn watch_panics() {
@@ -20,11 +26,11 @@ pub fn watch_panics() {
 /// What it returns.
 ///
 /// # Errors
-/// Its own; [`Error::Panicked`] when it panics.
-pub fn catch<T>(attempt: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Its own; [`Panicked`] when it panics.
+pub fn catch<T, E: From<Panicked>>(attempt: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     panic::catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| {
         let location = PANICKED_AT.lock().map(|at| at.clone()).unwrap_or_default();
-        Err(Error::Panicked { location })
+        Err(Panicked { location }.into())
     })
 }
 
@@ -34,9 +40,13 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_and_its_words_are_not_kept() {
-        let error = catch(|| -> Result<()> { panic!("the PIN is 1234") }).unwrap_err();
-        assert!(matches!(error, Error::Panicked { .. }));
+        let error = catch(|| -> Result<(), Panicked> { panic!("the PIN is 1234") }).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("internal error at src/error/panicked.rs:")
+        );
         assert!(!format!("{error} {error:?}").contains("1234"));
-        assert_eq!(catch(|| Ok(7)).unwrap(), 7);
+        assert_eq!(catch(|| Ok::<_, Panicked>(7)).unwrap(), 7);
     }
 }

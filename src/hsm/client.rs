@@ -307,7 +307,12 @@ mod tests {
 
     #[test]
     fn a_variable_that_no_environment_holds_is_said() {
-        let mut client = Client::new(HsmSettings::default());
+        let mut client = Client::new(HsmSettings {
+            timeout: std::time::Duration::from_secs(60),
+            allow_final_try: false,
+            runtime_dir: None,
+            environment: crate::hsm::Environment::Inherited,
+        });
         let error = client.kind(&key("/keys/a.yaml", "A=B")).unwrap_err();
         assert!(matches!(error, Error::Variable { .. }), "{error}");
     }

@@ -68,18 +68,6 @@ pub enum Environment {
     Only(BTreeMap<String, String>),
 }
 
-impl Default for HsmSettings {
-    /// A minute, no final try, the directory that environment and user choose, and this environment.
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(60),
-            allow_final_try: false,
-            runtime_dir: Self::usual_runtime_dir(|name| std::env::var_os(name)),
-            environment: Environment::Inherited,
-        }
-    }
-}
-
 impl HsmSettings {
     /// Where a process of this user with these variables keeps locks and rejected PINs.
     #[must_use]

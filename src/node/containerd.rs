@@ -8,9 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::document::Document;
+use super::error::{Error, Result};
 use super::section::{BUILT_IN_ARGS, DECODER, Section};
 use super::stanza::PROCESSORS;
-use crate::error::{Error, Result};
+use crate::file;
 
 /// Most files that are read, imports included.
 const MAX_FILES: usize = 256;
@@ -67,7 +68,7 @@ pub struct Import {
     /// The files that it means.
     pub files: Vec<PathBuf>,
     /// What could not be listed to find them.
-    pub unlisted: Vec<Error>,
+    pub unlisted: Vec<file::Error>,
 }
 
 impl ContainerdConfig {
@@ -198,7 +199,7 @@ impl Import {
         for found in glob::glob(&path.to_string_lossy()).into_iter().flatten() {
             match found {
                 Ok(path) => import.files.push(path),
-                Err(error) => import.unlisted.push(Error::File {
+                Err(error) => import.unlisted.push(file::Error::Failed {
                     action: "list",
                     path: error.path().to_owned(),
                     source: error.error().kind().into(),

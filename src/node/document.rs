@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::error::{Error, Result};
 use super::section::Section;
-use crate::error::{Error, Result};
 use crate::file;
 
 /// Most bytes that a file may have.

@@ -57,14 +57,13 @@ const fn text(module: &'static str, name: &'static str) -> Variable {
     }
 }
 
-/// What `module.env` of a key file has to say for this module, as far as this process's environment tells. Paths are
-/// made absolute.
+/// What `module.env` of a key file has to say for this module, as far as an environment tells. Paths are made
+/// absolute.
 #[must_use]
-pub fn of_module(module: &Path) -> BTreeMap<String, String> {
-    taken(module, |name| std::env::var_os(name))
-}
-
-fn taken(module: &Path, var: impl Fn(&str) -> Option<OsString>) -> BTreeMap<String, String> {
+pub fn of_module(
+    module: &Path,
+    var: impl Fn(&str) -> Option<OsString>,
+) -> BTreeMap<String, String> {
     let file = module.file_name().unwrap_or_default().to_string_lossy();
     let var = |name| var(name).filter(|value| !value.is_empty());
     VARIABLES
@@ -95,7 +94,7 @@ mod tests {
     use super::*;
 
     fn env(module: &str, variables: &[(&str, &str)]) -> BTreeMap<String, String> {
-        taken(Path::new(module), |wanted| {
+        of_module(Path::new(module), |wanted| {
             let found = variables.iter().find(|(name, _)| *name == wanted)?;
             Some(found.1.into())
         })

@@ -6,12 +6,15 @@
 pub mod containerd;
 mod document;
 pub mod environment;
+mod error;
 pub mod modules;
 pub mod running;
 pub mod section;
 pub mod stanza;
 
 use std::path::Path;
+
+pub use self::error::{Error, Result};
 
 /// Directory of key files that we tell containerd, as its built-in configuration has it.
 pub const KEYS: &str = "/etc/containerd/ocicrypt/keys";

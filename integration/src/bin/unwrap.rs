@@ -15,6 +15,7 @@ use ocihsm::keys::key_file::KeyFile;
 use ocihsm::keys::public::Recipient;
 use ocihsm::operation::KeyOperation;
 use ocihsm::operation::OaepHash;
+use ocihsm::settings::{self, Environment};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -27,11 +28,11 @@ fn main() -> ExitCode {
         .read_to_string(&mut text)
         .expect("the test writes text");
     let request: Value = serde_json::from_str(&text).expect("the test writes JSON");
-    let settings = HsmSettings {
-        timeout: Duration::from_millis(request["timeout"].as_u64().unwrap_or(60_000)),
-        allow_final_try: request["allow_final_try"] == true,
-        ..HsmSettings::default()
-    };
+    let settings = settings::hsm(
+        Duration::from_millis(request["timeout"].as_u64().unwrap_or(60_000)),
+        request["allow_final_try"] == true,
+        &Environment::current(),
+    );
     let result = match request["public_key"].as_object() {
         Some(_) => read_key(&request["public_key"])
             .and_then(|key| Ok(hsm::public_key(&settings, &key)?))

@@ -9,6 +9,7 @@ use clap::{ArgMatches, Args as _, FromArgMatches as _};
 
 use super::Args;
 use crate::commands::args::VerboseArgs;
+use crate::settings;
 use crate::telemetry::LogTarget;
 
 /// Name under which containerd's built-in configuration starts its decoder.
@@ -104,7 +105,7 @@ pub fn log_in_spite_of_mistakes(argv: &[OsString]) -> LogTarget {
     });
     let target = match argument {
         Some(value) => value.or_else(|| words.next().map(|next| next.into_owned())),
-        None => std::env::var("OCIHSM_LOG").ok(),
+        None => settings::variable("OCIHSM_LOG").and_then(|target| target.into_string().ok()),
     };
     target
         .and_then(|target| target.parse().ok())

@@ -5,9 +5,9 @@ use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::commands::{Error, Result};
 use crate::content_store::{self, Descriptions, PrefixReader};
 use crate::descriptor::{Digest, LayerDescriptor};
-use crate::error::{Error, Result};
 use crate::file;
 use crate::payload::Payload;
 use crate::secret::SecretBytes;

@@ -13,8 +13,8 @@ use super::Progress;
 use super::source::Layer;
 use crate::cipher::{self, VERIFIED_WHOLE};
 use crate::commands::unwrapping::{Rejected, Unwrapped};
+use crate::commands::{Error, Result};
 use crate::content_store::{BlobReader, PrefixReader};
-use crate::error::{Error, Result};
 
 /// Most bytes of stdin that are kept for another key: a small layer, and what is read ahead of one that is longer than
 /// its description says.
@@ -77,11 +77,12 @@ impl<'a> Stream<'a> {
                     })
                     .and_then(|input| {
                         let bytes = self.progress.record.bytes.insert(0);
-                        cipher::verify(
+                        let input = Counted { input, bytes };
+                        Ok(cipher::verify(
                             &unwrapped.parameters,
-                            Counted { input, bytes },
+                            input,
                             unwrapped.size,
-                        )
+                        )?)
                     });
                 self.progress.took(start);
                 verified.map_err(Rejected::TryNext)
@@ -124,7 +125,7 @@ impl<'a> Stream<'a> {
             }
             Err(failed) => {
                 progress.written = failed.written > 0;
-                Err(failed.error)
+                Err(failed.error.into())
             }
         }
     }

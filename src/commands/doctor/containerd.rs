@@ -6,7 +6,7 @@ use super::findings::Findings;
 use super::running::{self, Containerd};
 use super::setup::Setup;
 use super::{files, kind, processors};
-use crate::error::Result;
+use crate::node::Result;
 use crate::node::containerd::ContainerdConfig;
 
 /// What decodes, and for which containerds if there are several.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::findings::Findings;
 use super::kind;
-use crate::error::Error;
+use crate::node::Error;
 use crate::node::containerd::{ConfigFile, ContainerdConfig, Import};
 use crate::node::running::Release;
 

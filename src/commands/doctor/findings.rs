@@ -8,11 +8,11 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::kind::Kind;
+use crate::commands::{Error, Result};
 use crate::content_store;
-use crate::error::{Error, Result};
 use crate::escape::escaped;
 use crate::hsm;
-use crate::{file, keys};
+use crate::{file, keys, node, settings};
 
 /// Everything that was found, in order.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ pub(super) enum Colour {
 impl Colour {
     /// On a terminal, unless NO_COLOR asks for none (no-color.org).
     pub(super) fn wanted() -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let refused = settings::variable("NO_COLOR").is_some_and(|value| !value.is_empty());
         match io::stdout().is_terminal() && !refused {
             true => Self::On,
             false => Self::Off,
@@ -251,6 +251,11 @@ trouble!(keys::Error, |error| match error {
     keys::Error::InKeyFile { source, .. } => source.is_denied(),
     _ => false,
 });
+trouble!(node::Error, |error| match error {
+    node::Error::InFile(error) => error.is_denied(),
+    _ => false,
+});
+trouble!(settings::Error, |_| false);
 trouble!(hsm::Error, |error| match error {
     hsm::Error::InFile { source } => source.is_denied(),
     hsm::Error::InKeyFile { source, .. } => source.is_denied(),
@@ -258,7 +263,6 @@ trouble!(hsm::Error, |error| match error {
     _ => false,
 });
 trouble!(Error, |error| match error {
-    Error::File { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
     Error::InFile(error) => error.is_denied(),
     _ => false,
 });

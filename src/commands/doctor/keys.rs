@@ -7,12 +7,12 @@ use super::findings::Findings;
 use super::setup::Setup;
 use super::{kind, policy};
 use crate::commands::image_args;
-use crate::error::Error;
 use crate::keys;
 use crate::keys::key_dir::KeyDir;
 use crate::keys::key_file::KeyFile;
 use crate::keys::private::PrivateKey;
 use crate::keys::{TokenKey, ignored};
+use crate::settings;
 
 /// Checks policy and keys, and returns the keys whose modules may be loaded.
 pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {
@@ -50,7 +50,7 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {
 fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
     if image_args::is_uri(&directory.to_string_lossy()) {
         let argument = "--decryption-keys-path";
-        let error = Error::UriAsArgument { argument };
+        let error = settings::Error::UriAsArgument { argument };
         findings.error(
             kind::KEYS_UNREADABLE,
             &error,

@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::findings::Findings;
 use super::kind;
-use crate::error::Error;
+use crate::file;
 use crate::telemetry::{JOURNALD, LogTarget, SYSLOG};
 
 const MEND: &str = "let OCIHSM_LOG (or --log) be journald, syslog, or a file that root may write";
@@ -30,7 +30,7 @@ pub(super) fn check(findings: &mut Findings, target: &LogTarget) {
         Ok(()) => findings.ok(kind::LOG, format!("each layer is recorded in {name}")),
         Err(source) => {
             let action = "write to";
-            let error = Error::File {
+            let error = file::Error::Failed {
                 action,
                 path,
                 source,

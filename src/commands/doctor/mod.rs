@@ -28,8 +28,8 @@ use self::findings::{Colour, Findings};
 use self::setup::Setup;
 use self::token::Trial;
 use super::print;
+use crate::commands::Result;
 use crate::commands::args::HsmArgs;
-use crate::error::Result;
 
 /// Arguments of `doctor`.
 #[derive(clap::Args, Debug)]
@@ -62,7 +62,7 @@ Exit status: 0 only if no check failed; warnings count with --strict alone.";
 /// Checks the node and prints what it found.
 ///
 /// # Errors
-/// [`crate::Error::Unhealthy`] when a check failed; [`crate::Error::Stream`] when standard output cannot be written.
+/// [`crate::commands::Error::Unhealthy`] when a check failed; [`crate::commands::Error::Stream`] when standard output cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     let mut findings = Findings::default();
     if !geteuid().is_root() {

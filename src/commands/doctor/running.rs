@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::findings::Findings;
 use super::kind;
 use super::setup::usual_environment;
-use crate::error::Result;
+use crate::node::Result;
 use crate::node::containerd::{ContainerdConfig, LOCATIONS};
 use crate::node::running::{Release, Running};
 use crate::node::section::{Section, is_executable};

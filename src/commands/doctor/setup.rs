@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
+use crate::commands::Result;
 use crate::commands::decode;
-use crate::error::Result;
 use crate::hsm::{Environment as ModuleEnvironment, HsmSettings};
 use crate::keys::policy::PolicySearch;
 use crate::node::section;

@@ -17,6 +17,7 @@ use crate::node::section::ADDED_LIBRARIES;
 use crate::operation::{KeyOperation, OaepHash};
 use crate::options::PrivateOptions;
 use crate::secret::LayerKey;
+use crate::settings;
 
 /// Where the dynamic loader looks for the libraries of a module.
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
@@ -114,7 +115,7 @@ impl Attempt<'_> {
     /// What the module takes from the environment that doctor was started in, and not from the decoder's.
     fn compare_environment(&self, findings: &mut Findings) {
         let (key, decoders) = (self.key, &self.setup.environment);
-        for (name, value) in environment::of_module(&key.module) {
+        for (name, value) in environment::of_module(&key.module, settings::variable) {
             if decoders.contains_key(&name) || key.file.env.contains_key(&name) {
                 continue;
             }
@@ -231,7 +232,8 @@ impl Attempt<'_> {
 
 /// The dynamic loader looks at its variable as a program starts, so here the one that doctor was started with counts.
 fn compare_loader(findings: &mut Findings, setup: &Setup) {
-    let ours = std::env::var(LIBRARIES).unwrap_or_default();
+    let ours = settings::variable(LIBRARIES).and_then(|ours| ours.into_string().ok());
+    let ours = ours.unwrap_or_default();
     let theirs = setup
         .environment
         .get(LIBRARIES)

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use super::new_file::NewFile;
 use super::pin::PinArgs;
 use super::survey;
+use crate::commands::Result;
 use crate::commands::args::HsmArgs;
 use crate::commands::print;
-use crate::error::Result;
 use crate::hsm;
 use crate::keys::TokenKey;
 use crate::keys::key_file::KeyFile;
 use crate::keys::policy::Policy;
 use crate::node::environment;
+use crate::settings;
 
 /// Arguments of `keys export`.
 #[derive(clap::Args, Debug)]
@@ -84,7 +85,7 @@ fn key(args: &Args, policy: &Policy) -> Result<TokenKey> {
         None => return Ok(policy.resolve(file)?),
     };
     if is_uri {
-        file.env = environment::of_module(&module);
+        file.env = environment::of_module(&module, settings::variable);
     }
     Ok(TokenKey { file, module })
 }

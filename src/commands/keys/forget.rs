@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::commands::Result;
 use crate::commands::print;
-use crate::error::Result;
 use crate::settings::{self, Environment};
 
 /// Arguments of `keys forget-rejected-pins`.

@@ -9,13 +9,14 @@ use super::pin::{GivenPin, PinArgs};
 use super::survey::{self, Survey};
 use crate::commands::args::HsmArgs;
 use crate::commands::print;
-use crate::error::{Error, Result};
+use crate::commands::{Error, Result};
 use crate::hsm::{self, NewKey, Token};
 use crate::keys::key_file::KeyFile;
 use crate::keys::public::PublicKey;
 use crate::keys::uri::Pkcs11Uri;
 use crate::node::environment;
 use crate::operation::Curve;
+use crate::settings;
 
 /// Bytes of an id that is made here: none meets another by chance.
 const ID_LEN: usize = 8;
@@ -125,7 +126,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let text = KeyFile {
         name: String::new(),
         uri: uri.clone(),
-        env: environment::of_module(module),
+        env: environment::of_module(module, settings::variable),
         init: None,
     }
     .to_yaml();

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::pin::PinArgs;
 use super::survey::{self, Asked, Survey};
+use crate::commands::Result;
 use crate::commands::args::HsmArgs;
 use crate::commands::print;
-use crate::error::Result;
 use crate::escape::escaped;
 use crate::hsm::{self, Patience, Permission, RsaKey, Token};
 use crate::keys::policy::Policy;

@@ -11,7 +11,7 @@ mod survey;
 
 use clap::Subcommand;
 
-use crate::error::Result;
+use crate::commands::Result;
 
 /// Arguments of `keys`.
 #[derive(clap::Args, Debug)]

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, Result};
+use crate::commands::{Error, Result};
+use crate::file;
 
 /// A file in the making, beside its place.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ impl NewFile {
     /// Begins a file with this mode, less the umask.
     ///
     /// # Errors
-    /// [`Error::FileExists`] when something is there and may not be replaced; [`Error::File`].
+    /// [`Error::FileExists`] when something is there and may not be replaced; [`Error::InFile`].
     pub(super) fn create(path: PathBuf, mode: u32, replace: bool) -> Result<Self> {
         if !replace && path.symlink_metadata().is_ok() {
             return Err(Error::FileExists { path });
@@ -69,11 +70,11 @@ impl NewFile {
 }
 
 fn failed(path: PathBuf, source: io::Error) -> Error {
-    Error::File {
+    Error::InFile(file::Error::Failed {
         action: "write",
         path,
         source,
-    }
+    })
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use zeroize::Zeroize as _;
 
 use super::prompt;
-use crate::error::{Error, Result};
+use crate::commands::{Error, Result};
+use crate::file;
 use crate::keys::pin_file;
 use crate::secret::Pin;
+use crate::settings;
 
 /// The variable that may hold the PIN.
 const VARIABLE: &str = "OCIHSM_PIN";
@@ -35,30 +37,29 @@ impl PinArgs {
     pub(super) fn given(&self) -> Result<Option<GivenPin>> {
         if let Some(path) = &self.pin_file {
             // As it is named: a mounted Secret is a link that changes where it leads.
-            let path = std::path::absolute(path).map_err(|source| Error::File {
-                action: "find",
-                path: path.clone(),
-                source,
-            })?;
+            let path = std::path::absolute(path).map_err(file::Error::failed("find", path))?;
             return Ok(Some(GivenPin {
                 pin: pin_file::read_given(&path)?,
                 place: path.display().to_string(),
                 file: Some(path),
             }));
         }
-        let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
+        let Some(value) = settings::variable(VARIABLE).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
-        let mut text = value.into_string().map_err(|_| Error::InvalidVariable {
-            name: VARIABLE,
-            expected: "UTF-8",
-        })?;
+        let mut text = value
+            .into_string()
+            .map_err(|_| settings::Error::InvalidVariable {
+                name: VARIABLE,
+                expected: "UTF-8",
+            })?;
         if pin_file::slip(&text).is_some() {
             text.zeroize();
-            return Err(Error::InvalidVariable {
+            return Err(settings::Error::InvalidVariable {
                 name: VARIABLE,
                 expected: "a PIN alone: no quotes, no line break, no blank around it",
-            });
+            }
+            .into());
         }
         Ok(Pin::new(text).map(|pin| GivenPin {
             pin,

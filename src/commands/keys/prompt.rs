@@ -8,7 +8,7 @@ use nix::sys::termios::{
 };
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
+use crate::commands::{Error, Result};
 use crate::secret::Pin;
 
 /// Longest line that is read; a terminal hands over 4095 bytes at most.

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::pin::GivenPin;
-use crate::error::{Error, Result};
+use crate::commands::{Error, Result};
+use crate::file;
 use crate::hsm::{self, HsmSettings, Patience, Token};
 use crate::keys::TokenKey;
 use crate::keys::key_file::KeyFile;
@@ -27,11 +28,8 @@ pub(super) struct Asked {
 pub(super) fn module(policy: &Policy, named: &str) -> Result<PathBuf> {
     let mut uri = Pkcs11Uri::default();
     if named.contains('/') {
-        let path = std::path::absolute(named).map_err(|source| Error::File {
-            action: "find",
-            path: named.into(),
-            source,
-        })?;
+        let path =
+            std::path::absolute(named).map_err(file::Error::failed("find", named.as_ref()))?;
         uri.module_path = Some(path);
     } else {
         uri.module_name = Some(named.to_owned());
@@ -79,7 +77,7 @@ pub(super) fn token_key(uri: &Pkcs11Uri, module: &Path, pin: Option<&GivenPin>) 
                 pin_value: pin.map(|given| given.pin.clone()),
                 ..uri.clone()
             },
-            env: environment::of_module(module),
+            env: environment::of_module(module, settings::variable),
             init: None,
         },
         module: module.to_owned(),

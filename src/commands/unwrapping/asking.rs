@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::queue::Entry;
+use super::refusals::{Cure, Reason};
 use super::tally::Tally;
 use super::{Description, Opener, Unwrapped};
 use crate::cipher::Parameters;
-use crate::error::{Cure, Reason, Result};
+use crate::commands::Result;
 use crate::hsm::{self, Answer};
 use crate::keys::ring::Key;
 use crate::operation::{KeyKind, KeyOperation};

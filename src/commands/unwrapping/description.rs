@@ -1,9 +1,9 @@
 //! How one layer is described: its envelope and its wrapped keys.
 
 use super::in_layer;
+use crate::commands::Result;
 use crate::descriptor::LayerDescriptor;
 use crate::envelope::{Envelope, Scheme};
-use crate::error::Result;
 use crate::image::Descriptor;
 use crate::schemes::{self, WrappedKeys};
 
@@ -47,7 +47,7 @@ impl Locked {
     /// Reads a layer's annotations.
     ///
     /// # Errors
-    /// [`crate::Error::InLayer`] with what is wrong with them. A single wrapped key that cannot be read is kept in
+    /// [`crate::commands::Error::InLayer`] with what is wrong with them. A single wrapped key that cannot be read is kept in
     /// `wrapped.broken`.
     pub(in crate::commands) fn new(layer: &Descriptor) -> Result<Self> {
         let envelope = Envelope::from_annotations(&layer.annotations);

@@ -9,6 +9,7 @@ mod asking;
 mod description;
 mod providers;
 mod queue;
+pub(super) mod refusals;
 mod tally;
 
 use std::collections::BTreeSet;
@@ -18,9 +19,9 @@ use std::time::Duration;
 
 use crate::cipher::Parameters;
 use crate::commands::args::HsmArgs;
+use crate::commands::{Error, Result};
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::Scheme;
-use crate::error::{Error, Reason, Result};
 use crate::hsm::{self, Client, HsmSettings};
 use crate::image::Descriptor;
 use crate::keys::policy::Policy;
@@ -32,6 +33,7 @@ use crate::settings::{self, Environment};
 pub(super) use self::asking::refusal;
 pub(super) use self::description::{Description, Locked};
 use self::queue::{Queue, REJECTED};
+use self::refusals::Reason;
 use self::tally::{Tally, refusals};
 
 /// How long operations may go on that open nothing, over all descriptions of one layer.

@@ -1,11 +1,12 @@
 //! Wrapped keys that only a key provider of this node opens: it is asked whole.
 
+use super::refusals::Reason;
 use super::tally::Tally;
 use super::{Opener, Rejected, Unwrapped, layer_error};
 use crate::cipher::Parameters;
+use crate::commands::{Error, Result};
 use crate::descriptor::Digest;
 use crate::envelope::Scheme;
-use crate::error::{Error, Reason, Result};
 use crate::escape::escaped;
 use crate::options::{PrivateOptions, PublicOptions};
 use crate::schemes::provider::{self, Providers};

@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::providers::{MAX_PROVIDED, Provided};
+use super::refusals::{Cure, Reason, Refusals};
 use super::{Description, Opener, layer_error};
+use crate::commands::Error;
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::Scheme;
-use crate::error::{Cure, Error, Reason, Refusals};
 use crate::hsm;
 use crate::keys::ring::KeyRing;
 use crate::operation::{KeyKind, KeyOperation};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::event::fitted;
+use crate::error::fitted;
 use crate::escape::escaped;
 use crate::keys;
 use crate::words::listed;
@@ -56,7 +56,7 @@ pub enum Cure {
 
 impl Refusals {
     /// What to do about it.
-    pub(super) fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         if !self.for_pkcs11 {
             return "whoever encrypts the image has to name this node's public key as well, as a recipient \
                     pkcs11:FILE or jwe:FILE"
@@ -69,7 +69,7 @@ impl Refusals {
     }
 
     /// What to do about keys that could not be tried; `None` where there are none of these.
-    pub(super) fn hint_about_keys(&self) -> Option<String> {
+    pub(crate) fn hint_about_keys(&self) -> Option<String> {
         let mut cures: Vec<&Cure> = Vec::new();
         for Reason { cure, .. } in self.keys.iter().chain(&self.skipped) {
             if *cure != Cure::AnotherKey && !cures.contains(&cure) {
@@ -108,7 +108,7 @@ impl From<&keys::Error> for Reason {
     }
 }
 
-pub(super) fn sentence(refusals: &Refusals) -> String {
+pub(crate) fn sentence(refusals: &Refusals) -> String {
     let others = names(&refusals.other_schemes);
     if !refusals.for_pkcs11 {
         return format!("its key is wrapped with {others} alone, which this program does not open");
@@ -130,7 +130,7 @@ pub(super) fn sentence(refusals: &Refusals) -> String {
 }
 
 /// That there is no key to try, and why.
-pub(super) fn nothing_usable(refusals: &Refusals) -> String {
+pub(crate) fn nothing_usable(refusals: &Refusals) -> String {
     let place = match &refusals.searched[..] {
         [] => "there is no key".to_owned(),
         searched => format!(
@@ -182,6 +182,7 @@ fn told(reasons: &[Reason]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::Error;
 
     fn reason(text: &str, cure: Cure) -> Reason {
         Reason {
@@ -290,5 +291,33 @@ mod tests {
         let sentence = sentence(&refusals);
         assert!(!sentence.contains(['\u{1b}', '\u{202e}']), "{sentence:?}");
         assert!(sentence.len() < 200, "{sentence}");
+    }
+
+    #[test]
+    fn the_longest_refusal_keeps_its_reason_and_its_hint() {
+        let name = |n: usize| format!("/{}/{n}.yaml", "very long name ".repeat(100));
+        let reasons = |hint: &str| -> Vec<Reason> {
+            let reason = |n| Reason {
+                text: format!("{}: no token matches pkcs11:{}", name(n), "ü".repeat(3000)),
+                cure: Cure::Hint(hint.to_owned()),
+            };
+            (0..50).map(reason).collect()
+        };
+        let error = Error::NoKeyOpens {
+            digest: Some(format!("sha256:{}", "ab".repeat(32)).parse().unwrap()),
+            refusals: Box::new(Refusals {
+                for_pkcs11: true,
+                schemes: vec!["jwe".to_owned()],
+                other_schemes: vec!["\u{202e}scheme ".repeat(500); 50],
+                searched: vec![PathBuf::from(name(0)); 50],
+                keys: reasons("one"),
+                skipped: reasons("another"),
+            }),
+        };
+        let line = error.event_line();
+        assert!(line.len() <= 600, "{} bytes: {line}", line.len());
+        assert!(line.starts_with("ocihsm: error: cannot open layer sha256:abab"));
+        assert!(line.contains("no token matches pkcs11:"), "{line}");
+        assert!(line.contains("; hint: run `ocihsm doctor`"), "{line}");
     }
 }
