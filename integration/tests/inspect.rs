@@ -145,7 +145,7 @@ fn keys_that_cannot_be_used_are_told_with_the_reason_and_the_right_argument() {
         }
         let stderr = run(&[&none]);
         assert!(
-            stderr.contains("no usable key file in") && stderr.contains("with --key"),
+            stderr.contains("no usable key in") && stderr.contains("with --key"),
             "{stderr}"
         );
     }

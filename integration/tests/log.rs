@@ -252,7 +252,7 @@ fn steps_of_a_decoder_go_to_its_log_and_never_to_standard_error() {
             let steps = lines.iter().filter_map(|line| line["message"].as_str());
             let times = steps.filter(|message| {
                 let (path, took) = message.split_once(step).unwrap_or_default();
-                path.starts_with("decode") && took.contains(" ms")
+                path.starts_with("decode") && took.ends_with(" ms")
             });
             assert_eq!(times.count(), usize::from(logged), "{step} {text}");
         }

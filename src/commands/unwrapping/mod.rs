@@ -13,6 +13,7 @@ pub(super) mod refusals;
 mod tally;
 
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -258,9 +259,13 @@ impl Opener {
 /// several of these or none at all.
 pub(super) fn keys(paths: &[PathBuf]) -> Result<KeyRing> {
     let policy = Policy::discover(&settings::policy(&Environment::current()))?;
-    let mut ring = KeyRing::read(paths, &policy)?;
+    // A key provider is no file.
+    let is_provider = |path: &&PathBuf| path.as_os_str().as_bytes().starts_with(b"provider:");
+    let files: Vec<_> = (paths.iter().filter(|path| !is_provider(path)).cloned()).collect();
+    let mut ring = KeyRing::read(&files, &policy)?;
     match ring.only_reason() {
         Some(error) => Err(error.into()),
+        None if files.is_empty() && !paths.is_empty() => Ok(ring),
         None if ring.keys().is_empty() => Err(Error::NoUsableKey {
             refusals: Box::new(refusals(BTreeSet::new(), Vec::new(), &ring)),
         }),
