@@ -91,7 +91,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn measure(kinds: &[(String, Box<dyn Fn()>)], count: usize) {
+/// What is measured, by its name.
+type Kind = (String, Box<dyn Fn()>);
+
+fn measure(kinds: &[Kind], count: usize) {
     let mut times: Vec<Vec<Duration>> = vec![Vec::with_capacity(count); kinds.len()];
     for _ in 0..count {
         for ((_, work), times) in kinds.iter().zip(&mut times) {

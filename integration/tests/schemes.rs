@@ -319,7 +319,7 @@ fn a_recipient_that_does_not_fit_is_told_and_nothing_is_written() {
         ("pgp:someone".to_owned(), "is not a recipient"),
         ("jwe:".to_owned(), "is not a recipient"),
     ] {
-        let output = encrypt(&token, &target, &[recipient.clone()], &provider);
+        let output = encrypt(&token, &target, std::slice::from_ref(&recipient), &provider);
         assert!(!output.status.success(), "{recipient}");
         assert!(output.stderr.contains(part), "{recipient}: {output:?}");
         assert!(!target.exists());
@@ -468,7 +468,7 @@ fn key_files_of_a_token_are_recipients_and_its_elliptic_keys_are_exported() {
     ] {
         let recipient = format!("{scheme}{}", token.key_file(name).display());
         let target = place.path().join(format!("{name}-{expected}"));
-        let output = encrypt(&token, &target, &[recipient.clone()], &provider);
+        let output = encrypt(&token, &target, std::slice::from_ref(&recipient), &provider);
         assert!(output.status.success(), "{recipient} {output:?}");
         let annotations = &Layout::open(&target).manifest("amd64")["layers"][0]["annotations"];
         assert!(

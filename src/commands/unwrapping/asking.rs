@@ -167,7 +167,7 @@ impl Opener {
     }
 
     pub(super) fn another_key(&self, key: usize, why: &str) -> Reason {
-        another_key(&self.ring.keys()[key].name(), why)
+        another_key(self.ring.keys()[key].name(), why)
     }
 }
 
