@@ -150,7 +150,7 @@ impl Archive {
     /// The entry of an image in the archive's `index.json`.
     ///
     /// # Errors
-    /// [`Error::NotAnArchive`] without such a file; as [`selection::entry`].
+    /// [`Error::NotAnArchive`] without such a file; as `selection::entry`.
     pub fn entry(&self, wanted: &Selection, platform: Option<&Platform>) -> Result<Descriptor> {
         let marker = self.text(MARKER)?;
         if !is_version_one(&marker) {

@@ -69,7 +69,7 @@ impl Layout {
     /// The entry of an image in `index.json`.
     ///
     /// # Errors
-    /// As [`selection::entry`].
+    /// As `selection::entry`.
     pub fn entry(&self, wanted: &Selection, platform: Option<&Platform>) -> Result<Descriptor> {
         let place = self.0.display().to_string();
         selection::entry(&self.index()?, &place, wanted, platform)

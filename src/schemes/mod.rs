@@ -1,6 +1,6 @@
 //! Key-wrapping schemes: wrapped bytes to operations of a private key, and their answers to private options.
 //!
-//! A scheme is one file, an arm in `read`, and what it needs to make of an answer, in [`Opening`]. Who answers an
+//! A scheme is one file, an arm in `read`, and what it needs to make of an answer, in `Opening`. Who answers an
 //! operation is not known here.
 
 mod error;
