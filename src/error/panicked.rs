@@ -41,11 +41,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_error_and_its_words_are_not_kept() {
         let error = catch(|| -> Result<(), Panicked> { panic!("the PIN is 1234") }).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("internal error at src/error/panicked.rs:")
-        );
+        assert!(error.to_string().starts_with("internal error at "));
         assert!(!format!("{error} {error:?}").contains("1234"));
         assert_eq!(catch(|| Ok::<_, Panicked>(7)).unwrap(), 7);
     }
