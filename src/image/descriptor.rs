@@ -10,6 +10,18 @@ use super::error::{Error, Result, shortened};
 use super::platform::Platform;
 use crate::descriptor::Digest;
 
+/// The fields of a descriptor (OCI image spec, descriptor.md).
+const KNOWN: [&str; 8] = [
+    "mediaType",
+    "digest",
+    "size",
+    "urls",
+    "annotations",
+    "data",
+    "platform",
+    "artifactType",
+];
+
 /// What names a blob. Change the fields; [`Descriptor::to_json`] then differs in these alone.
 #[derive(Clone, Debug)]
 pub struct Descriptor {
@@ -37,6 +49,17 @@ impl Descriptor {
         let original = json
             .as_object()
             .ok_or(broken("a descriptor is no object"))?;
+        // Go's tools read a name in any case, so what we kept as unknown would be something to them.
+        let read_by_others = |name: &String| {
+            KNOWN
+                .iter()
+                .any(|known| name != known && name.eq_ignore_ascii_case(known))
+        };
+        if original.keys().any(read_by_others) {
+            return Err(broken(
+                "a descriptor has a field in another case, which tools do not agree about",
+            ));
+        }
         let text = |name, what| {
             original
                 .get(name)
@@ -249,6 +272,15 @@ mod tests {
         assert_eq!(descriptor.to_json(), json);
         descriptor.digest = digest("cd").parse().unwrap();
         assert!(descriptor.to_json().get("data").is_none());
+    }
+
+    #[test]
+    fn a_field_in_another_case_hides_nothing() {
+        for name in ["Data", "DATA", "URLS", "MediaType"] {
+            let mut json = json!({"mediaType": "a/b", "digest": digest("ab"), "size": 3});
+            json[name] = "cGxhaW4=".into();
+            assert!(Descriptor::parse(&json).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -126,6 +126,8 @@ impl Stage {
                 &decrypted.reference(),
                 "--key",
                 &self.key_file(),
+                // It may be there from a peer before.
+                "--force",
             ])
             .ok();
         assert_same(&decrypted, plain, architecture);
