@@ -49,7 +49,7 @@ impl Case {
                 what: "a removed key".to_owned(),
                 image,
                 keys: &[],
-                reason: "no usable key file",
+                reason: "there is no usable key in",
             },
         ];
         for compression in Compression::ALL {

@@ -305,10 +305,12 @@ pub(crate) const ROWS: &[Row] = &[
         ),
     ),
     before(
-        "the runtime directory is open to others",
+        "the runtime directory is open to others, and holds what is not ours",
         |stand| {
             let runtime = stand.node.token.runtime();
             fs::create_dir_all(&runtime).unwrap();
+            // Without it the directory would be closed and used.
+            fs::write(runtime.join("other"), "").unwrap();
             fs::set_permissions(runtime, fs::Permissions::from_mode(0o777)).unwrap();
         },
         Says::Stricter(
