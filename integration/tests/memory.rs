@@ -65,7 +65,15 @@ fn hostile_manifests_of_an_image_cost_inspect_little() {
             })
         })
         .collect();
-    let index = json!({ "schemaVersion": 2, "manifests": manifests });
+    let index = json!({ "schemaVersion": 2, "manifests": manifests }).to_string();
+    let name = digest(index.as_bytes());
+    std::fs::write(blobs.join(&name["sha256:".len()..]), &index).unwrap();
+    let entry = json!({
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "digest": name,
+        "size": index.len(),
+    });
+    let index = json!({ "schemaVersion": 2, "manifests": [entry] });
     std::fs::write(image.path().join("index.json"), index.to_string()).unwrap();
     let output = Program::new("prlimit")
         .args(["--data=67108864"])

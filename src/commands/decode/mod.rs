@@ -109,20 +109,20 @@ pub fn run(args: &Args, inherited: Option<File>) -> Result<()> {
     let result = catch(|| decode(args, inherited, &mut progress));
     if let Err(error) = &result {
         // Before anything else that may fail.
-        fail(&progress);
+        spoil::hold();
         progress.record.error = Some(error.to_string());
     }
-    progress.record.emit();
-    result
-}
-
-/// Makes a failure one that containerd sees. If this fails too, stdout is closed, and what was read from it is short.
-fn fail(progress: &Progress) {
-    if progress.written {
+    // No log is a reason to leave out what comes after it, be it that it panics.
+    let _ = catch(|| {
+        progress.record.emit();
+        Ok::<_, Error>(())
+    });
+    if result.is_err() && progress.written {
+        // Last: containerd may end us as soon as it has read this. If it fails too, what was read is short.
         let media_type = progress.record.media_type.as_deref();
         let _ = standard(io::stdout()).map(|output| spoil::spoil(output, media_type));
     }
-    spoil::hold();
+    result
 }
 
 fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Result<()> {
