@@ -5,7 +5,8 @@
  * UNRULY_LOG     a file that gets the name of each function that was called
  * UNRULY_FAULTS  function=fault[*times][@first], separated by commas; a fault is a code (0x30), or one of
  *                abort, segv, exit, hang, spin, noise, close, flood (announcements without an end), lie (an answer
- *                of 4 GiB), child (a program that lists what it inherits, in UNRULY_LOG.inherited)
+ *                of 4 GiB), child (a program that lists what it inherits, in UNRULY_LOG.inherited), slow (0.2 s more),
+ *                late (3 s more)
  * UNRULY_QUIRKS  ways of a module that is not wrong, but poor: no-length-query (C_Decrypt has to be given a buffer),
  *                no-oaep (the mechanism is not there)
  * UNRULY_TOKEN   label of the only token on which C_Login has faults
@@ -89,6 +90,8 @@ static word fault(const char *name)
             if (!strcmp(what, "flood")) for (;;) speak((char[4096]){0}, 4096);
             if (!strcmp(what, "lie")) speak("\377\377\377\377\377", 5);
             if (!strcmp(what, "child")) list_inherited();
+            if (!strcmp(what, "slow")) usleep(200000);
+            if (!strcmp(what, "late")) sleep(3);
             return strtoul(what, NULL, 0);
         }
     next:

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use integration::containerd::{Containerd, Settings};
-use integration::layer::digest;
+use integration::layer::{Compression, Layer, digest};
 use integration::layout::Layout;
 use integration::program::Program;
 use integration::root::{Root, ran_on};
@@ -27,6 +27,51 @@ fn nondistributable(from: &Layout, to: &Path) -> Layout {
     let text = text.replace(&old, &new);
     fs::write(&index, text.replace(&size, &manifest.len().to_string())).unwrap();
     copy
+}
+
+/// A layer of no bytes at all, as Docker makes them, among two that have some.
+fn with_an_empty_layer(place: &Path) -> Layout {
+    let some = |name| Layer::file(name, b"content", Compression::Gzip);
+    let layers = [some("a"), Layer::new(b"", Compression::None), some("b")];
+    Layout::create(place, &layers, &["/none"])
+}
+
+#[test]
+fn a_layer_of_no_bytes_is_imported_as_it_is_plain() {
+    if !skip::root() || !skip::programs(&["containerd", "ctr"]) {
+        return;
+    }
+    let token = Token::vectors();
+    let plain = with_an_empty_layer(&token.path().join("plain"));
+    let mut versions = Vec::new();
+    for (cipher, root) in ["aes-256-ctr-hmac-sha256", "aes-256-gcm"]
+        .into_iter()
+        .flat_map(|cipher| Root::all().into_iter().map(move |root| (cipher, root)))
+    {
+        let encrypted = token.path().join(cipher);
+        let _ = fs::remove_dir_all(&encrypted);
+        Program::new(ocihsm())
+            .args(["encrypt", "--cipher", cipher])
+            .args([plain.path(), &encrypted])
+            .arg("--recipient")
+            .arg(vector("keys/rsa3072.pub.pem"))
+            .ok();
+        let containerd = Containerd::start(&Settings::new(root, &token.keys(&["rsa3072"])));
+        for (name, layout) in [
+            ("plain", plain.copy(token.path().join("copy"))),
+            ("encrypted", Layout::open(&encrypted)),
+        ] {
+            let output = containerd.import(&layout.archive(), name);
+            assert!(
+                output.status.success(),
+                "{name}, {}: {output:?}",
+                containerd.version()
+            );
+            let _ = fs::remove_dir_all(token.path().join("copy"));
+        }
+        versions.push(containerd.version().to_owned());
+    }
+    ran_on(&versions);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! in `worker`.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -23,6 +23,7 @@ use super::ckr::Ckr;
 use super::error::Error;
 use super::failure::Failure;
 use super::function::Function;
+use super::incoming::Incoming;
 use super::protocol::{ANSWER, MAX_ANSWER, RETURNED, Request, Start, framed};
 use super::{Environment, HsmSettings, worker};
 
@@ -50,10 +51,8 @@ pub(super) struct Child {
     module: PathBuf,
     /// What it was in last.
     function: Function,
-    /// Time that it has for everything.
+    /// Time that it has for an answer.
     timeout: Duration,
-    /// What is left of it. Only time in which somebody waits is spent.
-    left: Duration,
     /// When the answer that is waited for has to be there.
     deadline: Instant,
 }
@@ -89,7 +88,6 @@ impl Child {
             module: place.module.to_owned(),
             function: Function::dlopen,
             timeout: settings.timeout,
-            left: settings.timeout,
             deadline: Instant::now() + settings.timeout,
         };
         child.socket.set_nonblocking(true).map_err(cannot_start)?;
@@ -108,9 +106,18 @@ impl Child {
         Ok(child)
     }
 
-    /// Time that may still be spent on its answers.
-    pub(super) fn left(&self) -> Duration {
-        self.left
+    /// Whether what it was in last is about one token, so that another may be well.
+    pub(super) fn is_about_token(&self) -> bool {
+        !matches!(
+            self.function,
+            Function::dlopen
+                | Function::C_GetFunctionList
+                | Function::C_Initialize
+                | Function::C_GetInfo
+                | Function::C_GetSlotList
+                | Function::C_GetSlotInfo
+                | Function::C_GetTokenInfo
+        )
     }
 
     /// Asks one question, and waits for the answer. After an error there is nobody to be asked.
@@ -123,12 +130,9 @@ impl Child {
         request: &Request,
     ) -> Result<Result<T, Failure>, Error> {
         let frame = framed(request).map_err(cannot_speak)?;
-        let start = Instant::now();
-        self.deadline = start + self.left;
+        self.deadline = Instant::now() + self.timeout;
         self.send(&frame)?;
-        let answer = self.answer()?;
-        self.left = self.left.saturating_sub(start.elapsed());
-        Ok(answer)
+        self.answer()
     }
 
     /// Begins its end: it finalizes the module and exits.
@@ -325,44 +329,6 @@ impl Drop for Child {
         let mut rest = [0; 64];
         while matches!(self.receive(&mut rest), Ok(Came::All)) && self.remaining().is_some() {}
         self.wait();
-    }
-}
-
-/// Bytes of the worker's that were read, and not looked at yet. They may hold a secret.
-struct Incoming {
-    buffer: Zeroizing<[u8; 4096]>,
-    from: usize,
-    to: usize,
-}
-
-impl Default for Incoming {
-    fn default() -> Self {
-        Self {
-            buffer: Zeroizing::new([0; 4096]),
-            from: 0,
-            to: 0,
-        }
-    }
-}
-
-impl std::fmt::Debug for Incoming {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Incoming({} bytes, redacted)", self.to - self.from)
-    }
-}
-
-impl Incoming {
-    fn take(&mut self, buffer: &mut [u8]) -> usize {
-        let taken = buffer.len().min(self.to - self.from);
-        buffer[..taken].copy_from_slice(&self.buffer[self.from..self.from + taken]);
-        self.from += taken;
-        taken
-    }
-
-    fn fill(&mut self, mut socket: &UnixStream) -> io::Result<usize> {
-        (self.from, self.to) = (0, 0);
-        self.to = socket.read(&mut *self.buffer)?;
-        Ok(self.to)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Tokens as their user sees them: one question about one key, one answer.
 //!
 //! A worker for each module and what it is started with; it stays for all questions, so a token sees one login however many
-//! layers there are. One that hung or crashed is gone, its keys get that error from then on, and the others go on.
+//! layers there are. One that hung or crashed is gone, and so is what it hung or crashed over: keys that may be on that
+//! token get that error from then on. Keys on another one have a new worker.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,10 +14,12 @@ use super::error::Error;
 use super::listing::Token;
 use super::protocol::{Answered, Components, KeyPin, Question, Request};
 use super::refusal::Answer;
+use super::token::may_be_one;
 use super::worker::{Listed, Report};
 use super::{HsmSettings, NewKey, Probe};
 use crate::keys::TokenKey;
 use crate::keys::public::PublicKey;
+use crate::keys::uri::Pkcs11Uri;
 use crate::operation::{KeyKind, KeyOperation};
 
 /// How long to wait for a token that is not there, or a device that fails.
@@ -30,7 +33,7 @@ pub enum Patience {
 
 /// The workers of the modules that were asked so far.
 ///
-/// `HsmSettings::timeout` bounds the time that is spent on waiting for one of them, over all questions.
+/// `HsmSettings::timeout` bounds the time that is spent on waiting for one answer.
 #[derive(Debug)]
 pub struct Client {
     settings: HsmSettings,
@@ -53,8 +56,10 @@ struct Origin {
 #[derive(Debug)]
 struct Worker {
     origin: Origin,
-    /// `Err` for one that hung, crashed, or never started.
-    child: Result<Child, Error>,
+    /// `None` after one that hung or crashed, and before the next.
+    child: Option<Child>,
+    /// What those before it hung or crashed over, and the error; without a URI it is about the module.
+    lost: Vec<(Option<Pkcs11Uri>, Error)>,
 }
 
 /// A key that was asked about.
@@ -86,7 +91,7 @@ impl Client {
     pub fn start(&mut self, keys: &[&TokenKey]) {
         self.several |= keys.len() > 1;
         for key in keys {
-            self.worker(key);
+            let _ = Worker::of(&mut self.workers, key).child(&key.file.uri, &self.settings);
         }
     }
 
@@ -195,10 +200,7 @@ impl Client {
     /// Begins the workers' end, while the caller does something else: they finalize their modules and exit. Asked again,
     /// a key has a new worker.
     pub fn stop(&mut self) {
-        let children = self
-            .workers
-            .drain(..)
-            .filter_map(|worker| worker.child.ok());
+        let children = self.workers.drain(..).filter_map(|worker| worker.child);
         self.leaving.extend(children);
         for child in &self.leaving {
             child.dismiss();
@@ -216,10 +218,11 @@ impl Client {
             Ok(None) => (KeyPin::None, None),
             Err(error) => (KeyPin::Unreadable, Some(error)),
         };
-        let worker = self.worker(key);
-        let child = worker.child.as_mut().map_err(|error| error.clone())?;
+        let left = u64::try_from(self.settings.timeout.as_millis()).unwrap_or(u64::MAX);
+        let worker = Worker::of(&mut self.workers, key);
+        let child = worker.child(&key.file.uri, &self.settings)?;
         let request = Request {
-            left: u64::try_from(child.left().as_millis()).unwrap_or(u64::MAX),
+            left,
             patient: patience == Patience::Some,
             name: key.file.name.clone(),
             uri: key.file.uri.with_query(),
@@ -230,26 +233,12 @@ impl Client {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => Err(failure.into_error(&key.module, &key.file.name, pin_error)),
             Err(error) => {
-                worker.child = Err(error.clone());
+                let uri = child.is_about_token().then(|| key.file.uri.clone());
+                worker.lost.push((uri, error.clone()));
+                worker.child = None;
                 Err(error)
             }
         }
-    }
-
-    /// The worker for a key, which is started now if it is not there.
-    fn worker(&mut self, key: &TokenKey) -> &mut Worker {
-        let origin = Origin::of(key);
-        let known = self.workers.iter().position(|it| it.origin == origin);
-        let at = known.unwrap_or_else(|| {
-            let place = Place {
-                module: &origin.module,
-                env: &origin.env,
-            };
-            let child = Child::start(place, origin.init.as_deref(), &self.settings);
-            self.workers.push(Worker { origin, child });
-            self.workers.len() - 1
-        });
-        &mut self.workers[at]
     }
 
     /// The number of a key, and whether it is new.
@@ -266,6 +255,52 @@ impl Client {
                     kind: None,
                 });
                 (self.keys.len() - 1, true)
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// The one for a key; it may not be started yet.
+    fn of<'a>(workers: &'a mut Vec<Self>, key: &TokenKey) -> &'a mut Self {
+        let origin = Origin::of(key);
+        let known = workers.iter().position(|it| it.origin == origin);
+        let at = known.unwrap_or_else(|| {
+            workers.push(Self {
+                origin,
+                child: None,
+                lost: Vec::new(),
+            });
+            workers.len() - 1
+        });
+        &mut workers[at]
+    }
+
+    /// Why nobody is to be asked about a key that this URI names.
+    fn lost(&self, uri: &Pkcs11Uri) -> Option<&Error> {
+        let may_be_it = |over: &Option<Pkcs11Uri>| match over {
+            Some(over) => may_be_one(over, uri),
+            None => true,
+        };
+        let lost = self.lost.iter().find(|(over, _)| may_be_it(over));
+        lost.map(|(_, error)| error)
+    }
+
+    /// Its process, which is started now if it is not there.
+    fn child(&mut self, uri: &Pkcs11Uri, settings: &HsmSettings) -> Result<&mut Child, Error> {
+        if let Some(error) = self.lost(uri) {
+            return Err(error.clone());
+        }
+        match self.child {
+            Some(ref mut child) => Ok(child),
+            None => {
+                let place = Place {
+                    module: &self.origin.module,
+                    env: &self.origin.env,
+                };
+                let child = Child::start(place, self.origin.init.as_deref(), settings);
+                let child = child.inspect_err(|error| self.lost.push((None, error.clone())))?;
+                Ok(self.child.insert(child))
             }
         }
     }

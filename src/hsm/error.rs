@@ -3,6 +3,8 @@
 //! An error is one key's alone, and says whether it may pass. It names the module or the token; the key file is named
 //! by whoever tells it, since a list of reasons does that for each.
 
+mod hint;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +13,6 @@ use std::time::Duration;
 use super::function::Function;
 use crate::file;
 use crate::keys;
-use crate::keys::uri::Pkcs11Uri;
 use crate::words::{reason, told};
 
 /// What happened, and where.
@@ -200,6 +201,16 @@ pub enum Error {
         /// The key file.
         key: String,
     },
+    /// This PIN was tried on this machine, and no answer came.
+    #[error(
+        "token {token:?}: the PIN in {key} was tried before without an answer and is not tried again: it may be wrong"
+    )]
+    PinUnanswered {
+        /// Label of the token.
+        token: String,
+        /// The key file.
+        key: String,
+    },
     /// The token says that one more wrong PIN locks it.
     #[error("token {token:?}: not logged in, since one more wrong PIN would lock it")]
     PinFinalTry {
@@ -263,72 +274,12 @@ impl From<file::Error> for Error {
 }
 
 impl Error {
-    /// One sentence on what to do about it, where we can know.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        let text = match self {
-            Self::Timeout { .. } | Self::Busy { .. } => {
-                "check that the HSM can be reached from this node, or allow more time with --hsm-timeout"
-            }
-            Self::Call { hint, .. } => (*hint)?,
-            Self::Crashed { .. } => {
-                "try the module with `pkcs11-tool --module FILE -L`, in the environment of the key file's module.env"
-            }
-            Self::Load { .. } => {
-                "install the module together with the libraries that it needs, or correct module-path or module-name"
-            }
-            Self::TokenNotFound {
-                any_slot: false, ..
-            } => {
-                "if the module is a client (p11-kit), check that its server runs and that module.env names its address"
-            }
-            Self::TokenNotFound { .. } => {
-                "compare the URI with what `ocihsm keys list` shows, in the environment of the key file's module.env"
-            }
-            Self::SeveralTokens { .. } => "add `serial` or `slot-id` to the URI",
-            Self::SeveralKeys { .. } => "name `id` and `object` in the URI",
-            Self::KeyNotFound { uri, .. } => {
-                let uri: Option<Pkcs11Uri> = uri.parse().ok();
-                if let Some(hint) = uri.and_then(|uri| uri.id_hint()) {
-                    return Some(hint);
-                }
-                "compare `id` and `object` in the URI with the keys that `ocihsm keys list --token LABEL` shows"
-            }
-            Self::SecretUnreadable { .. } => {
-                "use an RSA key with CKA_DECRYPT: this token keeps derived and unwrapped secrets to itself"
-            }
-            Self::KeyExists { .. } => {
-                "`ocihsm keys list` shows it; choose another --label, or take that key's public half with \
-                 `ocihsm keys export`"
-            }
-            Self::NewKeySize { .. } => "choose another size with --bits",
-            Self::PinFile { source } => return pin_file_hint(source),
-            Self::PublicKey { source } => return source.hint(),
-            Self::InFile { source } => return source.hint(),
-            Self::InKeyFile { source, .. } => return source.hint(),
-            Self::PinMissing { .. } => "add `pin-source` to the URI in the key file",
-            Self::PinRejectedBefore { .. } => {
-                "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
-            }
-            Self::PinUnguarded { .. } => {
-                "run `ocihsm doctor`: it says why it cannot; with --allow-final-try it tries the PIN once more"
-            }
-            Self::PinFinalTry { .. } => {
-                "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`"
-            }
-            Self::PinLocked { .. } => {
-                "have the token's security officer unlock the PIN, and correct it in the key files first"
-            }
-            _ => return None,
-        };
-        Some(text.to_owned())
-    }
-
     /// Whether it tells of a PIN that was refused, or would be: nothing else is to be tried on that token then.
     #[must_use]
     pub fn is_about_pin(&self) -> bool {
         match self {
             Self::PinRejectedBefore { .. }
+            | Self::PinUnanswered { .. }
             | Self::PinFinalTry { .. }
             | Self::PinUnguarded { .. }
             | Self::PinLocked { .. } => true,
@@ -367,9 +318,10 @@ impl Error {
     #[must_use]
     pub fn names_key_file(&self) -> bool {
         match self {
-            Self::PinMissing { .. } | Self::PinRejectedBefore { .. } | Self::InKeyFile { .. } => {
-                true
-            }
+            Self::PinMissing { .. }
+            | Self::PinRejectedBefore { .. }
+            | Self::PinUnanswered { .. }
+            | Self::InKeyFile { .. } => true,
             Self::PinFile { source } => matches!(**source, keys::Error::InKeyFile { .. }),
             _ => false,
         }
@@ -383,21 +335,5 @@ impl Error {
             self,
             Self::TokenNotFound { .. } | Self::Call { passing: true, .. }
         )
-    }
-}
-
-fn pin_file_hint(error: &keys::Error) -> Option<String> {
-    match error {
-        keys::Error::InKeyFile { source, .. } => pin_file_hint(source),
-        keys::Error::InFile(file::Error::TooLarge { path, .. })
-        | keys::Error::InvalidPinFile { path, .. } => Some(format!(
-            "let {} hold the PIN alone, on one line",
-            path.display()
-        )),
-        keys::Error::InFile(error) => Some(format!(
-            "write the PIN alone, on one line, into {} (mode 600), or correct pin-source in the key file",
-            error.path().display()
-        )),
-        other => other.hint(),
     }
 }

@@ -43,6 +43,8 @@ pub(super) enum Failure {
     PinMissing { token: String },
     /// This PIN was rejected by the token before.
     PinRejectedBefore { token: String },
+    /// This PIN was tried before, and the token gave no answer.
+    PinUnanswered { token: String },
     /// The token says that one more wrong PIN locks it.
     FinalTry { token: String },
     /// The token says that a wrong PIN was tried, and none can be remembered.
@@ -209,6 +211,7 @@ impl Failure {
             }
             Self::PinMissing { token } => return Error::PinMissing { token, key },
             Self::PinRejectedBefore { token } => return Error::PinRejectedBefore { token, key },
+            Self::PinUnanswered { token } => return Error::PinUnanswered { token, key },
             Self::FinalTry { token } => return Error::PinFinalTry { token },
             Self::Unguarded { token } => return Error::PinUnguarded { token },
             Self::Locked { token } => return Error::PinLocked { token },

@@ -5,12 +5,16 @@
 //! slow hash of each PIN that it rejected; never a PIN. In `/run` all of it ends with a reboot, which costs a token one
 //! more try.
 //!
-//! Room for the record is taken before a login: where there is none, that is known before the try that would be lost.
+//! The record is written before a login, as it shall stand if no answer comes (`token-….new`); who finds one left there
+//! takes it as it is. Where there is no room for it, that is known before the try that would be lost.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -20,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use super::child::Place;
 use super::error::{Error, Result};
 use super::private::{self, Reserved};
-use super::rejected::{ENTRY, Marks, Rejected, hex};
+use super::rejected::{Before, ENTRY, Marks, Rejected, hex};
 use super::token::TokenInfo;
 use crate::file;
 use crate::keys::key_file::KeyFile;
@@ -29,6 +33,12 @@ use crate::words::reason;
 
 /// Ending of the name of a file with rejected PINs.
 const REJECTED: &str = "rejected";
+/// A token that answers a login later than this may never do so.
+const SOON: Duration = Duration::from_millis(100);
+/// Who holds a module's turn for so long hangs in it.
+const STUCK: Duration = Duration::from_secs(2);
+/// How often the module's turn is asked for.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The directory, or why there is none.
 #[derive(Clone, Debug)]
@@ -36,15 +46,11 @@ pub(super) struct Lockout {
     directory: Result<PathBuf, String>,
 }
 
-/// A lock; another process goes on when it is dropped.
+/// A lock, if there is any; another process goes on when it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
-    _lock: Flock<File>,
+    _lock: Option<Flock<File>>,
 }
-
-/// The token rejected this PIN before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RejectedBefore;
 
 /// One login, from before it to what came of it. One that is dropped was neither: nothing is kept of it.
 #[derive(Debug)]
@@ -54,7 +60,7 @@ pub(super) struct Attempt<'a> {
     marks: Option<Marks>,
     /// The token's record, and room for it.
     kept: Option<(Rejected, Reserved)>,
-    _turn: Option<Turn>,
+    _turn: Turn,
 }
 
 impl Attempt<'_> {
@@ -63,13 +69,36 @@ impl Attempt<'_> {
         self.kept.is_some()
     }
 
+    /// Does the login. Should this process end meanwhile, the PIN counts as tried without an answer, in whatever file it
+    /// stands: its slow hash is made as soon as the token takes its time.
+    pub(super) fn during<T>(&self, login: impl FnOnce() -> T) -> T {
+        let Some((record, reserved)) = &self.kept else {
+            return login();
+        };
+        thread::scope(|scope| {
+            let (answered, answer) = mpsc::channel::<()>();
+            scope.spawn(move || {
+                if answer.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout)
+                    && !record.is_working(self.file)
+                {
+                    let mut record = record.clone();
+                    record.ask(self.file, SystemTime::now());
+                    record.add(Before::Unanswered, self.marks_in(&record), self.file);
+                    let _ = reserved.write(&record.to_json());
+                }
+            });
+            let result = login();
+            drop(answered);
+            result
+        })
+    }
+
     /// The token took the PIN.
     pub(super) fn accepted(self) {
         let Some((mut record, reserved)) = self.kept else {
             return;
         };
-        let marks = self.marks.as_ref();
-        if !record.is_empty() && record.took(marks, self.file, SystemTime::now()) {
+        if record.took(self.marks.as_ref(), self.file, SystemTime::now()) {
             let _ = match record.is_empty() {
                 true => reserved.remove(),
                 false => reserved.fill(&record.to_json()),
@@ -79,15 +108,21 @@ impl Attempt<'_> {
 
     /// The token rejected the PIN. Whether that is on record, so that it is not tried again.
     pub(super) fn rejected(self) -> bool {
-        let Some((mut record, reserved)) = self.kept else {
+        let Some((record, _)) = &self.kept else {
             return false;
         };
-        let marks = match self.marks {
-            Some(marks) if record.made(&marks) => marks,
+        let marks = self.marks_in(record);
+        self.kept.is_some_and(|(mut record, reserved)| {
+            record.add(Before::Rejected, marks, self.file);
+            reserved.fill(&record.to_json()).is_ok()
+        })
+    }
+
+    fn marks_in(&self, record: &Rejected) -> Marks {
+        match &self.marks {
+            Some(marks) if record.made(marks) => marks.clone(),
             _ => record.marks(self.pin, self.file),
-        };
-        record.add(marks, self.file);
-        reserved.fill(&record.to_json()).is_ok()
+        }
     }
 }
 
@@ -130,8 +165,8 @@ impl Lockout {
         }
     }
 
-    /// Waits until no other process of ours starts this module or logs in through it.
-    pub(super) fn turn(&self, place: Place<'_>) -> Option<Turn> {
+    /// Waits until no other process of ours starts this module or logs in through it; but not for one that hangs there.
+    pub(super) fn turn(&self, place: Place<'_>) -> Turn {
         let mut digest = Sha256::new();
         digest.update(place.module.as_os_str().as_encoded_bytes());
         for (name, value) in place.env {
@@ -140,72 +175,121 @@ impl Lockout {
             digest.update([b'=']);
             digest.update(value);
         }
-        self.lock(&format!("module-{}.lock", short(&digest.finalize())))
-    }
-
-    /// Waits until no other process of ours logs in to this token, through whatever module.
-    pub(super) fn token_turn(&self, token: &TokenInfo) -> Option<Turn> {
-        self.lock(&format!("{}.lock", token_name(token)))
-    }
-
-    fn lock(&self, name: &str) -> Option<Turn> {
-        let path = self.directory.as_ref().ok()?.join(name);
-        let file = private::options()
-            .write(true)
-            .create(true)
-            .open(path)
-            .ok()?;
-        let mut file = file;
+        let Some(mut file) = self.file(format!("module-{}.lock", short(&digest.finalize()))) else {
+            return Turn { _lock: None };
+        };
+        let begin = Instant::now();
         loop {
-            match Flock::lock(file, FlockArg::LockExclusive) {
-                Ok(lock) => return Some(Turn { _lock: lock }),
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => {
+                    let _ = lock.set_modified(SystemTime::now());
+                    return Turn { _lock: Some(lock) };
+                }
+                Err((back, Errno::EWOULDBLOCK)) if begin.elapsed() < STUCK || !is_stuck(&back) => {
+                    file = back;
+                    thread::sleep(PAUSE);
+                }
                 Err((back, Errno::EINTR)) => file = back,
-                Err(_) => return None,
+                Err(_) => return Turn { _lock: None },
             }
         }
     }
 
-    /// Begins a login, in the token's turn: nobody else of ours logs in to it until the attempt is over.
+    /// The token's turn, if no other process of ours logs in to it just now, through whatever module.
+    pub(super) fn token_turn_now(&self, token: &TokenInfo) -> Option<Turn> {
+        self.lock(token, FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Waits for the token's turn. Who holds a module's turn must not: those who wait for other tokens wait for that.
+    pub(super) fn token_turn(&self, token: &TokenInfo) -> Turn {
+        let turn = self.lock(token, FlockArg::LockExclusive);
+        turn.unwrap_or(Turn { _lock: None })
+    }
+
+    fn lock(&self, token: &TokenInfo, how: FlockArg) -> Option<Turn> {
+        let Some(mut file) = self.file(format!("{}.lock", token_name(token))) else {
+            return Some(Turn { _lock: None });
+        };
+        loop {
+            match Flock::lock(file, how) {
+                Ok(lock) => return Some(Turn { _lock: Some(lock) }),
+                Err((_, Errno::EWOULDBLOCK)) => return None,
+                Err((back, Errno::EINTR)) => file = back,
+                Err(_) => return Some(Turn { _lock: None }),
+            }
+        }
+    }
+
+    fn file(&self, name: impl AsRef<Path>) -> Option<File> {
+        let path = self.directory.as_ref().ok()?.join(name);
+        let mut options = private::options();
+        options.write(true).create(true).open(path).ok()
+    }
+
+    /// What stands for the PIN where the token's record has any. It is slow, so it is made before others have to wait.
+    pub(super) fn marks(&self, token: &TokenInfo, pin: &Pin, file: &KeyFile) -> Option<Marks> {
+        let record = self
+            .rejected_path(token)
+            .as_deref()
+            .and_then(Rejected::read);
+        record
+            .filter(|record| record.has_marks() && !record.is_working(file))
+            .map(|record| record.marks(pin, file))
+    }
+
+    /// Begins a login, in the token's turn: nobody else of ours logs in to it until the attempt is over. `marks` were
+    /// made before.
     ///
     /// # Errors
-    /// [`RejectedBefore`]: the token rejected this PIN, and the file that it comes from says the same as it did then.
+    /// What is known of this PIN, if the file that it comes from says the same as it did then.
     pub(super) fn attempt<'a>(
         &self,
         token: &TokenInfo,
+        turn: Turn,
         pin: &'a Pin,
         file: &'a KeyFile,
-    ) -> Result<Attempt<'a>, RejectedBefore> {
-        let path = self.rejected_path(token);
-        let read = || path.as_deref().and_then(Rejected::read);
-        // The hash is slow, so it is made before others have to wait, and only where there is a record.
-        let mut marks = read()
-            .filter(|record| !record.is_working(file))
-            .map(|record| record.marks(pin, file));
-        let turn = self.token_turn(token);
-        let mut record = read();
+        mut marks: Option<Marks>,
+    ) -> Result<Attempt<'a>, Before> {
+        // Without a lock it may be another's, who is at it.
+        let path = self.rejected_path(token).filter(|_| turn._lock.is_some());
+        if let Some(path) = &path {
+            settle(path);
+        }
+        let mut record = self
+            .rejected_path(token)
+            .as_deref()
+            .and_then(Rejected::read);
         if let Some(record) = &record
             && !record.is_working(file)
         {
-            let marks = match marks.take_if(|marks| !record.made(marks)) {
-                None => marks.get_or_insert_with(|| record.marks(pin, file)),
-                Some(_) => marks.insert(record.marks(pin, file)),
-            };
-            if record.holds(marks, file) {
-                return Err(RejectedBefore);
+            if record.is_unanswered(file) {
+                return Err(Before::Unanswered);
+            }
+            if record.has_marks() {
+                let marks = match marks.take_if(|marks| !record.made(marks)) {
+                    None => marks.get_or_insert_with(|| record.marks(pin, file)),
+                    Some(_) => marks.insert(record.marks(pin, file)),
+                };
+                if let Some(before) = record.holds(marks, file) {
+                    return Err(before);
+                }
             }
         }
         let record = record.take().or_else(|| Rejected::new(&token.label));
-        let reserved = match (&turn, path, &record) {
-            (Some(_), Some(path), Some(record)) => {
-                Reserved::new(path, record.to_json().len() as u64 + ENTRY).ok()
+        let kept = path.zip(record).and_then(|(path, record)| {
+            let mut unanswered = record.clone();
+            if !record.is_working(file) {
+                unanswered.ask(file, SystemTime::now());
             }
-            _ => None,
-        };
+            let json = unanswered.to_json();
+            let reserved = Reserved::new(path, json.len() as u64 + ENTRY, &json).ok()?;
+            Some((record, reserved))
+        });
         Ok(Attempt {
             pin,
             file,
             marks,
-            kept: record.zip(reserved),
+            kept,
             _turn: turn,
         })
     }
@@ -217,18 +301,37 @@ impl Lockout {
             Err(why) => return Err(Error::RuntimeDirectory { why: why.clone() }),
         };
         let failed = file::Error::failed;
-        let mut labels = Vec::new();
+        let mut stems = BTreeSet::new();
         for entry in fs::read_dir(directory).map_err(failed("list", directory))? {
             let path = entry.map_err(failed("list", directory))?.path();
-            if path.extension().is_none_or(|ending| ending != REJECTED) {
+            if path
+                .extension()
+                .is_some_and(|it| it == REJECTED || it == private::BESIDE)
+            {
+                stems.insert(path.with_extension(""));
+            }
+        }
+        let mut labels = Vec::new();
+        for stem in stems {
+            let path = stem.with_extension(REJECTED);
+            // What a dead process left counts. Who is logging in just now writes when this is over.
+            if let Some(file) = self.file(&stem.with_extension("lock"))
+                && let Ok(_turn) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            {
+                settle(&path);
+            }
+            if !path.exists() {
                 continue;
             }
-            let token = Rejected::read(&path).map(|rejected| rejected.token);
-            if label.is_some() && token.as_deref() != label {
+            let record = Rejected::read(&path);
+            let token = record.as_ref().map(|record| record.token.as_str());
+            if label.is_some() && token != label {
                 continue;
             }
             fs::remove_file(&path).map_err(failed("remove", &path))?;
-            labels.push(token.unwrap_or_default());
+            if record.as_ref().is_none_or(Rejected::refuses) {
+                labels.push(token.unwrap_or_default().to_owned());
+            }
         }
         labels.sort();
         Ok(labels)
@@ -238,6 +341,17 @@ impl Lockout {
         let directory = self.directory.as_ref().ok()?;
         Some(directory.join(format!("{}.{REJECTED}", token_name(token))))
     }
+}
+
+/// Takes what a dead process left beside a token's record for the record; see [`Attempt::during`].
+fn settle(record: &Path) {
+    let _ = Reserved::settle(record, |left| Rejected::read(left).is_some());
+}
+
+/// Whether whoever has this lock has had it for long.
+fn is_stuck(lock: &File) -> bool {
+    let begin = lock.metadata().and_then(|metadata| metadata.modified());
+    begin.is_ok_and(|begin| begin.elapsed().is_ok_and(|held| held > STUCK))
 }
 
 /// One name for one token, whatever slot and module it is reached by.

@@ -19,6 +19,7 @@ mod client;
 mod error;
 mod failure;
 mod function;
+mod incoming;
 mod listing;
 mod lockout;
 mod private;
@@ -48,7 +49,7 @@ use crate::operation::Curve;
 /// How patient and how careful we are with a token.
 #[derive(Clone, Debug)]
 pub struct HsmSettings {
-    /// Time that one module has for everything.
+    /// Time that a module has for one answer.
     pub timeout: Duration,
     /// Log in even when the token says that one more wrong PIN locks it.
     pub allow_final_try: bool,

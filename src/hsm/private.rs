@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
@@ -15,6 +15,8 @@ use nix::unistd::geteuid;
 
 /// Beginnings of the names of our files.
 const OURS: [&[u8]; 2] = [b"module-", b"token-"];
+/// Ending of the name of a file that is room for another.
+pub(super) const BESIDE: &str = "new";
 /// Most files of ours that are looked at before the mode of their directory is set.
 const MAX_FILES: usize = 4096;
 
@@ -87,18 +89,20 @@ pub(super) fn has_room(directory: &Path, bytes: u64) -> io::Result<()> {
 }
 
 /// Room for what a file is to hold, taken before it is known: it is there when it is needed, or the want of it is known
-/// in time.
+/// in time. Until then it holds what is true if its owner comes to an end without a word.
 #[derive(Debug)]
 pub(super) struct Reserved {
     file: Option<File>,
+    bytes: u64,
     beside: PathBuf,
     path: PathBuf,
 }
 
 impl Reserved {
-    /// So many bytes for the file at `path`. Who calls this holds a lock that nobody shares: there is one such room.
-    pub(super) fn new(path: PathBuf, bytes: u64) -> io::Result<Self> {
-        let beside = path.with_extension("new");
+    /// So many bytes for the file at `path`, with this JSON at first. Who calls this holds a lock that nobody shares:
+    /// there is one such room.
+    pub(super) fn new(path: PathBuf, bytes: u64, json: &[u8]) -> io::Result<Self> {
+        let beside = path.with_extension(BESIDE);
         let mut options = options();
         let file = options
             .write(true)
@@ -107,13 +111,39 @@ impl Reserved {
             .open(&beside)?;
         let reserved = Self {
             file: Some(file),
+            bytes,
             beside,
             path,
         };
         if let Some(file) = &reserved.file {
             allocate(file, bytes)?;
         }
+        reserved.write(json)?;
         Ok(reserved)
+    }
+
+    /// What a dead owner left of the room for the file at `path`; it is kept if `is_whole` says that it is, and nothing
+    /// is left beside the file. Who calls this holds the lock.
+    pub(super) fn settle(path: &Path, is_whole: impl FnOnce(&Path) -> bool) -> io::Result<()> {
+        let beside = path.with_extension(BESIDE);
+        match fs::symlink_metadata(&beside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) if is_whole(&beside) => fs::rename(&beside, path),
+            Ok(_) => fs::remove_file(&beside),
+        }
+    }
+
+    /// Puts other JSON there, and keeps the room: blanks at its end mean nothing.
+    pub(super) fn write(&self, json: &[u8]) -> io::Result<()> {
+        let Some(mut file) = self.file.as_ref() else {
+            return Ok(());
+        };
+        let room = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        let mut content = json.to_vec();
+        content.resize(room.max(json.len()), b' ');
+        file.rewind()?;
+        file.write_all(&content)
     }
 
     /// Removes the file itself: there is nothing to keep.
@@ -122,17 +152,13 @@ impl Reserved {
     }
 
     /// Puts a file with this content in its place: whole, or not at all.
-    pub(super) fn fill(mut self, content: &[u8]) -> io::Result<()> {
-        if let Some(mut file) = self.file.take() {
-            let filled = file
-                .write_all(content)
-                .and_then(|()| file.set_len(content.len() as u64))
-                .and_then(|()| fs::rename(&self.beside, &self.path));
-            if filled.is_err() {
-                self.file = Some(file);
-            }
-            return filled;
+    pub(super) fn fill(mut self, json: &[u8]) -> io::Result<()> {
+        self.write(json)?;
+        if let Some(file) = &self.file {
+            file.set_len(json.len() as u64)?;
         }
+        fs::rename(&self.beside, &self.path)?;
+        self.file = None;
         Ok(())
     }
 }
@@ -154,7 +180,7 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
             let zeros = vec![0; usize::try_from(bytes).unwrap_or(0)];
             let mut file = file;
             file.write_all(&zeros)?;
-            io::Seek::rewind(&mut file)
+            file.rewind()
         }
         result => Ok(result?),
     }
@@ -227,9 +253,9 @@ mod tests {
     fn room_that_is_not_needed_leaves_nothing() {
         let tree = Tree::new(0o700);
         let path = tree.path().join("token-1.rejected");
-        drop(Reserved::new(path.clone(), 4096).unwrap());
+        drop(Reserved::new(path.clone(), 4096, b"").unwrap());
         assert_eq!(fs::read_dir(tree.path()).unwrap().count(), 0);
-        Reserved::new(path.clone(), 4096)
+        Reserved::new(path.clone(), 4096, b"")
             .unwrap()
             .fill(b"abc")
             .unwrap();
@@ -242,7 +268,7 @@ mod tests {
         // What no file can hold.
         let tree = Tree::new(0o700);
         let path = tree.path().join("token-1.rejected");
-        assert!(Reserved::new(path, u64::MAX).is_err());
+        assert!(Reserved::new(path, u64::MAX, b"").is_err());
         assert!(has_room(&tree.path(), u64::MAX).is_err());
         assert!(has_room(&tree.path(), 4096).is_ok());
         assert_eq!(fs::read_dir(tree.path()).unwrap().count(), 0);

@@ -1,8 +1,8 @@
-//! The PINs that one token rejected, as a file that holds none of them.
+//! The PINs that one token rejected, or gave no answer to, as a file that holds none of them.
 //!
 //! Each is there as a mark under a salted, slow hash; and with it a mark of what else its key file said, so that a
-//! changed file is tried once more. Beside them stand the key files whose PINs the token took since, by what the system
-//! says of the files: while that stays the same, the slow hash is spared.
+//! changed file is tried once more. Beside them stand key files, by what the system says of them: those whose PINs the
+//! token took, for which the slow hash is spared while that stays the same, and those to whose PINs no answer came.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,8 +24,8 @@ use crate::secret::Pin;
 
 /// Most rejected PINs that are remembered for one token, and most files for each; the oldest goes.
 const MAX_REJECTED: usize = 16;
-/// Most key files that are known to work.
-const MAX_WORKING: usize = 64;
+/// Most key files of one kind.
+const MAX_FILES: usize = 64;
 /// Longest name of a file that is kept, in bytes.
 const MAX_NAME: usize = 512;
 /// Largest file that is read. What the bounds above let in is less.
@@ -38,7 +38,7 @@ const SALT: usize = 16;
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// The PINs that one token rejected.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Rejected {
     version: u8,
     /// Label of the token, for whoever clears it.
@@ -49,18 +49,33 @@ pub(super) struct Rejected {
     /// Key files whose PINs were taken, and what the system says of them.
     #[serde(default)]
     working: Vec<(String, String)>,
+    /// Key files to whose PINs no answer came, likewise.
+    #[serde(default)]
+    unanswered: Vec<(String, String)>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// Why a PIN is not tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// The token rejected it.
+    Rejected,
+    /// It was tried, and the token gave no answer.
+    Unanswered,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct RejectedPin {
     /// The PIN's mark under its slow hash.
     pin: String,
     /// Files that held the PIN, and the mark of what else they said.
     files: BTreeMap<String, String>,
+    /// Whether the token gave no answer, so that nobody knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unanswered: bool,
 }
 
 /// What stands for a PIN, and for the rest of its key file, under one salt. Slow to make.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Marks {
     salt: String,
     pin: String,
@@ -77,6 +92,7 @@ impl Rejected {
             salt: hex(&salt),
             pins: Vec::new(),
             working: Vec::new(),
+            unanswered: Vec::new(),
         })
     }
 
@@ -99,9 +115,19 @@ impl Rejected {
         serde_json::to_vec(self).expect("strings and lists of them are always JSON")
     }
 
-    /// Whether nothing is left that would be refused.
+    /// Whether nothing is known that would spare or refuse anything.
     pub(super) fn is_empty(&self) -> bool {
-        self.pins.is_empty()
+        self.pins.is_empty() && self.working.is_empty() && self.unanswered.is_empty()
+    }
+
+    /// Whether any PIN would be refused.
+    pub(super) fn refuses(&self) -> bool {
+        !(self.pins.is_empty() && self.unanswered.is_empty())
+    }
+
+    /// Whether any PIN is known by its mark.
+    pub(super) fn has_marks(&self) -> bool {
+        !self.pins.is_empty()
     }
 
     /// What stands for a PIN here.
@@ -114,20 +140,32 @@ impl Rejected {
         marks.salt == self.salt
     }
 
-    /// Whether this PIN is among them, and the file it comes from says the same as it did then.
-    pub(super) fn holds(&self, marks: &Marks, file: &KeyFile) -> bool {
-        self.pins.iter().any(|known| {
+    /// What is known of this PIN, if the file it comes from says the same as it did then.
+    pub(super) fn holds(&self, marks: &Marks, file: &KeyFile) -> Option<Before> {
+        let is_it = |known: &&RejectedPin| {
             same(&known.pin, &marks.pin)
                 && known
                     .files
                     .get(&file.name)
                     .is_none_or(|content| same(content, &marks.file))
-        })
+        };
+        self.pins
+            .iter()
+            .find(is_it)
+            .map(|known| match known.unanswered {
+                true => Before::Unanswered,
+                false => Before::Rejected,
+            })
     }
 
-    /// Adds a PIN.
-    pub(super) fn add(&mut self, marks: Marks, file: &KeyFile) {
-        self.working.retain(|(name, _)| *name != file.name);
+    /// Whether no answer came to the PIN of this file, and the file is still as it was then.
+    pub(super) fn is_unanswered(&self, file: &KeyFile) -> bool {
+        is_among(&self.unanswered, file)
+    }
+
+    /// Adds what is known of a PIN.
+    pub(super) fn add(&mut self, before: Before, marks: Marks, file: &KeyFile) {
+        self.forget(file);
         let known = self
             .pins
             .iter()
@@ -137,8 +175,10 @@ impl Rejected {
             None => RejectedPin {
                 pin: marks.pin,
                 files: BTreeMap::new(),
+                unanswered: false,
             },
         };
+        entry.unanswered = before == Before::Unanswered;
         // What a client's payload carries is no one file: it may differ each time, and is no change.
         if is_kept(&file.name) && entry.files.len() < MAX_REJECTED {
             entry.files.insert(file.name.clone(), marks.file);
@@ -149,10 +189,20 @@ impl Rejected {
         }
     }
 
-    /// Whether the key file worked since, and is still as it was then.
+    /// Adds that a file's PIN is about to be tried; true if no answer comes.
+    pub(super) fn ask(&mut self, file: &KeyFile, now: SystemTime) {
+        self.forget(file);
+        note(&mut self.unanswered, file, now);
+    }
+
+    fn forget(&mut self, file: &KeyFile) {
+        self.working.retain(|(name, _)| *name != file.name);
+        self.unanswered.retain(|(name, _)| *name != file.name);
+    }
+
+    /// Whether the token took the key file's PIN, and the file is still as it was then.
     pub(super) fn is_working(&self, file: &KeyFile) -> bool {
-        let known = self.working.iter().find(|(name, _)| *name == file.name);
-        known.is_some_and(|(_, state)| state_of(file).as_ref() == Some(state))
+        is_among(&self.working, file)
     }
 
     /// Notes that the token took a key file's PIN. Returns whether anything changed.
@@ -161,21 +211,33 @@ impl Rejected {
         if let Some(marks) = marks {
             self.pins.retain(|known| !same(&known.pin, &marks.pin));
         }
-        let mut changed = self.pins.len() != before;
-        if !self.is_working(file)
-            && is_kept(&file.name)
-            && let Some(state) = state_of(file)
-            && is_settled(file, now)
-        {
-            self.working.retain(|(name, _)| *name != file.name);
-            self.working.push((file.name.clone(), state));
-            if self.working.len() > MAX_WORKING {
-                self.working.remove(0);
-            }
-            changed = true;
-        }
-        changed
+        let barred = self.unanswered.len();
+        self.unanswered.retain(|(name, _)| *name != file.name);
+        let changed = self.pins.len() != before || self.unanswered.len() != barred;
+        (!self.is_working(file) && note(&mut self.working, file, now)) || changed
     }
+}
+
+/// Whether a list has the file as the system shows it now.
+fn is_among(list: &[(String, String)], file: &KeyFile) -> bool {
+    let known = list.iter().find(|(name, _)| *name == file.name);
+    known.is_some_and(|(_, state)| state_of(file).as_ref() == Some(state))
+}
+
+/// Puts the file on a list as the system shows it. Whether that was possible.
+fn note(list: &mut Vec<(String, String)>, file: &KeyFile, now: SystemTime) -> bool {
+    if !is_kept(&file.name) || !is_settled(file, now) {
+        return false;
+    }
+    let Some(state) = state_of(file) else {
+        return false;
+    };
+    list.retain(|(name, _)| *name != file.name);
+    list.push((file.name.clone(), state));
+    if list.len() > MAX_FILES {
+        list.remove(0);
+    }
+    true
 }
 
 impl Marks {

@@ -104,6 +104,19 @@ impl fmt::Display for TokenInfo {
     }
 }
 
+/// Whether two URIs may mean one token: nothing that both name differs.
+pub(in crate::hsm) fn may_be_one(one: &Pkcs11Uri, other: &Pkcs11Uri) -> bool {
+    let same = |one: &Option<String>, other: &Option<String>| match (one, other) {
+        (Some(one), Some(other)) => fits(Some(one), other.trim_end_matches([' ', '\0'])),
+        _ => true,
+    };
+    same(&one.token, &other.token)
+        && same(&one.manufacturer, &other.manufacturer)
+        && same(&one.model, &other.model)
+        && same(&one.serial, &other.serial)
+        && (one.slot_id.is_none() || other.slot_id.is_none() || one.slot_id == other.slot_id)
+}
+
 /// Whether an attribute of a URI, where it is there, is that value. Blanks at the end fill a field of PKCS#11, and NULs
 /// do in some modules, whose URIs other tools then write with them; so they never tell two values apart.
 pub(in crate::hsm) fn fits(wanted: Option<&str>, actual: &str) -> bool {
@@ -154,6 +167,22 @@ mod tests {
         ] {
             assert!(!matches(&format!("pkcs11:{wrong};object=x")), "{wrong}");
         }
+    }
+
+    #[test]
+    fn two_uris_may_mean_one_token_unless_they_name_two() {
+        let may_be_one = |one: &str, other: &str| {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            let both = [may_be_one(&one, &other), may_be_one(&other, &one)];
+            assert_eq!(both[0], both[1]);
+            both[0]
+        };
+        let a = "pkcs11:token=a;serial=1;object=x";
+        assert!(may_be_one(a, "pkcs11:token=a%00;object=y"));
+        assert!(may_be_one(a, "pkcs11:slot-id=3;object=y"));
+        assert!(!may_be_one(a, "pkcs11:token=b;object=x"));
+        assert!(!may_be_one(a, "pkcs11:serial=2;object=x"));
+        assert!(!may_be_one("pkcs11:slot-id=1", "pkcs11:slot-id=2"));
     }
 
     #[test]

@@ -96,7 +96,11 @@ impl<'a> Trial<'a> {
                     error.in_key_file(&key.file.name),
                     setup.named_runtime_dir.as_deref(),
                 ) {
-                    (error @ hsm::Error::PinRejectedBefore { .. }, Some(directory)) => {
+                    (
+                        error @ (hsm::Error::PinRejectedBefore { .. }
+                        | hsm::Error::PinUnanswered { .. }),
+                        Some(directory),
+                    ) => {
                         findings.fail(
                             kind::KEY_FAILED,
                             error.to_string(),

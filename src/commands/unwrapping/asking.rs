@@ -89,10 +89,13 @@ impl Opener {
         let start = Instant::now();
         let answer = match &self.ring.keys()[key] {
             Key::File(file) => Ok(software::answer(file, &wrapped.operation)
-                .map_err(|why| self.another_key(key, &why.to_string()))),
+                .map_err(|why| (self.another_key(key, &why.to_string()), false))),
             Key::Token(token) => match self.client.answer(token, &wrapped.operation) {
                 Ok(Answer::Opened(secret, _)) => Ok(Ok(secret)),
-                Ok(Answer::Refused(why)) => Ok(Err(refusal(&token.file.name, &why))),
+                Ok(Answer::Refused(why)) => Ok(Err((
+                    refusal(&token.file.name, &why),
+                    why.may_be_the_device(),
+                ))),
                 Err(error) => Err(error),
             },
         };
@@ -103,7 +106,7 @@ impl Opener {
                 Ok(private) => Some(private),
                 // Not this key's: what is not authentic may be for another one.
                 Err(error @ schemes::Error::NotOpened) => {
-                    tally.said[key] = Some(self.another_key(key, &error.to_string()));
+                    tally.note(key, self.another_key(key, &error.to_string()), false);
                     None
                 }
                 Err(error) => {
@@ -111,8 +114,8 @@ impl Opener {
                     None
                 }
             },
-            Ok(Err(why)) => {
-                tally.said[key] = Some(why);
+            Ok(Err((why, may_be_the_device))) => {
+                tally.note(key, why, may_be_the_device);
                 None
             }
             Err(error) => {
@@ -190,5 +193,29 @@ fn another_key(name: &str, why: &str) -> Reason {
     Reason {
         text: format!("{name}: {why}"),
         cure: Cure::AnotherKey,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_the_device_may_have_failed_is_told_in_any_order() {
+        let failed = hsm::Refusal::NotMineOrFailed {
+            said: "C_Decrypt: CKR_GENERAL_ERROR".to_owned(),
+        };
+        let not_mine = hsm::Refusal::NotMine;
+        for order in [[&failed, &not_mine], [&not_mine, &failed]] {
+            let mut tally = Tally::new(1);
+            for why in order {
+                tally.note(0, refusal("a.yaml", why), why.may_be_the_device());
+            }
+            let said = &tally.said[0].as_ref().unwrap().text;
+            assert!(said.contains("the device failed (C_Decrypt"), "{said}");
+        }
+        let mut tally = Tally::new(1);
+        tally.note(0, refusal("a.yaml", &not_mine), false);
+        assert!(!tally.said[0].as_ref().unwrap().text.contains("failed"));
     }
 }

@@ -36,13 +36,15 @@ use self::queue::{Queue, REJECTED};
 use self::refusals::Reason;
 use self::tally::{Tally, refusals};
 
-/// How long operations may go on that open nothing, over all descriptions of one layer.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long operations may go on that open nothing, over all descriptions of one layer: so many times the time that a
+/// module has for one answer.
+const PATIENCE: u32 = 5;
 
 /// Whoever opens layers with the keys at hand.
 pub(super) struct Opener {
     ring: KeyRing,
     client: Client,
+    patience: Duration,
     /// The file that names the key providers of this node.
     providers: Option<PathBuf>,
     /// What kept a key from being used; it is not asked again, or once more if that may pass.
@@ -93,6 +95,7 @@ impl Opener {
     pub(super) fn new(settings: HsmSettings, providers: Option<PathBuf>) -> Self {
         Self {
             ring: KeyRing::default(),
+            patience: settings.timeout.saturating_mul(PATIENCE),
             client: Client::new(settings),
             providers,
             trouble: Vec::new(),
@@ -168,7 +171,8 @@ impl Opener {
                         }
                     }
                 }
-                if tally.in_vain > PATIENCE {
+                if tally.in_vain > self.patience {
+                    tally.gave_up = true;
                     return Err(self.failed(digest, tally));
                 }
                 turn.put_back(entry);

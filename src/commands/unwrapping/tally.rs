@@ -20,7 +20,9 @@ pub(super) struct Tally {
     pub(super) schemes: BTreeSet<Scheme>,
     /// What each key said last; nothing of one that was not asked.
     pub(super) said: Vec<Option<Reason>>,
-    /// Length of the moduli of keys for which nothing was there.
+    /// Whether that may have been the device's fault.
+    failed: Vec<bool>,
+    /// What the keys are for which nothing was there.
     pub(super) unsuited: Vec<Option<KeyKind>>,
     /// Operations that were asked for already, and what they opened.
     pub(super) answers: HashMap<(usize, u64), Option<PrivateOptions>>,
@@ -36,6 +38,8 @@ pub(super) struct Tally {
     pub(super) readable: bool,
     /// Time of operations that opened nothing.
     pub(super) in_vain: Duration,
+    /// Whether that was too much, with descriptions left.
+    pub(super) gave_up: bool,
     hasher: std::hash::RandomState,
 }
 
@@ -92,6 +96,19 @@ impl Opener {
         let keys = (0..self.ring.keys().len()).filter(|&key| !self.is_barred(key));
         let mut reasons: Vec<_> = keys.filter_map(|key| self.reason(key, &tally)).collect();
         reasons.extend(tally.unreadable);
+        if tally.gave_up {
+            reasons.insert(
+                0,
+                Reason {
+                    text: format!(
+                        "gave up after {} s and {} wrapped keys, with more in the manifests that list this layer",
+                        tally.in_vain.as_secs(),
+                        tally.answers.len()
+                    ),
+                    cure: Cure::Hint("allow more time with --hsm-timeout".to_owned()),
+                },
+            );
+        }
         Error::NoKeyOpens {
             digest: digest.cloned(),
             refusals: Box::new(refusals(tally.schemes, reasons, &self.ring)),
@@ -104,6 +121,7 @@ impl Tally {
         Self {
             schemes: BTreeSet::new(),
             said: (0..keys).map(|_| None).collect(),
+            failed: vec![false; keys],
             unsuited: vec![None; keys],
             answers: HashMap::new(),
             broken: None,
@@ -112,8 +130,18 @@ impl Tally {
             rejected: None,
             readable: false,
             in_vain: Duration::ZERO,
+            gave_up: false,
             hasher: std::hash::RandomState::new(),
         }
+    }
+
+    /// Notes what a key said. That the device may have failed is not lost again: with another wrapped key it may have
+    /// been right.
+    pub(super) fn note(&mut self, key: usize, said: Reason, may_be_the_device: bool) {
+        if may_be_the_device || !self.failed[key] {
+            self.said[key] = Some(said);
+        }
+        self.failed[key] |= may_be_the_device;
     }
 
     /// Reads a description; `None` if it cannot be, which is noted.

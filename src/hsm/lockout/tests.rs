@@ -36,16 +36,26 @@ fn lockout() -> (tempfile::TempDir, Lockout) {
     (directory, lockout)
 }
 
+/// As a login begins.
+fn attempt<'a>(
+    lockout: &Lockout,
+    serial: &str,
+    pin: &'a Pin,
+    file: &'a KeyFile,
+) -> Result<Attempt<'a>, Before> {
+    let token = token(serial);
+    let marks = lockout.marks(&token, pin, file);
+    lockout.attempt(&token, lockout.token_turn(&token), pin, file, marks)
+}
+
 fn is_refused(lockout: &Lockout, serial: &str, pin_text: &str, file: &KeyFile) -> bool {
-    lockout
-        .attempt(&token(serial), &pin(pin_text), file)
-        .is_err()
+    attempt(lockout, serial, &pin(pin_text), file).is_err()
 }
 
 /// The token rejects the PIN; whether that is on record.
 fn reject(lockout: &Lockout, pin_text: &str, file: &KeyFile) -> bool {
     let pin = pin(pin_text);
-    lockout.attempt(&token("1"), &pin, file).unwrap().rejected()
+    attempt(lockout, "1", &pin, file).unwrap().rejected()
 }
 
 #[test]
@@ -125,29 +135,15 @@ fn what_came_of_an_attempt_leaves_no_other_file() {
         names
     };
     let (here, good, bad) = (file("/a", "a"), pin("1111"), pin("0000"));
-    lockout
-        .attempt(&token("1"), &good, &here)
-        .unwrap()
-        .accepted();
-    drop(lockout.attempt(&token("1"), &good, &here).unwrap());
+    attempt(&lockout, "1", &good, &here).unwrap().accepted();
+    drop(attempt(&lockout, "1", &good, &here).unwrap());
     assert_eq!(names(), ["lock"]);
-    assert!(
-        lockout
-            .attempt(&token("1"), &bad, &here)
-            .unwrap()
-            .rejected()
-    );
-    lockout
-        .attempt(&token("1"), &good, &here)
-        .unwrap()
-        .accepted();
+    assert!(attempt(&lockout, "1", &bad, &here).unwrap().rejected());
+    attempt(&lockout, "1", &good, &here).unwrap().accepted();
     assert_eq!(names(), ["lock", "rejected"]);
     // The token was given that PIN since, and a changed file says so.
     let changed = file("/a", "b");
-    lockout
-        .attempt(&token("1"), &bad, &changed)
-        .unwrap()
-        .accepted();
+    attempt(&lockout, "1", &bad, &changed).unwrap().accepted();
     assert_eq!(names(), ["lock"]);
 }
 
@@ -173,10 +169,10 @@ fn what_cannot_be_reserved_is_said_before_the_login() {
     // A directory in the place of the file stands for a disk without room.
     let path = lockout.rejected_path(&token("1")).unwrap();
     fs::create_dir(path.with_extension("new")).unwrap();
-    let attempt = lockout.attempt(&token("1"), &wrong, &here).unwrap();
+    let attempt = attempt(&lockout, "1", &wrong, &here).unwrap();
     assert!(!attempt.is_guarded() && !attempt.rejected());
     let nowhere = Lockout::open(Some(Path::new("/dev/null")));
-    let attempt = nowhere.attempt(&token("1"), &wrong, &here).unwrap();
+    let attempt = attempt(&nowhere, "1", &wrong, &here).unwrap();
     assert!(!attempt.is_guarded() && !attempt.rejected());
     assert!(nowhere.trouble().unwrap().contains("not a directory"));
     drop(directory);
@@ -192,4 +188,112 @@ fn a_directory_that_others_see_is_closed_to_them() {
     assert_eq!(lockout.trouble(), None);
     assert!(reject(&lockout, "0000", &file("/a", "a")));
     assert!(is_refused(&lockout, "1", "0000", &file("/a", "a")));
+}
+
+/// A login during which the process ends: what it put down stays, and the lock goes.
+fn die(lockout: &Lockout, pin: &Pin, file: &KeyFile, wait: Duration) {
+    let attempt = attempt(lockout, "1", pin, file).unwrap();
+    attempt.during(|| thread::sleep(wait));
+    let path = lockout.rejected_path(&token("1")).unwrap();
+    let left = path.with_extension(private::BESIDE);
+    let content = fs::read(&left).unwrap();
+    drop(attempt);
+    fs::write(left, content).unwrap();
+}
+
+/// A key file that is there, and was not written just now.
+fn settled(directory: &Path, name: &str) -> KeyFile {
+    let path = directory.join(name);
+    fs::write(&path, "x").unwrap();
+    thread::sleep(Duration::from_millis(3100));
+    file(path.to_str().unwrap(), "a")
+}
+
+#[test]
+fn a_pin_without_an_answer_is_not_tried_again_until_its_file_changes() {
+    let (directory, lockout) = lockout();
+    let here = settled(directory.path(), "a.yaml");
+    die(&lockout, &pin("0000"), &here, Duration::ZERO);
+    for _ in 0..2 {
+        let again = pin("0000");
+        assert_eq!(
+            attempt(&lockout, "1", &again, &here).map(drop),
+            Err(Before::Unanswered)
+        );
+    }
+    assert!(!is_refused(&lockout, "2", "0000", &here));
+    fs::write(&here.name, "y").unwrap();
+    assert!(!is_refused(&lockout, "1", "0000", &here));
+}
+
+#[test]
+fn a_pin_that_takes_its_time_is_known_in_other_files_too() {
+    let (_directory, lockout) = lockout();
+    let payload = file("key 1 of the payload", "a");
+    die(&lockout, &pin("0000"), &payload, Duration::ZERO);
+    assert!(
+        !is_refused(&lockout, "1", "0000", &payload),
+        "nothing tells it"
+    );
+    die(&lockout, &pin("0000"), &payload, SOON * 2);
+    for other in [&payload, &file("/keys/b.yaml", "b")] {
+        assert!(is_refused(&lockout, "1", "0000", other));
+        assert!(!is_refused(&lockout, "1", "1111", other));
+    }
+    assert_eq!(lockout.forget(None).unwrap(), ["prod"]);
+    assert!(!is_refused(&lockout, "1", "0000", &payload));
+}
+
+#[test]
+fn a_file_that_works_is_tried_again_after_no_answer() {
+    let (directory, lockout) = lockout();
+    let here = settled(directory.path(), "a.yaml");
+    let right = pin("1111");
+    attempt(&lockout, "1", &right, &here).unwrap().accepted();
+    die(&lockout, &right, &here, SOON * 2);
+    assert!(!is_refused(&lockout, "1", "1111", &here));
+    assert!(lockout.forget(None).unwrap().is_empty());
+}
+
+#[test]
+fn what_a_dead_process_left_half_written_goes() {
+    let (_directory, lockout) = lockout();
+    let here = file("/a", "a");
+    let left = lockout
+        .rejected_path(&token("1"))
+        .unwrap()
+        .with_extension(private::BESIDE);
+    fs::write(&left, "{\"version\":1,").unwrap();
+    assert!(!is_refused(&lockout, "1", "0000", &here));
+    assert!(!left.exists());
+}
+
+#[test]
+fn who_hangs_with_the_turn_of_a_module_is_not_waited_for() {
+    let (directory, lockout) = lockout();
+    let env = BTreeMap::new();
+    let place = Place {
+        module: Path::new("/m.so"),
+        env: &env,
+    };
+    let hangs = lockout.turn(place);
+    let begin = Instant::now();
+    let passed = lockout.turn(place);
+    assert!(passed._lock.is_none() && begin.elapsed() >= STUCK);
+    drop(hangs);
+    assert!(lockout.turn(place)._lock.is_some());
+    // Those who come and go are waited for, however long all of them take.
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..5 {
+            let lockout = &lockout;
+            scope.spawn(move || {
+                let turn = lockout.turn(place);
+                assert!(turn._lock.is_some());
+                thread::sleep(STUCK / 4);
+            });
+        }
+    });
+    assert!(begin.elapsed() > STUCK);
+    drop(directory);
 }

@@ -16,7 +16,7 @@ fn pin(text: &str) -> Pin {
 fn with(text: &str) -> Rejected {
     let mut rejected = Rejected::new("t").unwrap();
     let marks = rejected.marks(&pin(text), &file("/k"));
-    rejected.add(marks, &file("/k"));
+    rejected.add(Before::Rejected, marks, &file("/k"));
     rejected
 }
 
@@ -71,7 +71,7 @@ fn a_file_that_works_is_known_until_it_changes() {
     assert!(!rejected.is_working(&file));
     assert!(rejected.took(None, &file, later) && rejected.is_working(&file));
     let marks = rejected.marks(&pin("1111"), &file);
-    rejected.add(marks, &file);
+    rejected.add(Before::Rejected, marks, &file);
     assert!(!rejected.is_working(&file));
     fs::remove_file(&path).unwrap();
     assert!(!rejected.took(None, &file, later) && !rejected.is_working(&file));
@@ -99,7 +99,11 @@ fn a_pin_file_that_changes_counts_as_the_key_file_does() {
 fn a_pin_that_the_token_takes_is_no_longer_refused() {
     let mut rejected = with("0000");
     let marks = rejected.marks(&pin("0000"), &file("key 1 of the payload"));
-    assert!(rejected.holds(&marks, &file("key 1 of the payload")));
+    assert!(
+        rejected
+            .holds(&marks, &file("key 1 of the payload"))
+            .is_some()
+    );
     assert!(rejected.took(
         Some(&marks),
         &file("key 1 of the payload"),
@@ -120,6 +124,7 @@ fn a_record_stays_within_what_is_read() {
                 file: marks.file.clone(),
             };
             rejected.add(
+                Before::Rejected,
                 marks,
                 &file(&format!("/{other}{}", "\"".repeat(MAX_NAME - 4))),
             );
@@ -128,6 +133,10 @@ fn a_record_stays_within_what_is_read() {
     let before = rejected.to_json().len() as u64;
     assert!(before < MAX_FILE, "{before}");
     let marks = rejected.marks(&pin("x"), &file("/k"));
-    rejected.add(marks, &file(&format!("/{}", "\u{1}".repeat(MAX_NAME - 1))));
+    rejected.add(
+        Before::Rejected,
+        marks,
+        &file(&format!("/{}", "\u{1}".repeat(MAX_NAME - 1))),
+    );
     assert!(rejected.to_json().len() as u64 <= before + ENTRY);
 }

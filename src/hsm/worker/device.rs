@@ -98,6 +98,11 @@ impl<'a> Device<'a> {
         (self.patient, self.deadline) = (patient, deadline);
     }
 
+    /// Time until nobody waits any more.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// Does not wait for a device in this request, where that was in vain in an earlier one.
     pub(super) fn spare_patience(&mut self) {
         self.patient &= !self.in_vain;
@@ -122,7 +127,7 @@ impl<'a> Device<'a> {
             match (result, pauses.next()) {
                 (Err(failure), Some(&pause)) if failure.is_transient() => {
                     let next = begin.elapsed() + pause;
-                    if next > self.deadline.saturating_duration_since(Instant::now()) {
+                    if next > self.left() {
                         return Err(failure);
                     }
                     self.stop();
@@ -162,7 +167,7 @@ impl<'a> Device<'a> {
     pub(super) fn take_turn(&mut self) {
         if self.turn.is_none() {
             self.reporter.announce(Function::flock);
-            self.turn = self.here.lockout.turn(self.here.place());
+            self.turn = Some(self.here.lockout.turn(self.here.place()));
         }
     }
 

@@ -2,11 +2,12 @@
 
 use super::device::{Device, Key};
 use super::module::{Session, User};
+use super::settle;
 use crate::hsm::ckr::Ckr;
 use crate::hsm::failure::{Failure, Fault};
 use crate::hsm::function::Function;
-use crate::hsm::lockout::RejectedBefore;
 use crate::hsm::protocol::KeyPin;
+use crate::hsm::rejected::Before;
 use crate::hsm::token::TokenInfo;
 
 impl Device<'_> {
@@ -68,6 +69,14 @@ impl Device<'_> {
             KeyPin::None => return Err(Failure::PinMissing { token: label() }),
             KeyPin::Unreadable => return Err(Failure::PinUnreadable),
         };
+        let lockout = &self.here.lockout;
+        let marks = pin.and_then(|pin| lockout.marks(token, pin, &key.file));
+        let turn = lockout.token_turn_now(token).unwrap_or_else(|| {
+            // Whoever has it may hang: nobody but those who want this token must wait for that.
+            self.turn = None;
+            self.reporter.announce(Function::flock);
+            lockout.token_turn(token)
+        });
         // The flags were read in this turn, or are read again in a new one: others may have tried meanwhile.
         let flags = if self.turn.is_some() {
             token.clone()
@@ -83,8 +92,6 @@ impl Device<'_> {
         if flags.is_final_try() && !self.here.allow_final_try {
             return Err(Failure::FinalTry { token: label() });
         }
-        self.reporter.announce(Function::flock);
-        let lockout = &self.here.lockout;
         let failed = |fault: Fault, remembered| match fault.is_transient() {
             true => fault.on(&token.label),
             false => Failure::Login {
@@ -94,18 +101,21 @@ impl Device<'_> {
             },
         };
         let Some(pin) = pin else {
-            let _turn = lockout.token_turn(token);
             let result = self.module.login(session, user, None);
             return result.map_err(|fault| failed(fault, None));
         };
         let attempt = lockout
-            .attempt(token, pin, &key.file)
-            .map_err(|RejectedBefore| Failure::PinRejectedBefore { token: label() })?;
+            .attempt(token, turn, pin, &key.file, marks)
+            .map_err(|before| match before {
+                Before::Rejected => Failure::PinRejectedBefore { token: label() },
+                Before::Unanswered => Failure::PinUnanswered { token: label() },
+            })?;
         // A token that counts down, and nothing of ours that remembers: the next try may be one of many.
         if !attempt.is_guarded() && flags.had_wrong_pin() && !self.here.allow_final_try {
             return Err(Failure::Unguarded { token: label() });
         }
-        match self.module.login(session, user, Some(pin)) {
+        let login = || self.module.login(session, user, Some(pin));
+        match attempt.during(|| settle::to_its_end(self.left(), login)) {
             Ok(()) => {
                 attempt.accepted();
                 Ok(())

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, FromRawFd as _, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -10,12 +11,15 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{SFlag, fstat};
-use nix::unistd::{self, getpid, getppid};
+use nix::unistd::{self, alarm, getpid, getppid};
 
 use super::reporter::Reporter;
 
 /// Lowest number of the socket, where a module's stray descriptors do not meet it.
 const SOCKET_FD: RawFd = 300;
+
+/// Seconds to finalize the module without a parent.
+const FAREWELL: u32 = 2;
 
 /// Takes the socket from standard input to where nobody looks, closes everything else, and sees to it that nothing of
 /// this process is written to a disk or outlives the parent.
@@ -60,6 +64,26 @@ pub(super) fn with_parent(parent: u32) -> io::Result<()> {
         return Ok(());
     }
     Err(io::ErrorKind::BrokenPipe.into())
+}
+
+/// Does work that has to come to its end where this process is still there, even without the parent: what a login came
+/// to has to be known. The system ends a process that takes longer than `left`.
+pub(super) fn to_its_end<T>(left: Duration, work: impl FnOnce() -> T) -> T {
+    let parent = getppid();
+    alarm::set(
+        u32::try_from(left.as_secs())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1),
+    );
+    let _ = prctl::set_pdeathsig(None);
+    let result = work();
+    let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    match getppid() == parent {
+        true => alarm::cancel(),
+        // Nobody else looks after the end of the module.
+        false => alarm::set(FAREWELL),
+    };
+    result
 }
 
 /// Closes every descriptor above 2 except one.
