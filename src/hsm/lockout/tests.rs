@@ -169,11 +169,11 @@ fn what_cannot_be_reserved_is_said_before_the_login() {
     // A directory in the place of the file stands for a disk without room.
     let path = lockout.rejected_path(&token("1")).unwrap();
     fs::create_dir(path.with_extension("new")).unwrap();
-    let attempt = attempt(&lockout, "1", &wrong, &here).unwrap();
-    assert!(!attempt.is_guarded() && !attempt.rejected());
+    let began = attempt(&lockout, "1", &wrong, &here).unwrap();
+    assert!(!began.is_guarded() && !began.rejected());
     let nowhere = Lockout::open(Some(Path::new("/dev/null")));
-    let attempt = attempt(&nowhere, "1", &wrong, &here).unwrap();
-    assert!(!attempt.is_guarded() && !attempt.rejected());
+    let began = attempt(&nowhere, "1", &wrong, &here).unwrap();
+    assert!(!began.is_guarded() && !began.rejected());
     assert!(nowhere.trouble().unwrap().contains("not a directory"));
     drop(directory);
 }
