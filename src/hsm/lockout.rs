@@ -315,7 +315,7 @@ impl Lockout {
         for stem in stems {
             let path = stem.with_extension(REJECTED);
             // What a dead process left counts. Who is logging in just now writes when this is over.
-            if let Some(file) = self.file(&stem.with_extension("lock"))
+            if let Some(file) = self.file(stem.with_extension("lock"))
                 && let Ok(_turn) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             {
                 settle(&path);
