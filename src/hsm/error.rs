@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::function::Function;
 use crate::file;
 use crate::keys;
+use crate::keys::key_file::COMMAND_LINE;
 use crate::keys::uri::Pkcs11Uri;
 use crate::words::{reason, told};
 
@@ -197,8 +198,10 @@ pub enum Error {
     PinRejectedBefore {
         /// Label of the token.
         token: String,
-        /// The key file.
+        /// The key file, or where else the PIN is from.
         key: String,
+        /// Whether somebody gave it beside the key file.
+        given: bool,
     },
     /// The token says that one more wrong PIN locks it.
     #[error("token {token:?}: not logged in, since one more wrong PIN would lock it")]
@@ -306,7 +309,13 @@ impl Error {
             Self::PublicKey { source } => return source.hint(),
             Self::InFile { source } => return source.hint(),
             Self::InKeyFile { source, .. } => return source.hint(),
+            Self::PinMissing { key, .. } if key == COMMAND_LINE => {
+                "give it with --pin-file or in OCIHSM_PIN"
+            }
             Self::PinMissing { .. } => "add `pin-source` to the URI in the key file",
+            Self::PinRejectedBefore { given: true, .. } => {
+                "give the right PIN, or run `ocihsm keys forget-rejected-pins` if the token was given this one since"
+            }
             Self::PinRejectedBefore { .. } => {
                 "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
             }
@@ -314,10 +323,10 @@ impl Error {
                 "run `ocihsm doctor`: it says why it cannot; with --allow-final-try it tries the PIN once more"
             }
             Self::PinFinalTry { .. } => {
-                "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`"
+                "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`, or this command with it"
             }
             Self::PinLocked { .. } => {
-                "have the token's security officer unlock the PIN, and correct it in the key files first"
+                "have the token's security officer unlock the PIN, and correct it first wherever it is kept"
             }
             _ => return None,
         };
