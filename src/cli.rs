@@ -12,10 +12,11 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::commands::Error;
 use crate::commands::args::VerboseArgs;
 use crate::commands::{
-    config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
+    completions, config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, man, rekey,
 };
 use crate::ctd_decoder;
 use crate::envelope::PROVIDED;
+use crate::imgcrypt;
 use crate::options::CipherName;
 use crate::schemes;
 use crate::settings::{self, is_uri};
@@ -35,9 +36,24 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
+/// What stands below the program's own help. `docs/exit-status.md` has the same table.
+const AFTER_HELP: &str = "\
+Exit status:
+  0      done
+  1      failed, and standard error says why; so does a check of `doctor` that fails, a layer of
+         `inspect` that no key opens, and a key that fails `keys test`
+  2      the command line cannot be used, and nothing was done
+  128+N  ended by signal N; the first SIGINT, SIGTERM or SIGHUP only asks an image command to
+         clean up, and that is a 1
+
+Examples:
+  ocihsm keys generate --token prod --label imagekey --pin-file pin
+  ocihsm encrypt oci:app:v1 oci:app-encrypted:v1 --recipient pkcs11:imagekey.pub.pem
+  ocihsm doctor";
+
 /// Opens encrypted container images with a key that stays in an HSM
 #[derive(Debug, Parser)]
-#[command(name = "ocihsm", version, long_version = VERSION.as_str(), max_term_width = 100)]
+#[command(name = "ocihsm", version, long_version = VERSION.as_str(), max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {
     /// How much is told.
     #[command(flatten)]
@@ -68,6 +84,10 @@ pub enum Command {
     Keys(keys::Args),
     /// Answer one request of the key-provider protocol, for other tools
     Keyprovider(keyprovider::Args),
+    /// Print what makes a shell complete these arguments
+    Completions(completions::Args),
+    /// Print the manual page, or write all of them
+    Man(man::Args),
 }
 
 impl Cli {
@@ -115,6 +135,77 @@ pub fn complaint(error: &clap::Error, argv: &[OsString]) -> Error {
     }
 }
 
+/// What to say to somebody at a terminal about a command line that cannot be used: what is wrong with it, and each hint.
+#[must_use]
+pub fn usage_error(error: &clap::Error, argv: &[OsString]) -> (String, Vec<String>) {
+    let complaint = complaint(error, argv);
+    let variable = match complaint {
+        Error::CommandLine {
+            variable: None,
+            complaint,
+        } => return (complaint.clone(), hints(error, argv, &complaint)),
+        Error::CommandLine { ref variable, .. } => variable.clone(),
+        other => return (other.to_string(), other.hint().into_iter().collect()),
+    };
+    let hint = variable.map(|name| format!("the value stands in the environment variable {name}"));
+    (complaint.to_string(), hint.into_iter().collect())
+}
+
+fn hints(error: &clap::Error, argv: &[OsString], complaint: &str) -> Vec<String> {
+    let mut hints = Vec::new();
+    if let Some(hint) = imgcrypt::hint(argv, complaint) {
+        hints.push(hint.to_owned());
+    } else {
+        let similar = [
+            ContextKind::SuggestedArg,
+            ContextKind::SuggestedSubcommand,
+            ContextKind::SuggestedValue,
+        ];
+        let similar = similar.into_iter().find_map(|kind| match error.get(kind)? {
+            ContextValue::String(one) => Some(one.clone()),
+            ContextValue::Strings(several) => several.last().cloned(),
+            _ => None,
+        });
+        hints.extend(similar.map(|name| format!("perhaps {name} is meant")));
+    }
+    let command = called(argv);
+    hints.push(match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => {
+            let usage = usage.to_string();
+            let words: Vec<_> = usage.split_whitespace().skip(1).collect();
+            format!(
+                "the usage is: {}; `{command} --help` says more",
+                words.join(" ")
+            )
+        }
+        _ => format!("`{command} --help` says how it is used"),
+    });
+    hints
+}
+
+/// The subcommand as it was called: `ocihsm keys list`.
+fn called(argv: &[OsString]) -> String {
+    if let Some(alone) = decode::Args::alone(argv) {
+        return alone.get_name().to_owned();
+    }
+    let program = Cli::command();
+    let (mut command, mut name) = (&program, program.get_name().to_owned());
+    for word in argv.iter().skip(1) {
+        let word = word.to_string_lossy();
+        if word.starts_with('-') {
+            continue;
+        }
+        match command.find_subcommand(word.as_ref()) {
+            Some(subcommand) => {
+                command = subcommand;
+                name = format!("{name} {word}");
+            }
+            None => break,
+        }
+    }
+    name
+}
+
 /// The environment variable that a value came from which the parser does not take.
 #[must_use]
 pub fn variable_of(error: &clap::Error, argv: &[OsString]) -> Option<String> {
@@ -141,6 +232,141 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    /// A command and all below it, each by its name, that somebody may ask for.
+    fn all_commands(name: &str, command: &clap::Command) -> Vec<(String, clap::Command)> {
+        let mut all = vec![(name.to_owned(), command.clone())];
+        for subcommand in command.get_subcommands() {
+            if subcommand.get_name() != "help" && !subcommand.is_hide_set() {
+                let name = format!("{name} {}", subcommand.get_name());
+                all.extend(all_commands(&name, subcommand));
+            }
+        }
+        all
+    }
+
+    /// The words of a line in a shell, as far as our examples go: quotes, and what ends a command.
+    fn shell_words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        for char in line.chars() {
+            match char {
+                '\'' => quoted = !quoted,
+                '|' | '<' | '>' if !quoted => break,
+                ' ' if !quoted => {
+                    words.extend(Some(std::mem::take(&mut word)).filter(|it| !it.is_empty()))
+                }
+                char => word.push(char),
+            }
+        }
+        words.extend(Some(word).filter(|it| !it.is_empty()));
+        words
+    }
+
+    #[test]
+    fn every_command_has_examples_and_each_parses() {
+        let mut program = Cli::command();
+        program.build();
+        let commands = all_commands("ocihsm", &program);
+        assert!(commands.len() > 15, "{}", commands.len());
+        for (name, mut command) in commands {
+            let help = command.render_long_help().to_string();
+            let (_, examples) = help
+                .split_once("Examples:\n")
+                .unwrap_or_else(|| panic!("{name} has none"));
+            let mut of_this_command = 0;
+            for line in examples.lines().filter(|line| !line.is_empty()) {
+                let words = shell_words(line);
+                assert_eq!(words[0], "ocihsm", "{line}");
+                let argv: Vec<_> = words.iter().map(OsString::from).collect();
+                if let Err(error) = Cli::parse_from(&argv) {
+                    panic!("{line}: {error}");
+                }
+                of_this_command += usize::from(line.trim_start().starts_with(&name));
+            }
+            assert!(of_this_command > 0, "{name}: {examples}");
+        }
+    }
+
+    #[test]
+    fn the_page_has_the_table_of_the_help() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/exit-status.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let in_help = AFTER_HELP
+            .lines()
+            .filter_map(|line| line.strip_prefix("  ")?.split_once("  "))
+            .map(|(status, _)| status)
+            .filter(|status| status.starts_with(|first: char| first.is_ascii_digit()));
+        let in_page = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(status, _)| status);
+        let in_help: Vec<_> = in_help.collect();
+        assert_eq!(in_help.len(), 4, "{in_help:?}");
+        assert_eq!(in_help, in_page.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_idea_has_one_name_and_its_old_ones_still_work() {
+        for argv in [
+            "decode --key /k",
+            "decode --decryption-keys-path /k",
+            "doctor --key /k",
+            "doctor --decryption-keys-path /k",
+            "keyprovider --key /k",
+            "keyprovider --decryption-keys-path /k",
+            "config containerd --key /k",
+            "config containerd --keys /k",
+            "config keyprovider --keys /k",
+        ] {
+            let argv: Vec<_> = ["ocihsm"].into_iter().chain(argv.split(' ')).collect();
+            assert!(parse(&argv).is_ok(), "{argv:?}");
+        }
+        // Wherever keys are named, so that nobody has to remember which command calls them what.
+        let mut program = Cli::command();
+        program.build();
+        for (name, command) in all_commands("ocihsm", &program) {
+            for argument in command.get_arguments() {
+                let long = argument.get_long().unwrap_or_default();
+                assert!(!["keys", "decryption-keys-path"].contains(&long), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_as_any_other_error_with_what_may_be_meant() {
+        for (line, message, hint) in [
+            (
+                "ocihsm decrypt oci:a oci:b --keyz k",
+                "unexpected argument '--keyz' found",
+                "perhaps --key is meant",
+            ),
+            (
+                "ocihsm encryp",
+                "unrecognized subcommand 'encryp'",
+                "perhaps encrypt is meant",
+            ),
+            (
+                "ocihsm keys lst",
+                "unrecognized subcommand 'lst'",
+                "perhaps list is meant",
+            ),
+            (
+                "ocihsm keys generate --token t --label l --bits 7",
+                "invalid value '7' for '--bits <BITS>': expected 2048 to 16384, a multiple of 256",
+                "`ocihsm keys generate --help` says",
+            ),
+            (
+                "ocihsm images encrypt a b",
+                "unrecognized subcommand 'images'",
+                "`ocihsm encrypt SRC DST`",
+            ),
+        ] {
+            let argv: Vec<_> = line.split(' ').map(OsString::from).collect();
+            let (text, hints) = usage_error(&Cli::parse_from(&argv).unwrap_err(), &argv);
+            assert_eq!(text, message, "{line}");
+            assert!(hints.iter().any(|it| it.contains(hint)), "{hints:?}");
+        }
+    }
 
     fn words(argv: &[&str]) -> Vec<OsString> {
         argv.iter().map(OsString::from).collect()

@@ -43,8 +43,9 @@ pub(crate) fn arguments(command: &Command, argv: &[OsString]) -> Vec<OsString> {
 fn takes_value(command: &Command, flag: &OsStr) -> bool {
     let name = flag.to_str().and_then(|flag| flag.strip_prefix("--"));
     command.get_arguments().any(|argument| {
-        argument.get_long().is_some()
-            && argument.get_long() == name
+        let is_named = argument.get_long().is_some() && argument.get_long() == name;
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        (is_named || aliases.iter().any(|alias| Some(*alias) == name))
             && argument.get_action().takes_values()
     })
 }
@@ -57,7 +58,7 @@ mod tests {
 
     fn read(words: &str) -> String {
         let command = Command::new("ctd-decoder")
-            .arg(Arg::new("keys").long("decryption-keys-path"))
+            .arg(Arg::new("keys").long("key").alias("decryption-keys-path"))
             .arg(
                 Arg::new("single")
                     .long("single-pass")
@@ -77,6 +78,7 @@ mod tests {
         for (given, taken) in [
             ("p", "p"),
             ("p -decryption-keys-path /k", "p --decryption-keys-path /k"),
+            ("p -key /k -single-pass", "p --key /k --single-pass"),
             ("p --decryption-keys-path /k", "p --decryption-keys-path /k"),
             (
                 "p -decryption-keys-path=/k x",

@@ -6,17 +6,19 @@ use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use ocihsm::cli::{self, Cli, Command};
 use ocihsm::commands::{
-    config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, rekey,
+    completions, config, decode, decrypt, doctor, encrypt, inspect, keyprovider, keys, man, rekey,
 };
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
 use ocihsm::telemetry::{self, Audience, LayerRecord, Verbosity};
-use ocihsm::{Error, hsm, imgcrypt, payload, settings, spoil};
+use ocihsm::{Error, hsm, payload, spoil};
 use tracing::info_span;
 
 /// Where a payload comes, if one comes.
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
 /// Runs one subcommand. `inherited` is what came as file descriptor 3, if it may carry a payload.
 fn run(command: &Command, inherited: Option<File>) -> Result<(), Error> {
     match command {
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
         Command::Config(args) => info_span!("config").in_scope(|| config::run(args)),
         Command::Decode(args) => info_span!("decode").in_scope(|| decode::run(args, inherited)),
         Command::Doctor(args) => info_span!("doctor").in_scope(|| doctor::run(args)),
@@ -75,8 +79,8 @@ fn audience(command: &Command) -> Audience {
 
 /// Says what is wrong with the arguments, or prints the help that they ask for.
 fn refuse(error: &clap::Error, argv: &[OsString]) {
-    let complaint = cli::complaint(error, argv);
     if error.use_stderr() && is_stream_processor() {
+        let complaint = cli::complaint(error, argv);
         let record = LayerRecord {
             error: Some(complaint.to_string()),
             ..LayerRecord::default()
@@ -87,23 +91,15 @@ fn refuse(error: &clap::Error, argv: &[OsString]) {
         spoil::hold();
         report(&complaint);
     } else if matches!(
-        complaint,
-        Error::Settings(settings::Error::UriAsArgument { .. })
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
-        report(&complaint);
-    } else {
         let _ = error.print();
-        let first = error.to_string();
-        let first = first.lines().next().unwrap_or_default();
-        if error.use_stderr()
-            && let Some(hint) = imgcrypt::hint(argv, first)
-        {
-            let _ = writeln!(io::stderr(), "ocihsm: hint: {hint}");
-        }
-        if let Some(name) = cli::variable_of(error, argv) {
-            let hint = "the value stands in the environment variable";
-            let _ = writeln!(io::stderr(), "ocihsm: hint: {hint} {name}");
-        }
+    } else {
+        let (message, hints) = cli::usage_error(error, argv);
+        tell(&message, hints);
     }
 }
 
@@ -136,22 +132,21 @@ fn inherited_payload() -> Option<File> {
 /// A stream processor's error becomes the middle of containerd's own, and that an event of Kubernetes: one line, without
 /// an end of its own.
 fn report(error: &Error) {
-    // A closed stderr is no reason to fail in another way.
-    let mut stderr = io::stderr().lock();
     if is_stream_processor() {
-        let _ = stderr.write_all(error.event_line().as_bytes());
-        return;
+        // A closed stderr is no reason to fail in another way.
+        let _ = io::stderr().write_all(error.event_line().as_bytes());
+    } else {
+        tell(&error.to_string(), error.hint());
     }
-    // Names of files and what modules say may hold anything.
-    let message = escaped(&error.to_string());
-    let _ = match error.hint() {
-        None => writeln!(stderr, "ocihsm: error: {message}"),
-        Some(hint) => writeln!(
-            stderr,
-            "ocihsm: error: {message}\nocihsm: hint: {}",
-            escaped(&hint)
-        ),
-    };
+}
+
+/// An error and its hints, each on a line of its own. Names of files and what modules say may hold anything.
+fn tell(message: &str, hints: impl IntoIterator<Item = String>) {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "ocihsm: error: {}", escaped(message));
+    for hint in hints {
+        let _ = writeln!(stderr, "ocihsm: hint: {}", escaped(&hint));
+    }
 }
 
 /// containerd says what it feeds in this variable.

@@ -108,7 +108,7 @@ pub enum Told {
 /// [`Error::UriAsArgument`] for a URI where a path belongs; [`Error::InvalidVariable`] for one that cannot be used.
 pub fn resolve(arguments: Arguments, environment: &Environment) -> Result<Settings> {
     let keys = environment.paths(arguments.keys, KEYS_PATH);
-    no_uris("--decryption-keys-path", &keys)?;
+    no_uris("--key (--decryption-keys-path)", &keys)?;
     let told =
         match (arguments.descriptor, environment.text(ANNOTATIONS)) {
             (Some(path), _) => Told::Descriptor(environment.absolute(path)),

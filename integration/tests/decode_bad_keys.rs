@@ -204,6 +204,7 @@ fn keys_that_cannot_be_listed_are_an_error() {
 #[test]
 fn the_hint_fits_what_is_wrong_with_the_keys() {
     const ANOTHER_KEY: &str = "; hint: give this node a key that the image was encrypted for";
+    const NO_KEY: &str = "; hint: put a PKCS#11 key file there";
     const TOKEN: &str = "; hint: compare the URI with what `ocihsm keys list` shows";
     const MODULE: &str = "; hint: install the module";
     const DOCTOR: &str = "; hint: run `ocihsm doctor` on the node";
@@ -217,7 +218,7 @@ fn the_hint_fits_what_is_wrong_with_the_keys() {
     let missing = format!("{uri}?pin-value={PIN}&module-name=nosuchmodule");
     let broken = "pkcs11:object=o".to_owned();
     for (uris, expected) in [
-        (vec![], ANOTHER_KEY),
+        (vec![], NO_KEY),
         (vec![&other], ANOTHER_KEY),
         (vec![&other, &other], ANOTHER_KEY),
         (vec![&absent], TOKEN),

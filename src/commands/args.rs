@@ -9,12 +9,18 @@ use crate::hsm::HsmSettings;
 use crate::settings::{self, Environment};
 use crate::telemetry::{LogTarget, Verbosity};
 
+/// What `--key` is called in containerd's configuration, by the reference and by earlier releases.
+pub(crate) const DECRYPTION_KEYS_PATH: &str = "decryption-keys-path";
+
 /// How much is told, of every subcommand.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct VerboseArgs {
     /// Tell each step and its time on standard error; twice, each call of a PKCS#11 function too. `decode` tells its log
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
+    /// Say nothing on standard error but errors: no warnings, no notes, no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
 }
 
 /// How patient and how careful we are with a token.
@@ -47,8 +53,8 @@ pub struct LogArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Keys")]
 pub struct KeyArgs {
-    /// Directory of PKCS#11 key files, searched at any depth, or one key file (repeatable) [env: OCIHSM_KEYS_PATH=]
-    #[arg(long, value_name = "DIR")]
+    /// Directory of keys, searched at any depth, or one key file (repeatable; --decryption-keys-path is the same) [env: OCIHSM_KEYS_PATH=]
+    #[arg(long = "key", alias = DECRYPTION_KEYS_PATH, value_name = "DIR")]
     pub decryption_keys_path: Vec<PathBuf>,
 }
 
@@ -56,7 +62,10 @@ impl VerboseArgs {
     /// As the telemetry wants it.
     #[must_use]
     pub fn verbosity(self) -> Verbosity {
-        Verbosity::of_count(self.verbose)
+        match self.quiet {
+            true => Verbosity::Silent,
+            false => Verbosity::of_count(self.verbose),
+        }
     }
 }
 

@@ -11,8 +11,26 @@ use crate::node::stanza::{ConfigVersion, Stanza};
 use crate::node::{self, KEYS, POLICY, modules};
 use crate::telemetry::LogTarget;
 
+const AFTER_HELP: &str = "\
+Examples:
+  ocihsm config containerd > /etc/containerd/conf.d/ocihsm.toml
+  ocihsm config policy > /etc/ocicrypt.conf
+  ocihsm config keyprovider > /etc/ocicrypt_keyprovider.conf";
+const CONTAINERD_HELP: &str = "\
+Examples:
+  ocihsm config containerd > /etc/containerd/conf.d/ocihsm.toml
+  ocihsm config containerd --config-version 3 --log journald --key /etc/keys";
+const KEYPROVIDER_HELP: &str = "\
+Examples:
+  ocihsm config keyprovider > /etc/ocicrypt_keyprovider.conf
+  ocihsm config keyprovider --name hsm --key /etc/keys";
+const POLICY_HELP: &str = "\
+Examples:
+  ocihsm config policy > /etc/ocicrypt.conf";
+
 /// Arguments of `config`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// What to print.
     #[command(subcommand)]
@@ -27,17 +45,19 @@ pub enum What {
     /// Print the file that makes this program a key provider of other tools (OCICRYPT_KEYPROVIDER_CONFIG)
     Keyprovider(KeyproviderArgs),
     /// Print a module policy (ocicrypt.conf) that allows the PKCS#11 modules found on this machine
+    #[command(after_help = POLICY_HELP)]
     Policy,
 }
 
 /// Arguments of `config containerd`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = CONTAINERD_HELP)]
 pub struct ContainerdArgs {
     /// Version of the file: 2 works with every containerd, 3 from containerd 2.0 on
     #[arg(long, value_name = "2|3", default_value = "2", value_parser = version)]
     pub config_version: ConfigVersion,
-    /// Directory of PKCS#11 key files
-    #[arg(long, value_name = "DIR", default_value = KEYS, value_parser = absolute)]
+    /// Directory of keys on the node
+    #[arg(long = "key", alias = "keys", value_name = "DIR", default_value = KEYS, value_parser = absolute)]
     pub keys: String,
     /// Where this program is installed: an absolute path, or a name that is on containerd's search path
     #[arg(long, value_name = "BIN", default_value = node::program(), value_parser = program)]
@@ -52,12 +72,13 @@ pub struct ContainerdArgs {
 
 /// Arguments of `config keyprovider`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = KEYPROVIDER_HELP)]
 pub struct KeyproviderArgs {
     /// Name of the provider: recipients are provider:NAME:…
     #[arg(long, value_name = "NAME", default_value = "ocihsm")]
     pub name: String,
-    /// Directory of keys
-    #[arg(long, value_name = "DIR", default_value = KEYS, value_parser = absolute)]
+    /// Directory of keys on the machine
+    #[arg(long = "key", alias = "keys", value_name = "DIR", default_value = KEYS, value_parser = absolute)]
     pub keys: String,
     /// Where this program is installed: an absolute path, or a name that is on the search path
     #[arg(long, value_name = "BIN", default_value = node::program(), value_parser = program)]

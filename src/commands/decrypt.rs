@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::image_args::{self, ImageArgs};
-use super::print;
-use super::summary::Summary;
+use super::pin::PinArgs;
+use super::summary::{Change, Summary};
 use super::transfer::{Made, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher::{self, Parameters};
@@ -23,9 +23,15 @@ pub struct Args {
     /// Key file, or directory of key files (repeatable)
     #[arg(long, value_name = "FILE", required = true)]
     pub key: Vec<PathBuf>,
+    /// Where the PIN is, for key files that name none.
+    #[command(flatten)]
+    pub pin: PinArgs,
     /// Decrypt only the images for this platform; others stay in the index as they are
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
+    /// Print JSON: the digest, what became of each layer, and the notes
+    #[arg(long)]
+    pub json: bool,
     /// How to treat the token.
     #[command(flatten)]
     pub hsm: HsmArgs,
@@ -33,7 +39,11 @@ pub struct Args {
 
 const AFTER_HELP: &str = "\
 Prints the digest of the new image. Every encrypted layer must open and verify, or nothing is written. \
-A new DST appears when it is whole.";
+A new DST appears when it is whole.
+
+Examples:
+  ocihsm decrypt oci:app-encrypted:v1 oci:app-plain:v1 --key imagekey.yaml
+  ocihsm decrypt oci:app-encrypted:v1 oci:app-plain:v1 --key imagekey.yaml --pin-file pin --json";
 
 /// Decrypts the image.
 ///
@@ -54,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
         cipher.map_err(|error| unwrapping::in_layer(&layer.layer, error))?;
         locked.push(layer);
     }
-    let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
+    let ring = unwrapping::keys(image_args::key_files(&args.key)?, &args.pin)?;
     let opened = unwrapping::unwrap(&args.hsm, ring, &locked, |layer, parameters| {
         Ok(cipher::verify(
             parameters,
@@ -65,6 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
 
     let bytes = found.descriptors().map(|layer| layer.size).sum();
     let mut transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
+    let mut summary = Summary::default();
     let mut manifests = image.manifests_mut();
     for ((locked, private), (layer, places)) in locked.iter().zip(opened).zip(found.places()) {
         let (digest, size) = transfer.layer(layer, |input, output| {
@@ -78,6 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
                 rest: (digest, opened.plain_len),
             })
         })?;
+        summary.changed(Change::Decrypted, layer, &digest, size);
         for &(manifest, layer) in places {
             let layer = &mut manifests[manifest].layers[layer];
             let plain = media_type::decrypted(&layer.media_type)
@@ -87,8 +99,6 @@ pub fn run(args: &Args) -> Result<()> {
             Envelope::remove_from(&mut layer.annotations);
         }
     }
-    let mut summary = Summary::default();
     let digest = transfer.finish(image, &mut summary)?;
-    summary.print();
-    print(&digest)
+    summary.print(&digest, args.json)
 }

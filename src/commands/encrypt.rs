@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::thread;
 
 use super::image_args::{self, ImageArgs};
-use super::print;
+use super::pin::PinArgs;
 use super::recipients::{self, Recipients, oaep_hash};
-use super::summary::Summary;
+use super::summary::{Change, Summary};
 use super::transfer::{Metered, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher::{self, Parameters, Sealed};
@@ -43,6 +43,9 @@ pub struct Args {
     /// recipients as well, and are not encrypted anew (repeatable)
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
+    /// Where the PIN is, for key files of --key that name none.
+    #[command(flatten)]
+    pub pin: PinArgs,
     /// Encrypt anew, under new keys and for the recipients alone, what --key opens
     #[arg(long, requires = "key")]
     pub anew: bool,
@@ -53,6 +56,9 @@ pub struct Args {
     /// them [env: OCICRYPT_OAEP_HASHALG=]
     #[arg(long, value_name = "HASH", value_parser = oaep_hash)]
     pub oaep_hash: Option<OaepHash>,
+    /// Print JSON: the digest, what became of each layer, and the notes
+    #[arg(long)]
+    pub json: bool,
     /// How to treat the token.
     #[command(flatten)]
     pub hsm: HsmArgs,
@@ -63,7 +69,12 @@ Prints the digest of the new image. The config and attestations stay as they are
 encrypted is an error, unless --leave-plain, --encrypt-layer or --platform leaves it out; what stays plain then is told.
 
 A new DST holds nothing that the new image does not name, and appears when it is whole. Nothing is \
-removed from a layout that is there: after encrypting within one, the plain layers are still in it.";
+removed from a layout that is there: after encrypting within one, the plain layers are still in it.
+
+Examples:
+  ocihsm encrypt oci:app:v1 oci:app-encrypted:v1 --recipient pkcs11:imagekey.pub.pem
+  ocihsm encrypt docker://r.example/app:v1 docker://r.example/app:v1-encrypted --recipient jwe:k.pem
+  ocihsm encrypt oci:app-encrypted:v1 oci:app-encrypted:v2 --key old.yaml --recipient pkcs11:new.pub.pem";
 
 /// The ciphers to choose from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -102,7 +113,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let opened = recipients::open(
         &args.hsm,
-        &args.key,
+        (&args.key, &args.pin),
         &plan.encrypted,
         |present| recipients.count() + if args.anew { 0 } else { present },
         |layer, parameters| {
@@ -126,6 +137,7 @@ pub fn run(args: &Args) -> Result<()> {
                 let sealed = anew(args.cipher.name(), &opened, input, output)?;
                 recipients.made(sealed)
             })?;
+            summary.changed(Change::Reencrypted, layer, &digest, size);
             for &(manifest, layer) in places {
                 let layer = &mut manifests[manifest].layers[layer];
                 let media_type = layer.media_type.clone();
@@ -139,6 +151,7 @@ pub fn run(args: &Args) -> Result<()> {
         let envelope = recipients
             .add_to(locked.envelope, &private)
             .map_err(|error| unwrapping::in_layer(layer, error))?;
+        summary.changed(Change::Rewrapped, layer, &layer.digest, layer.size);
         for &(manifest, layer) in places {
             envelope.write_to(&mut manifests[manifest].layers[layer].annotations);
         }
@@ -152,6 +165,7 @@ pub fn run(args: &Args) -> Result<()> {
             }
             recipients.made(sealed)
         })?;
+        summary.changed(Change::Encrypted, layer, &digest, size);
         for &(manifest, layer) in places {
             let layer = &mut manifests[manifest].layers[layer];
             let media_type = media_type::encrypted(&layer.media_type)
@@ -162,8 +176,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     let digest = transfer.finish(image, &mut summary)?;
-    summary.print();
-    print(&digest)
+    summary.print(&digest, args.json)
 }
 
 /// Opens a layer and encrypts what comes out of it under a new key. No plaintext is written anywhere.

@@ -186,6 +186,21 @@ pub enum Error {
         /// These.
         modules: Vec<PathBuf>,
     },
+    /// Somebody was asked, and did not say yes.
+    #[error("nothing was removed")]
+    NotConfirmed,
+    /// What cannot be undone, and there is nobody to ask.
+    #[error("there is no terminal to ask at, so nothing was removed")]
+    NobodyToAsk,
+    /// A key that does not do what images need of it.
+    #[error("the key cannot be used as it is")]
+    KeyFails,
+    /// One PIN, and key files without one that are for several tokens.
+    #[error("one PIN was given, and the key files that have none are for several tokens: {}", tokens.join(", "))]
+    PinForSeveral {
+        /// URIs of the tokens.
+        tokens: Vec<String>,
+    },
     /// A token wants a PIN, and there is nobody to ask for it.
     #[error("token {token:?} wants a PIN, and none was given")]
     NoPin {
@@ -235,6 +250,10 @@ impl Error {
                 "`ocihsm keys list` shows the tokens, and the modules that fail"
             }
             Self::SeveralModules { .. } => "name one of them with --module",
+            Self::NobodyToAsk => "say that it is meant, with --yes",
+            Self::PinForSeveral { .. } => {
+                "add `pin-source` to the URI in each key file, or name the key files of one token with --key"
+            }
             Self::NoPin { .. } => {
                 "give it with --pin-file or in OCIHSM_PIN, or type it at a terminal"
             }
@@ -250,9 +269,7 @@ impl Error {
             Self::StdinIsTerminal => {
                 "containerd runs this; to decrypt an image use `ocihsm decrypt`"
             }
-            Self::NoKeys => {
-                "name a directory of key files with --decryption-keys-path or OCIHSM_KEYS_PATH"
-            }
+            Self::NoKeys => "name a directory of key files with --key or OCIHSM_KEYS_PATH",
             Self::NoUsableKey { refusals } => match refusals.hint_about_keys() {
                 Some(hint) => return Some(hint),
                 None => "name a key file, or a directory of key files, with --key",

@@ -36,7 +36,11 @@ pub struct Args {
 const AFTER_HELP: &str = "\
 Other tools execute this, as the file says that OCICRYPT_KEYPROVIDER_CONFIG names; `ocihsm config keyprovider` prints it. \
 They name recipients as provider:ocihsm:RECIPIENT, where RECIPIENT is pkcs11:FILE, jwe:FILE or FILE, as `ocihsm encrypt` \
-takes them; to decrypt, provider:ocihsm is enough.";
+takes them; to decrypt, provider:ocihsm is enough.
+
+Examples:
+  ocihsm config keyprovider > /etc/ocicrypt_keyprovider.conf
+  ocihsm keyprovider --key /etc/containerd/ocicrypt/keys < request.json";
 
 /// Answers one request.
 ///

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::image_args;
+use super::pin::PinArgs;
 use super::transfer::Made;
 use super::unwrapping::{self, Locked};
 use crate::cipher::{Parameters, Sealed};
@@ -216,14 +217,14 @@ impl Recipients {
     }
 }
 
-/// Each of the layers, with its private options. `recipients` says how many a layer will have that has so many; `verify`
+/// Each of the layers, with its private options; the keys come with the PIN for those that have none. `recipients` says how many a layer will have that has so many; `verify`
 /// looks at the layer itself, where more than one wrapped key might be meant.
 ///
 /// # Errors
 /// [`Error::TooLarge`] for too many recipients; whatever keeps a layer from being opened.
 pub(super) fn open(
     hsm: &HsmArgs,
-    keys: &[PathBuf],
+    (keys, pin): (&[PathBuf], &PinArgs),
     layers: &Layers,
     recipients: impl Fn(usize) -> usize,
     verify: impl Fn(&Descriptor, &Parameters) -> Result<()>,
@@ -239,7 +240,7 @@ pub(super) fn open(
         }
         locked.push(layer);
     }
-    let ring = unwrapping::keys(image_args::key_files(keys)?)?;
+    let ring = unwrapping::keys(image_args::key_files(keys)?, pin)?;
     let opened = unwrapping::unwrap(hsm, ring, &locked, verify)?;
     Ok(locked.into_iter().zip(opened).collect())
 }

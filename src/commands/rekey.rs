@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::args::HsmArgs;
 use super::image_args::{self, ImageArgs, RegistryArgs};
-use super::print;
+use super::pin::PinArgs;
 use super::recipients::{self, Recipients, oaep_hash};
-use super::summary::Summary;
+use super::summary::{Change, Summary};
 use super::transfer::Transfer;
 use super::unwrapping;
 use crate::cipher;
@@ -34,6 +34,9 @@ pub struct Args {
     /// Key file, or directory of key files, that opens the layers as they are (repeatable)
     #[arg(long, value_name = "FILE", required = true)]
     pub key: Vec<PathBuf>,
+    /// Where the PIN is, for key files that name none.
+    #[command(flatten)]
+    pub pin: PinArgs,
     /// Who will be able to decrypt as well, beside those who are (repeatable; as --recipient of `encrypt`)
     #[arg(long, value_name = "pkcs11:FILE", group = "recipients")]
     pub add: Vec<String>,
@@ -54,6 +57,9 @@ pub struct Args {
     /// Replace an image that DST's tag names already
     #[arg(long)]
     pub force: bool,
+    /// Print JSON: the digest, which layers have other recipients, and the notes
+    #[arg(long)]
+    pub json: bool,
     /// How to speak to registries.
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -67,7 +73,11 @@ Prints the digest of the new image. The layers stay what they are, byte for byte
 written.
 
 This takes nothing away from whoever has the old manifest and a key that opens it, or a layer's own key: they can still \
-read these layers. Against that, encrypt the layers anew, with `ocihsm encrypt --anew`, and remove the old image.";
+read these layers. Against that, encrypt the layers anew, with `ocihsm encrypt --anew`, and remove the old image.
+
+Examples:
+  ocihsm rekey oci:app-encrypted:v1 --key old.yaml --add pkcs11:new.pub.pem
+  ocihsm rekey docker://r.example/app:v1 --key old.yaml --only pkcs11:new.pub.pem";
 
 /// Wraps the layers' keys anew.
 ///
@@ -86,7 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
     let in_registry = matches!(args.source, Reference::Registry(_));
     let opened = recipients::open(
         &args.hsm,
-        &args.key,
+        (&args.key, &args.pin),
         &layers,
         |present| recipients.count() + if args.only.is_empty() { present } else { 0 },
         // A registry's layers are not fetched for it: the first key that opens is taken.
@@ -116,6 +126,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(image::Error::from(image::registry::Error::DigestAsTarget { name }).into());
     }
     let transfer = Transfer::begin(&*source, &image, &images, 0)?;
+    let mut summary = Summary::default();
     let mut manifests = image.manifests_mut();
     for ((layer, places), (locked, private)) in layers.places().zip(opened) {
         let envelope = match args.only.is_empty() {
@@ -125,14 +136,13 @@ pub fn run(args: &Args) -> Result<()> {
         let envelope = recipients
             .add_to(envelope, &private)
             .map_err(|error| unwrapping::in_layer(layer, error))?;
+        summary.changed(Change::Rewrapped, layer, &layer.digest, layer.size);
         for &(manifest, layer) in places {
             let annotations = &mut manifests[manifest].layers[layer].annotations;
             Envelope::remove_from(annotations);
             envelope.write_to(annotations);
         }
     }
-    let mut summary = Summary::default();
     let digest = transfer.finish(image, &mut summary)?;
-    summary.print();
-    print(&digest)
+    summary.print(&digest, args.json)
 }

@@ -1,23 +1,76 @@
-//! What `encrypt` and `decrypt` say beside the digest, on standard error: what stays plain, and what no longer holds.
+//! What `encrypt`, `decrypt` and `rekey` say at their end: the digest; what became of each layer, where JSON is wanted; and
+//! what stays plain, and what no longer holds.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
 
-use crate::escape::escaped;
+use serde::Serialize;
+
+use super::{Result, print, to_json};
+use crate::descriptor::Digest;
+use crate::image::Descriptor;
 use crate::image::choice::{Left, Plan, Why};
+use crate::telemetry;
 
 /// Most layers that are told one by one.
 const MAX_TOLD: usize = 20;
 
-/// Lines for the user, each a sentence without its end.
+/// What happened to an image.
 #[derive(Debug, Default)]
-pub(super) struct Summary(Vec<String>);
+pub(super) struct Summary {
+    layers: Vec<LayerChange>,
+    /// Lines for the user, each a sentence without its end.
+    notes: Vec<String>,
+}
+
+/// What became of a layer; its place in JSON is `docs/schemas/image.json`.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Change {
+    Encrypted,
+    Decrypted,
+    /// The same bytes, with other recipients.
+    Rewrapped,
+    /// Other bytes, under a new key.
+    Reencrypted,
+}
+
+#[derive(Debug, Serialize)]
+struct LayerChange {
+    change: Change,
+    from: String,
+    digest: String,
+    size: u64,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u32,
+    digest: String,
+    layers: &'a [LayerChange],
+    notes: &'a [String],
+}
 
 impl Summary {
     pub(super) fn add(&mut self, line: String) {
-        if !self.0.contains(&line) {
-            self.0.push(line);
+        if !self.notes.contains(&line) {
+            self.notes.push(line);
         }
+    }
+
+    /// A layer is another one now, or has other recipients.
+    pub(super) fn changed(
+        &mut self,
+        change: Change,
+        from: &Descriptor,
+        digest: &Digest,
+        size: u64,
+    ) {
+        self.layers.push(LayerChange {
+            change,
+            from: from.digest.to_string(),
+            digest: digest.to_string(),
+            size,
+        });
     }
 
     /// Says what stays plain, and why.
@@ -58,12 +111,20 @@ impl Summary {
         }
     }
 
-    /// Writes the lines. A closed standard error is no reason to fail.
-    pub(super) fn print(self) {
-        let mut stderr = io::stderr().lock();
-        for line in self.0 {
-            let _ = writeln!(stderr, "ocihsm: note: {}", escaped(&line));
+    /// Prints the digest, or all of it as JSON; without JSON the notes are told on standard error.
+    pub(super) fn print(self, digest: &Digest, json: bool) -> Result<()> {
+        if json {
+            return print(&to_json(&Report {
+                version: 1,
+                digest: digest.to_string(),
+                layers: &self.layers,
+                notes: &self.notes,
+            }));
         }
+        for note in &self.notes {
+            telemetry::note(note);
+        }
+        print(digest)
     }
 }
 

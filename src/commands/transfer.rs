@@ -22,6 +22,7 @@ use crate::image::finished::{Blob, Finished};
 use crate::image::selection::REF_NAME;
 use crate::image::target::Existing;
 use crate::image::{self, Descriptor, Image, Source, Staged, Target, media_type};
+use crate::telemetry::is_silent;
 
 /// For how long a second signal is part of the first: `timeout` and shells send one to the process and to its group.
 const ECHO: Duration = Duration::from_secs(1);
@@ -74,9 +75,11 @@ impl<'a> Transfer<'a> {
         )
         .expect("the template is sound");
         // Shown on a terminal alone, and gone from it also when an error is about to be printed there.
-        let bar = ProgressBar::new(bytes)
-            .with_style(style)
-            .with_finish(ProgressFinish::AndClear);
+        let bar = match is_silent() {
+            true => ProgressBar::hidden(),
+            false => ProgressBar::new(bytes),
+        };
+        let bar = bar.with_style(style).with_finish(ProgressFinish::AndClear);
         Ok(Self {
             source,
             target,

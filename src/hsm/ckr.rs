@@ -124,13 +124,16 @@ impl Ckr {
 
     /// What to do about it, where function and code tell.
     #[must_use]
-    pub(super) fn hint(self, function: Function) -> Option<&'static str> {
+    pub(super) fn hint(self, function: Function, no_key_file: bool) -> Option<&'static str> {
+        if no_key_file && let Some(hint) = self.hint_without_file(function) {
+            return Some(hint);
+        }
         let hint = match (function, self) {
             (_, Self::CKR_PIN_INCORRECT | Self::CKR_PIN_INVALID | Self::CKR_PIN_LEN_RANGE) => {
                 "correct the PIN in the key file"
             }
             (_, Self::CKR_PIN_LOCKED) => {
-                "have the token's security officer unlock the PIN, and correct it in the key files first"
+                "have the token's security officer unlock the PIN, and correct it first wherever it is kept"
             }
             (_, Self::CKR_PIN_EXPIRED | Self::CKR_NEW_PIN_MODE) => {
                 "set a new PIN with the token's own tool, then put it into the key file"
@@ -170,6 +173,22 @@ impl Ckr {
         Some(hint)
     }
 
+    /// The same, where no key file has any part in it.
+    fn hint_without_file(self, function: Function) -> Option<&'static str> {
+        Some(match (function, self) {
+            (_, Self::CKR_PIN_INCORRECT | Self::CKR_PIN_INVALID | Self::CKR_PIN_LEN_RANGE) => {
+                "give the right PIN"
+            }
+            (_, Self::CKR_PIN_EXPIRED | Self::CKR_NEW_PIN_MODE) => {
+                "set a new PIN with the token's own tool, and give that one"
+            }
+            (Function::C_Initialize, _) => {
+                "check the module's configuration and service, its variables in this shell, and that this user may use it"
+            }
+            _ => return None,
+        })
+    }
+
     const VENDOR: sys::CK_RV = sys::CKR_VENDOR_DEFINED;
 }
 
@@ -206,7 +225,15 @@ mod tests {
 
     #[test]
     fn a_wrong_pin_has_a_hint() {
-        assert!(Ckr::CKR_PIN_INCORRECT.hint(Function::C_Login).is_some());
-        assert!(Ckr::CKR_CANCEL.hint(Function::C_Login).is_none());
+        assert!(
+            Ckr::CKR_PIN_INCORRECT
+                .hint(Function::C_Login, false)
+                .is_some()
+        );
+        assert!(Ckr::CKR_CANCEL.hint(Function::C_Login, false).is_none());
+        let given = Ckr::CKR_PIN_INCORRECT
+            .hint(Function::C_Login, true)
+            .unwrap();
+        assert!(!given.contains("key file"), "{given}");
     }
 }

@@ -16,7 +16,7 @@ use super::protocol::{Answered, Components, KeyPin, Question, Request};
 use super::refusal::Answer;
 use super::token::may_be_one;
 use super::worker::{Listed, Report};
-use super::{HsmSettings, NewKey, Probe};
+use super::{Deleted, HsmSettings, NewKey, Probe};
 use crate::keys::TokenKey;
 use crate::keys::public::PublicKey;
 use crate::keys::uri::Pkcs11Uri;
@@ -181,7 +181,7 @@ impl Client {
             manufacturer: info.manufacturer,
             model: info.model,
             serial: info.serial,
-            keys: keys.map_err(|failure| failure.into_error(&key.module, &key.file.name, None)),
+            keys: keys.map_err(|failure| failure.into_error(key, None)),
         });
         Ok(tokens.collect())
     }
@@ -195,6 +195,15 @@ impl Client {
         let components: Components =
             self.ask(token, Patience::Some, Question::Generate(new.clone()))?;
         Ok(components.public_key(&new.label)?)
+    }
+
+    /// Removes a key from its token for good: the private object, and the public one.
+    ///
+    /// # Errors
+    /// [`Error::SeveralKeys`] when the URI means more than one key, and then none is removed; [`Error::KeyNotFound`];
+    /// whatever keeps the token from being logged in to, or refuses.
+    pub fn delete(&mut self, key: &TokenKey) -> Result<Deleted, Error> {
+        self.ask(key, Patience::Some, Question::Delete)
     }
 
     /// Begins the workers' end, while the caller does something else: they finalize their modules and exit. Asked again,
@@ -224,14 +233,14 @@ impl Client {
         let request = Request {
             left,
             patient: patience == Patience::Some,
-            name: key.file.name.clone(),
+            name: key.file.pin_name().to_owned(),
             uri: key.file.uri.with_query(),
             pin,
             question,
         };
         match child.ask(&request) {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(failure)) => Err(failure.into_error(&key.module, &key.file.name, pin_error)),
+            Ok(Err(failure)) => Err(failure.into_error(key, pin_error)),
             Err(error) => {
                 let uri = child.is_about_token().then(|| key.file.uri.clone());
                 worker.lost.push((uri, error.clone()));
@@ -333,6 +342,7 @@ mod tests {
             file: KeyFile {
                 name: name.to_owned(),
                 uri: "pkcs11:token=t;object=o".parse().unwrap(),
+                pin_place: None,
                 env: BTreeMap::from([(variable.to_owned(), "/x.so".to_owned())]),
                 init: None,
             },

@@ -198,8 +198,10 @@ pub enum Error {
     PinRejectedBefore {
         /// Label of the token.
         token: String,
-        /// The key file.
+        /// The key file, or where else the PIN is from.
         key: String,
+        /// Whether somebody gave it beside the key file.
+        given: bool,
     },
     /// This PIN was tried on this machine, and no answer came.
     #[error(

@@ -1,7 +1,6 @@
 //! What goes wrong in a worker, in the form in which it travels to the parent and becomes an [`Error`].
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,8 @@ use super::ckr::Ckr;
 use super::error::Error;
 use super::function::Function;
 use crate::keys;
+use crate::keys::TokenKey;
+use crate::keys::key_file::COMMAND_LINE;
 
 /// A function that answered with something else than `CKR_OK`. As text, `C_Login: CKR_PIN_INCORRECT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,16 +167,13 @@ impl Failure {
         }
     }
 
-    /// What a worker told, of this module and this key; `pin_error` is why the key's PIN could not be read.
-    pub(super) fn into_error(
-        self,
-        module: &Path,
-        key: &str,
-        pin_error: Option<keys::Error>,
-    ) -> Error {
+    /// What a worker told, of the module of this key, and of the key; `pin_error` is why its PIN could not be read.
+    pub(super) fn into_error(self, key: &TokenKey, pin_error: Option<keys::Error>) -> Error {
         let passing = self.is_transient();
-        let module = module.to_owned();
-        let key = key.to_owned();
+        let module = key.module.clone();
+        let file = &key.file;
+        let key = file.pin_name().to_owned();
+        let given = file.pin_place.is_some();
         let (subject, fault, remembered) = match self {
             Self::Call { token, fault } => {
                 let subject = match token {
@@ -210,7 +208,9 @@ impl Failure {
                 };
             }
             Self::PinMissing { token } => return Error::PinMissing { token, key },
-            Self::PinRejectedBefore { token } => return Error::PinRejectedBefore { token, key },
+            Self::PinRejectedBefore { token } => {
+                return Error::PinRejectedBefore { token, key, given };
+            }
             Self::PinUnanswered { token } => return Error::PinUnanswered { token, key },
             Self::FinalTry { token } => return Error::PinFinalTry { token },
             Self::Unguarded { token } => return Error::PinUnguarded { token },
@@ -255,10 +255,12 @@ impl Failure {
             what: format!("{}: {}", fault.function.failed(), fault.code.phrase()).into(),
             function: fault.function.name(),
             code: fault.code.to_string().into(),
-            hint: match remembered {
-                Some(true) => Some(REMEMBERED),
-                Some(false) => Some(NOT_REMEMBERED),
-                None => fault.code.hint(fault.function),
+            hint: match (remembered, given) {
+                (Some(true), false) => Some(REMEMBERED),
+                (Some(false), false) => Some(NOT_REMEMBERED),
+                (Some(true), true) => Some(GIVEN_REMEMBERED),
+                (Some(false), true) => Some(GIVEN_NOT_REMEMBERED),
+                (None, _) => fault.code.hint(fault.function, file.name == COMMAND_LINE),
             },
             passing,
         }
@@ -269,10 +271,15 @@ const REMEMBERED: &str =
     "correct the PIN in the key file; the rejected one is not tried again on this node";
 const NOT_REMEMBERED: &str = "correct the PIN in the key file, and see to a runtime directory (`ocihsm doctor`): \
      without one each decode costs a try";
+const GIVEN_REMEMBERED: &str =
+    "give the right PIN; the rejected one is not tried again on this node";
+const GIVEN_NOT_REMEMBERED: &str = "give the right PIN, and see to a runtime directory (`ocihsm doctor`): \
+     without one a wrong PIN is tried each time";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::key_file::KeyFile;
 
     fn fault(function: Function, code: Ckr) -> Fault {
         Fault { function, code }
@@ -316,18 +323,47 @@ mod tests {
     }
 
     fn error(failure: Failure) -> Error {
-        failure.into_error(Path::new("/m.so"), "/keys/a.yaml", None)
+        failure.into_error(&key(None), None)
     }
 
-    fn login(remembered: Option<bool>) -> Error {
-        error(Failure::Login {
+    fn key(pin_place: Option<&str>) -> TokenKey {
+        let text = "pkcs11:\n  uri: pkcs11:token=prod;object=o\n";
+        let mut file = KeyFile::parse("/keys/a.yaml", text.as_bytes()).unwrap();
+        file.pin_place = pin_place.map(str::to_owned);
+        let module = "/m.so".into();
+        TokenKey { file, module }
+    }
+
+    fn refused(remembered: Option<bool>) -> Failure {
+        Failure::Login {
             token: "prod".to_owned(),
             fault: Fault {
                 function: Function::C_Login,
                 code: Ckr::CKR_PIN_INCORRECT,
             },
             remembered,
-        })
+        }
+    }
+
+    fn login(remembered: Option<bool>) -> Error {
+        error(refused(remembered))
+    }
+
+    #[test]
+    fn the_hint_says_where_the_pin_is_from() {
+        for remembered in [Some(true), Some(false)] {
+            assert!(login(remembered).hint().unwrap().contains("key file"));
+            let given = refused(remembered).into_error(&key(Some("OCIHSM_PIN")), None);
+            let hint = given.hint().unwrap();
+            assert!(hint.starts_with("give the right PIN") && !hint.contains("key file"));
+        }
+        let before = || Failure::PinRejectedBefore {
+            token: "prod".to_owned(),
+        };
+        assert!(error(before()).hint().unwrap().contains("key file"));
+        let given = before().into_error(&key(Some("OCIHSM_PIN")), None);
+        assert!(given.to_string().contains("the PIN in OCIHSM_PIN was"));
+        assert!(!given.hint().unwrap().contains("key file"));
     }
 
     #[test]

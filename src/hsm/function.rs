@@ -53,7 +53,7 @@ functions! {
     C_Decrypt: "cannot decrypt",
     C_DeriveKey: "cannot derive a secret",
     C_UnwrapKey: "cannot unwrap",
-    C_DestroyObject: "cannot remove a derived secret",
+    C_DestroyObject: "cannot remove an object",
     C_GenerateKeyPair: "cannot generate a key pair",
     flock: "cannot wait for the login of another process",
 }

@@ -136,6 +136,15 @@ pub struct NewKey {
     pub curve: Option<Curve>,
 }
 
+/// What was removed from a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Private objects of the key.
+    pub private: usize,
+    /// Public objects of the key.
+    pub public: usize,
+}
+
 /// The public half of a key, by a client of its own.
 ///
 /// # Errors

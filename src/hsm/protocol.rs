@@ -88,6 +88,8 @@ pub(super) enum Question {
     Tokens,
     /// [`Components`].
     Generate(NewKey),
+    /// [`Deleted`](super::Deleted).
+    Delete,
 }
 
 /// What came of an operation.

@@ -31,6 +31,16 @@ pub enum How {
     RawRsa,
 }
 
+/// As it is told of what was opened.
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "by the token",
+            Self::RawRsa => "by raw RSA, with the padding removed here",
+        })
+    }
+}
+
 /// Why a key does not answer an operation. As text, what to say of the key: `does not open it`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -202,7 +202,7 @@ impl Error {
             Self::PrivateKey { error, .. } => return error.hint(),
             Self::KeysUnreadable { source, .. } => match source.kind() {
                 ErrorKind::NotFound | ErrorKind::NotADirectory => {
-                    "put a key file there, or correct --decryption-keys-path, OCIHSM_KEYS_PATH or --key"
+                    "put a key file there, or correct --key (--decryption-keys-path) or OCIHSM_KEYS_PATH"
                 }
                 ErrorKind::PermissionDenied => "let the user that this program runs as read it",
                 _ => return None,
@@ -212,6 +212,9 @@ impl Error {
                     "write it with `ocihsm config policy > {}`",
                     path.display()
                 ));
+            }
+            Self::PolicyKey { .. } | Self::PolicyEntry { .. } => {
+                "compare it with what `ocihsm config policy` prints"
             }
             Self::ModuleNotAllowed { .. } => {
                 "add the module, or its directory with a `/` at the end, to allowed-module-paths in ocicrypt.conf"

@@ -19,6 +19,9 @@ use crate::secret::Pin;
 /// Most bytes that a key file may have.
 pub const MAX_KEY_FILE: usize = 64 << 10;
 
+/// What to call a key that no file describes.
+pub const COMMAND_LINE: &str = "the command line";
+
 /// What one key file says.
 #[derive(Clone, Debug)]
 pub struct KeyFile {
@@ -26,6 +29,8 @@ pub struct KeyFile {
     pub name: String,
     /// `pkcs11.uri`.
     pub uri: Pkcs11Uri,
+    /// Where the URI's `pin-value` is from, as messages call it, if somebody gave it beside the file.
+    pub pin_place: Option<String>,
     /// `module.env`.
     pub env: BTreeMap<String, String>,
     /// `module.init`: the initialization string that the module wants in `C_Initialize` (its `pReserved`). NSS is told so
@@ -113,6 +118,7 @@ impl KeyFile {
         Ok(Self {
             name,
             uri,
+            pin_place: None,
             env: env
                 .into_iter()
                 .map(|(variable, value)| (variable, value.unwrap_or_default()))
@@ -134,6 +140,26 @@ impl KeyFile {
     #[must_use]
     pub fn comes_from_payload(&self) -> bool {
         self.name.starts_with("key ") && self.name.ends_with(" of the payload")
+    }
+
+    /// Takes a PIN, unless the file has one or names a place for it. `place` is what messages call where it is from.
+    pub fn give_pin(&mut self, pin: &Pin, place: &str) {
+        if self.lacks_pin() {
+            self.uri.pin_value = Some(pin.clone());
+            self.pin_place = Some(place.to_owned());
+        }
+    }
+
+    /// Whether it says nothing of a PIN.
+    #[must_use]
+    pub fn lacks_pin(&self) -> bool {
+        self.uri.pin_value.is_none() && self.uri.pin_source.is_none()
+    }
+
+    /// What to call the place that the PIN is in, or should be.
+    #[must_use]
+    pub fn pin_name(&self) -> &str {
+        self.pin_place.as_deref().unwrap_or(&self.name)
     }
 
     /// The PIN, from the URI or from the file that it names, less one line end. `None` where it has neither: the

@@ -6,7 +6,7 @@
 //! opens the layer.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::TokenKey;
@@ -16,7 +16,7 @@ use super::key_dir::{COPY, KeyDir};
 use super::key_file::KeyFile;
 use super::policy::{ClientPolicy, Policy};
 use super::private::{self, PrivateKey};
-use crate::secret::SecretBytes;
+use crate::secret::{Pin, SecretBytes};
 
 /// A private key, wherever it is.
 #[derive(Clone, Debug)]
@@ -143,6 +143,32 @@ impl KeyRing {
         }
     }
 
+    /// Gives a PIN to the keys whose files say nothing of one; `place` is what messages call where it is from.
+    ///
+    /// # Errors
+    /// The URIs of their tokens, when these may be several: a PIN is for one, and tried on another it costs a try.
+    pub fn give_pin(&mut self, pin: &Pin, place: &str) -> std::result::Result<(), Vec<String>> {
+        let without = |key: &Key| key.token().is_some_and(|key| key.file.lacks_pin());
+        let mut tokens: Vec<(&Path, String)> = Vec::new();
+        let lacking = self.keys.iter().filter(|key| without(key));
+        for key in lacking.filter_map(Key::token) {
+            let uri = key.file.uri.clone().token_alone().to_string();
+            let token = (key.module.as_path(), uri);
+            if !tokens.contains(&token) {
+                tokens.push(token);
+            }
+        }
+        if tokens.len() > 1 {
+            return Err(tokens.into_iter().map(|(_, uri)| uri).collect());
+        }
+        for key in &mut self.keys {
+            if let Key::Token(key) = key {
+                key.file.give_pin(pin, place);
+            }
+        }
+        Ok(())
+    }
+
     /// Notes OpenPGP keys that a client sent.
     pub fn skip_openpgp_keys(&mut self, count: usize) {
         self.skipped
@@ -228,7 +254,6 @@ fn changed(key: &TokenKey) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
@@ -272,6 +297,33 @@ mod tests {
         // The very same is not tried twice.
         ring.insert(key(&new, "2", ""));
         assert_eq!(ring.keys().len(), 4);
+    }
+
+    #[test]
+    fn a_pin_that_is_given_is_for_one_token_and_for_keys_without_one() {
+        let key = |uri: &str| {
+            let text = format!("pkcs11:\n  uri: pkcs11:{uri}\n");
+            TokenKey {
+                file: KeyFile::parse("k", text.as_bytes()).unwrap(),
+                module: MODULE.into(),
+            }
+        };
+        let given = Pin::new("7".to_owned()).unwrap();
+        let mut ring = KeyRing::default();
+        ring.insert(key("token=t;object=a"));
+        ring.insert(key("token=t;object=b"));
+        ring.insert(key("token=u;object=c?pin-value=1"));
+        ring.give_pin(&given, "OCIHSM_PIN").unwrap();
+        assert_eq!(pins(&ring), ["7", "7", "1"]);
+        let names: Vec<_> = (ring.keys().iter().filter_map(Key::token))
+            .map(|key| key.file.pin_name().to_owned())
+            .collect();
+        assert_eq!(names, ["OCIHSM_PIN", "OCIHSM_PIN", "k"]);
+
+        ring.insert(key("token=v;object=a"));
+        ring.insert(key("token=w;object=a"));
+        let tokens = ring.give_pin(&given, "OCIHSM_PIN").unwrap_err();
+        assert_eq!(tokens, ["pkcs11:token=v", "pkcs11:token=w"]);
     }
 
     #[test]

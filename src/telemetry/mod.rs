@@ -20,6 +20,8 @@ pub(crate) use self::sink::{JOURNALD, SYSLOG};
 /// How much is told beside warnings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verbosity {
+    /// Not even warnings and notes. A log has its records all the same.
+    Silent,
     /// Nothing.
     #[default]
     Quiet,
@@ -49,6 +51,20 @@ impl Verbosity {
             _ => Self::Calls,
         }
     }
+}
+
+/// Target of what somebody should know who asked for no more than the result.
+const NOTE: &str = "ocihsm::note";
+
+/// Tells what is no warning, and no part of a command's result: what stays plain in an image, for example.
+pub fn note(text: &str) {
+    tracing::warn!(target: NOTE, "{text}");
+}
+
+/// Whether anything beside errors and results is told: where not, nobody wants to see progress either.
+#[must_use]
+pub fn is_silent() -> bool {
+    !tracing::enabled!(target: NOTE, tracing::Level::WARN)
 }
 
 /// From now on what happens is told. Once a process; a second time changes nothing.

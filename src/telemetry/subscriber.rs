@@ -15,7 +15,7 @@ use tracing::{Event, Level, Metadata, Subscriber, level_filters::LevelFilter};
 use super::fields::{Fields, clean};
 use super::record::RECORD;
 use super::sink::{Entry, LogTarget, Severity};
-use super::{Audience, Verbosity};
+use super::{Audience, NOTE, Verbosity};
 
 /// What our own events and spans begin with; crates that we use have nothing to tell.
 const OURS: &str = "ocihsm";
@@ -50,7 +50,10 @@ struct Step {
 impl Teller {
     pub(super) fn new(verbosity: Verbosity, audience: Audience) -> Self {
         let level = match (verbosity, &audience) {
-            (_, Audience::Log(LogTarget::Off)) | (Verbosity::Quiet, _) => LevelFilter::WARN,
+            (Verbosity::Silent, Audience::Stderr) => LevelFilter::OFF,
+            (_, Audience::Log(LogTarget::Off)) | (Verbosity::Silent | Verbosity::Quiet, _) => {
+                LevelFilter::WARN
+            }
             (Verbosity::Steps, _) => LevelFilter::INFO,
             (Verbosity::Calls, _) => LevelFilter::DEBUG,
         };
@@ -191,6 +194,9 @@ impl Subscriber for Teller {
         let metadata = event.metadata();
         if metadata.target() == RECORD {
             return self.record_layer(fields);
+        }
+        if metadata.target() == NOTE && self.audience == Audience::Stderr {
+            return print(&format!("ocihsm: note: {}\n", sentence(fields)));
         }
         let severity = match *metadata.level() {
             Level::ERROR | Level::WARN => return self.warn(fields),

@@ -1,20 +1,29 @@
-//! Writes what packages of `ocihsm` hold beside the program: manual pages, completions, the licences of the crates in it,
-//! and its bill of materials.
+//! Writes what packages of `ocihsm` hold beside the program: its manual pages and completions, which it prints itself as
+//! well, the licences of the crates in it, and its bill of materials.
 //!
 //! usage: `assets TARGET DIRECTORY`, with the target that the program was built for. The same sources give the same bytes.
 
 mod bill;
-mod completions;
 mod crates;
 mod licences;
-mod manual;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
+use clap_complete::Shell;
 use crates::Crates;
+use ocihsm::cli::Cli;
+use ocihsm::commands::{completions, man};
+
+/// The name under which each shell looks for its completions.
+const SHELLS: [(Shell, &str); 3] = [
+    (Shell::Bash, "ocihsm"),
+    (Shell::Zsh, "_ocihsm"),
+    (Shell::Fish, "ocihsm.fish"),
+];
 
 /// What can go wrong here; whoever makes packages reads it.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +58,16 @@ fn main() -> ExitCode {
 }
 
 fn write_all(target: &str, directory: &Path) -> Result<(), Error> {
-    manual::write(&directory.join("man"))?;
-    completions::write(&directory.join("completions"))?;
+    for page in man::pages(Cli::command()) {
+        write(&directory.join("man").join(page.name), &page.text)?;
+    }
+    for (shell, name) in SHELLS {
+        let path = directory.join("completions").join(shell.to_string());
+        write(
+            &path.join(name),
+            &completions::script(shell, Cli::command()),
+        )?;
+    }
     let crates = Crates::of_program(target)?;
     write(
         &directory.join("licences.txt"),

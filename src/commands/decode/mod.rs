@@ -80,7 +80,11 @@ The module policy is OCICRYPT_CONFIG, else $XDG_CONFIG_HOME/ocicrypt.conf, $HOME
 A layer is verified in the file that containerd feeds it from, where that can be seen, before its first byte is written; of any \
 other one that is larger than 1 MiB, at least the last 512 KiB are held back until all of it was verified.
 
-Exit status: 0 only if every byte was verified and written.";
+Exit status: 0 only if every byte was verified and written.
+
+Examples:
+  ocihsm decode --key /etc/containerd/ocicrypt/keys --descriptor layer.json < layer > layer.tar
+  ocihsm decode --key imagekey.yaml --content-store /var/lib/containerd < layer > layer.tar";
 
 /// How far a layer has come, for the log and for what becomes of stdout.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::findings::Findings;
 use super::running::{self, Containerd};
 use super::setup::Setup;
-use super::{files, kind, processors};
+use super::{files, kind, processors, rancher};
 use crate::node::Result;
 use crate::node::containerd::ContainerdConfig;
 
@@ -61,13 +61,13 @@ pub(super) fn check(findings: &mut Findings, containerds: &[Containerd]) -> Vec<
         match config {
             // Such as Docker's, or one that nobody uses, beside that of k3s.
             Ok(config) if any_opens_layers && (!is_used || !opens_layers(containerd, config)) => {
-                files::check_unimported(findings, path, config, false);
+                check_rest(findings, containerd, config, false);
                 no_decoder(findings, is_used);
             }
             Ok(config) => {
                 let is_needed = !opens_layers(containerd, config);
                 if containerd.is_built_in() {
-                    let install = files::check_unimported(findings, path, config, is_needed);
+                    let install = check_rest(findings, containerd, config, is_needed);
                     findings.warn(
                         kind::CONFIG_ABSENT,
                         "no configuration file was found, so what is built into containerd counts"
@@ -77,7 +77,7 @@ pub(super) fn check(findings: &mut Findings, containerds: &[Containerd]) -> Vec<
                 } else {
                     files::check(findings, path, config, containerd.release);
                 }
-                let install = files::check_unimported(findings, path, config, is_needed);
+                let install = check_rest(findings, containerd, config, is_needed);
                 running::check(findings, containerd, config);
                 let root = containerd.root(config);
                 let environment = &containerd.environment;
@@ -91,6 +91,20 @@ pub(super) fn check(findings: &mut Findings, containerds: &[Containerd]) -> Vec<
     }
     findings.about(&[]);
     decoders
+}
+
+/// What the files are missing, and what to do for want of a section.
+fn check_rest(
+    findings: &mut Findings,
+    containerd: &Containerd,
+    config: &ContainerdConfig,
+    is_needed: bool,
+) -> &'static str {
+    let path = containerd.config.as_path();
+    match rancher::generated(path) {
+        Some(generated) => generated.check(findings, path, config, containerd.release, is_needed),
+        None => files::check_unimported(findings, path, config, is_needed),
+    }
 }
 
 fn no_decoder(findings: &mut Findings, is_used: bool) {

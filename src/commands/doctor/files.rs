@@ -58,7 +58,7 @@ fn check_import(findings: &mut Findings, import: &Import) {
     if import.is_missing() {
         findings.fail(
             kind::IMPORT_MISSING,
-            format!("{file} imports {text}, which is not there: containerd 1.x does not start"),
+            format!("{file} imports {text}, which is not there: containerd does not start"),
             "put the file there, or take it out of `imports`",
         );
     }

@@ -76,6 +76,9 @@ struct Finding {
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     mend: Option<String>,
+    /// What is to be written into the file that `mend` names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lines: Vec<String>,
 }
 
 impl Findings {
@@ -102,6 +105,20 @@ impl Findings {
         self.push(Level::Fail, kind, text, Some(mend.into()));
     }
 
+    /// As [`Findings::fail`], with lines to write into the file that `mend` names.
+    pub(super) fn fail_with_lines(
+        &mut self,
+        kind: Kind,
+        text: String,
+        mend: String,
+        lines: Vec<String>,
+    ) {
+        self.push(Level::Fail, kind, text, Some(mend));
+        if let Some(finding) = self.findings.last_mut().filter(|one| one.id == kind.id) {
+            finding.lines = lines.iter().map(|line| escaped(line)).collect();
+        }
+    }
+
     /// What the decoder would fail with. `mend` stands where the error has no hint of its own.
     pub(super) fn error(&mut self, kind: Kind, error: &impl Trouble, mend: &str) {
         let mend = match error.is_denied() {
@@ -126,6 +143,7 @@ impl Findings {
             subject: kind.subject,
             text: escaped(&text),
             mend: mend.map(|mend| escaped(&mend)),
+            lines: Vec::new(),
         };
         // What several sections, keys or decoders share is said once.
         if !self.findings.contains(&finding) {
@@ -159,6 +177,9 @@ impl Findings {
             let _ = writeln!(text, "{level}  {}: {}", finding.subject, finding.text);
             if let Some(mend) = &finding.mend {
                 let _ = writeln!(text, "      -> {mend}");
+            }
+            for line in &finding.lines {
+                let _ = writeln!(text, "         {line}");
             }
         }
         let Counts {

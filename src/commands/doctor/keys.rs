@@ -7,6 +7,7 @@ use super::findings::Findings;
 use super::setup::Setup;
 use super::{kind, policy};
 use crate::commands::image_args;
+use crate::commands::unwrapping::refusals::NO_KEY_FILE;
 use crate::keys;
 use crate::keys::key_dir::KeyDir;
 use crate::keys::key_file::KeyFile;
@@ -80,8 +81,8 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
     if found.keys.is_empty() && found.private_keys.is_empty() {
         findings.fail(
             kind::KEYS_EMPTY,
-            format!("{} holds no key file", directory.display()),
-            "put a PKCS#11 key file there: YAML with `pkcs11:` and below it `uri:`",
+            format!("there is no usable key in {}", directory.display()),
+            NO_KEY_FILE,
         );
     } else {
         let names: Vec<_> = (found.private_keys.iter().map(PrivateKey::name))

@@ -30,6 +30,7 @@ kinds! {
         CONFIG_ABSENT = "config-absent",
         CONFIG_BROKEN = "config-broken",
         CONFIG_ELSEWHERE = "config-elsewhere",
+        CONFIG_GENERATED = "config-generated",
         CONFIG_VERSION = "config-version",
         CONFIG_UNLOADED = "config-unloaded",
         NO_DECODER = "no-decoder",

@@ -14,6 +14,7 @@ mod media_types;
 mod policy;
 mod processors;
 mod program;
+mod rancher;
 mod running;
 mod setup;
 mod stores;
@@ -29,7 +30,7 @@ use self::setup::Setup;
 use self::token::Trial;
 use super::print;
 use crate::commands::Result;
-use crate::commands::args::HsmArgs;
+use crate::commands::args::{DECRYPTION_KEYS_PATH, HsmArgs};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args, Debug)]
@@ -45,7 +46,7 @@ pub struct Args {
     #[arg(long)]
     pub strict: bool,
     /// Directory of PKCS#11 key files, or one key file, in the place of what containerd's configuration names (repeatable)
-    #[arg(long, value_name = "DIR", help_heading = "Keys")]
+    #[arg(long = "key", alias = DECRYPTION_KEYS_PATH, value_name = "DIR", help_heading = "Keys")]
     pub decryption_keys_path: Vec<PathBuf>,
     /// How to treat the tokens.
     #[command(flatten)]
@@ -57,7 +58,12 @@ Each key is tried for real, in the environment that containerd gives the decoder
 the token about it, and another to open a wrapped key. A PIN that is rejected is not tried again, and a token that \
 says that one more wrong PIN would lock it is left alone.
 
-Exit status: 0 only if no check failed; warnings count with --strict alone.";
+Exit status: 0 only if no check failed; warnings count with --strict alone.
+
+Examples:
+  ocihsm doctor
+  ocihsm doctor --strict --json
+  ocihsm doctor --key imagekey.yaml --containerd-config /etc/containerd/config.toml";
 
 /// Checks the node and prints what it found.
 ///
@@ -82,7 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         findings.warn(
             kind::KEYS_UNCHECKED,
             "not checked, since no stream processor says where they are".to_owned(),
-            "mend that first, or name them with --decryption-keys-path",
+            "mend that first, or name them with --key",
         );
     }
     let settings = args.hsm.settings();

@@ -169,7 +169,7 @@ fn check_arguments(
     findings.warn(
         kind::KEYS_UNCHECKED,
         format!("not checked, since {name}, {why}"),
-        "name them with --decryption-keys-path",
+        "name them with --key",
     );
     None
 }

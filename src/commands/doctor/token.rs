@@ -6,21 +6,22 @@ use std::path::Path;
 use super::findings::Findings;
 use super::kind;
 use super::setup::Setup;
+use crate::commands::trial::{self, Tried};
 use crate::commands::unwrapping;
-use crate::elliptic::PrivateScalar;
 use crate::file;
-use crate::hsm::{self, Answer, Client, How, HsmSettings, Probe};
+use crate::hsm::{self, Client, HsmSettings, Probe};
 use crate::keys::public::{EcPublicKey, PublicKey};
 use crate::keys::{self, TokenKey};
 use crate::node::environment;
 use crate::node::section::ADDED_LIBRARIES;
-use crate::operation::{KeyOperation, OaepHash};
-use crate::options::PrivateOptions;
-use crate::secret::LayerKey;
+use crate::operation::OaepHash;
 use crate::settings;
 
 /// Where the dynamic loader looks for the libraries of a module.
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
+
+const MISMATCH: &str =
+    "suspect the module: the private key does not do what its public half promises";
 
 /// What tries keys one after another, and leaves a token alone that refused a login.
 pub(super) struct Trial<'a> {
@@ -134,82 +135,57 @@ impl Attempt<'_> {
         }
     }
 
-    /// Has the token agree on a secret with a key of our own, which then knows what it has to be.
+    /// Has the token agree on a secret with a key of our own.
     fn agree(&self, findings: &mut Findings, public: &EcPublicKey) {
         let name = &self.key.file.name;
-        let curve = public.curve();
-        let own = PrivateScalar::generate(curve);
-        let Some((own, expected)) = own.and_then(|own| {
-            let expected = own.agree(public.point())?;
-            Some((own, expected))
-        }) else {
-            return;
-        };
-        let operation = KeyOperation::Ecdh {
-            curve,
-            point: own.public_point(),
-        };
-        match Client::new(self.settings.clone()).answer(self.key, &operation) {
-            Ok(Answer::Opened(secret, _)) if secret == expected => findings.ok(
+        let mend = "use a module that does ECDH and gives the secret away, or an RSA key";
+        let mut client = Client::new(self.settings.clone());
+        match trial::agree(&mut client, self.key, public) {
+            None => {}
+            Some(Tried::Works(_)) => findings.ok(
                 kind::KEY_OPENS,
-                format!("{name}: agrees on secrets (ECDH on {curve}), which opens what is wrapped to it with JWE"),
+                format!(
+                    "{name}: agrees on secrets (ECDH on {}), which opens what is wrapped to it with JWE",
+                    public.curve()
+                ),
             ),
-            Ok(Answer::Opened(..)) => findings.fail(
+            Some(Tried::Wrong) => findings.fail(
                 kind::KEY_MISMATCH,
                 format!("{name}: the token agrees on another secret than its public half promises"),
-                "suspect the module: the private key does not do what its public half promises",
+                MISMATCH,
             ),
-            Ok(Answer::Refused(why)) => findings.fail(
+            Some(Tried::Refused(why)) => findings.fail(
                 kind::KEY_REFUSED,
                 format!("{name}: the token agrees on no secret: it {why}"),
-                "use a module that does ECDH and gives the secret away, or an RSA key",
+                mend,
             ),
-            Err(error) => findings.error(
-                kind::KEY_REFUSED,
-                &error.in_key_file(name),
-                "use a module that does ECDH and gives the secret away, or an RSA key",
-            ),
+            Some(Tried::Failed(error)) => {
+                findings.error(kind::KEY_REFUSED, &error.in_key_file(name), mend);
+            }
         }
     }
 
     /// Wraps a key of no worth to the public half, and has the token unwrap it.
     fn unwrap(&self, findings: &mut Findings, probe: &Probe) {
         let name = &self.key.file.name;
-        let options = PrivateOptions {
-            key: LayerKey::new([0x55; 32]),
-            digest: None,
-            cipher_options: [("nonce".to_owned(), vec![0x55; 16])].into(),
-        };
         let mut client = Client::new(self.settings.clone());
         let mut opened = Vec::new();
         for hash in [OaepHash::Sha256, OaepHash::Sha1] {
-            let wrapped = probe.public_key.wrap(hash, &options);
-            let answer = wrapped.map_err(hsm::Error::from).and_then(|wrapped| {
-                let operation = KeyOperation::RsaOaep {
-                    hash,
-                    ciphertext: wrapped.blob,
-                };
-                client.answer(self.key, &operation)
-            });
-            let refused = match answer {
-                Ok(Answer::Opened(private, how)) => {
-                    if private.expose() == options.to_json().expose() {
-                        let how = match how {
-                            How::Native => "by the token",
-                            How::RawRsa => "by raw RSA, with the padding removed here",
-                        };
-                        opened.push(format!("OAEP {hash} {how}"));
-                    } else {
-                        findings.fail(
-                            kind::KEY_MISMATCH,
-                            format!("{name}: with OAEP {hash} the token gives back something else than was wrapped"),
-                            "suspect the module: the private key does not do what its public half promises",
-                        );
-                    }
+            let refused = match trial::oaep(&mut client, self.key, &probe.public_key, hash) {
+                Tried::Works(how) => {
+                    opened.push(format!("OAEP {hash} {how}"));
                     continue;
                 }
-                Ok(Answer::Refused(why)) => unwrapping::refusal(name, &why).text,
-                Err(error) if opened.is_empty() => {
+                Tried::Wrong => {
+                    findings.fail(
+                        kind::KEY_MISMATCH,
+                        format!("{name}: with OAEP {hash} the token gives back something else than was wrapped"),
+                        MISMATCH,
+                    );
+                    continue;
+                }
+                Tried::Refused(why) => unwrapping::refusal(name, &why).text,
+                Tried::Failed(error) if opened.is_empty() => {
                     findings.error(
                         kind::KEY_REFUSED,
                         &error.in_key_file(name),
@@ -217,7 +193,7 @@ impl Attempt<'_> {
                     );
                     return;
                 }
-                Err(error) => format!("{name}: {error}"),
+                Tried::Failed(error) => format!("{name}: {error}"),
             };
             findings.fail(
                 kind::KEY_REFUSED,

@@ -7,6 +7,7 @@ mod report;
 use std::path::PathBuf;
 
 use super::image_args::{self, RegistryArgs};
+use super::pin::PinArgs;
 use super::print;
 use super::unwrapping::{self, Locked, Opener, Said};
 use crate::commands::args::HsmArgs;
@@ -33,6 +34,9 @@ pub struct Args {
     /// Key file, or directory of key files: tell which layers each key opens (repeatable)
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
+    /// Where the PIN is, for key files that name none.
+    #[command(flatten)]
+    pub pin: PinArgs,
     /// Look only at the images for this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
@@ -49,7 +53,11 @@ pub struct Args {
 
 const AFTER_HELP: &str = "\
 Exit status: 0 if the annotations of every encrypted layer can be read, its cipher is known and, with --key, some key \
-opens each. Layers themselves are not read.";
+opens each. Layers themselves are not read.
+
+Examples:
+  ocihsm inspect oci:app-encrypted:v1
+  ocihsm inspect docker://r.example/app:v1 --key /etc/containerd/ocicrypt/keys --json";
 
 /// Encrypted layers, and where each stands in the report.
 #[derive(Default)]
@@ -116,7 +124,7 @@ fn read(layer: &Descriptor, line: &mut LayerReport) -> Result<Locked> {
 /// Notes which key opens which layer, and which keys could not be tried; returns the error of the first layer that
 /// stays shut.
 fn try_keys(args: &Args, readable: &Readable, report: &mut Report) -> Result<Option<Error>> {
-    let ring = unwrapping::keys(image_args::key_files(&args.key)?)?;
+    let ring = unwrapping::keys(image_args::key_files(&args.key)?, &args.pin)?;
     let Readable { layers, places } = readable;
     report.untried = (ring.skipped())
         .filter(|error| !matches!(error, keys::Error::NotAKeyFile { .. }))

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::unwrapping::Locked;
+use crate::commands::to_json;
 use crate::envelope::{Envelope, Scheme};
 use crate::escape::escaped;
 use crate::image::{Descriptor, Image, Manifest, media_type};
@@ -24,6 +25,7 @@ const LAYER_TYPES: &str = "application/vnd.oci.image.layer.v1.";
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
+    version: u32,
     media_type: String,
     digest: String,
     pub(super) images: Vec<ImageReport>,
@@ -84,6 +86,7 @@ impl Report {
             format!("{platform} {}", manifest.name())
         };
         Self {
+            version: 1,
             media_type: image.entry.media_type.clone(),
             digest: image.entry.digest.to_string(),
             images: Vec::new(),
@@ -94,18 +97,7 @@ impl Report {
 
     /// JSON in ASCII alone, so that it is harmless on a terminal as well.
     pub(super) fn to_json(&self) -> String {
-        let json = serde_json::to_string_pretty(self).expect("texts and numbers are always JSON");
-        let mut ascii = String::with_capacity(json.len());
-        for char in json.chars() {
-            if char.is_ascii() && char != '\x7f' {
-                ascii.push(char);
-            } else {
-                for unit in char.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(ascii, "\\u{unit:04x}");
-                }
-            }
-        }
-        ascii
+        to_json(self)
     }
 
     /// A table for each platform, and below them the keys that could not be tried.
@@ -315,6 +307,7 @@ mod tests {
 
     fn report(layer: LayerReport) -> Report {
         Report {
+            version: 1,
             media_type: String::new(),
             digest: String::new(),
             images: vec![ImageReport {

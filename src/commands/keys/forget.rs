@@ -11,11 +11,17 @@ use crate::settings::{self, Environment};
 /// A PIN that a token rejected is not tried again on this machine until it or its key file changes, since each try
 /// may lock the token. Use this when the token was given that PIN since.
 #[derive(clap::Args, Debug)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// Only those of tokens with this label
     #[arg(long, value_name = "LABEL")]
     pub token: Option<String>,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  ocihsm keys forget-rejected-pins
+  ocihsm keys forget-rejected-pins --token prod";
 
 pub(super) fn run(args: &Args) -> Result<()> {
     // Of them, only the directory matters: no token is asked.

@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use super::new_file::NewFile;
-use super::pin::{GivenPin, PinArgs};
 use super::survey::{self, Survey};
 use crate::commands::args::HsmArgs;
+use crate::commands::pin::{GivenPin, PinArgs};
 use crate::commands::print;
-use crate::commands::{Error, Result};
+use crate::commands::{Error, Result, to_json};
 use crate::hsm::{self, NewKey, Token};
 use crate::keys::key_file::KeyFile;
 use crate::keys::public::PublicKey;
@@ -57,6 +59,9 @@ pub struct Args {
     /// Replace these files if they are there
     #[arg(long)]
     pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
     /// How to treat the token.
     #[command(flatten)]
     pub hsm: HsmArgs,
@@ -65,7 +70,12 @@ pub struct Args {
 const AFTER_HELP: &str = "\
 The private key is sensitive, cannot leave the token, and does nothing but decrypt, or agree on secrets if it is on a curve (in a TPM it also signs). NAME.pub.pem is for whoever \
 encrypts images, NAME.yaml for the nodes that decrypt them; it names the PIN file, the module, and what the module \
-takes from the environment. Without --pin-file and OCIHSM_PIN the PIN is asked for.";
+takes from the environment. Without --pin-file and OCIHSM_PIN the PIN is asked for.
+
+Examples:
+  ocihsm keys generate --token prod --label imagekey
+  ocihsm keys generate --token prod --label imagekey --pin-file pin --out /root/keys --json
+  ocihsm keys generate --token prod --label edge --type p256";
 
 /// What kind of key: RSA, where there is no curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +136,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let text = KeyFile {
         name: String::new(),
         uri: uri.clone(),
+        pin_place: None,
         env: environment::of_module(module, settings::variable),
         init: None,
     }
@@ -137,6 +148,24 @@ pub(super) fn run(args: &Args) -> Result<()> {
         uri: uri.to_string(),
         source: Box::new(source),
     })?;
+    if args.json {
+        return print(&to_json(&Report {
+            version: 1,
+            kind: args.kind.name(),
+            bits: match &public_key {
+                PublicKey::Rsa(key) => key.bits(),
+                PublicKey::Ec(key) => key.curve().bits(),
+            },
+            token: &token.label,
+            uri: uri.with_query(),
+            public_key: public_path.display().to_string(),
+            key_file: key_path.display().to_string(),
+            pin_file: uri
+                .pin_source
+                .as_ref()
+                .map(|path| path.display().to_string()),
+        }));
+    }
     print(&Made {
         kind: match &public_key {
             PublicKey::Rsa(key) => format!("an RSA-{} pair", key.bits()),
@@ -166,6 +195,23 @@ fn random_id() -> Result<Vec<u8>> {
     let mut id = vec![0; ID_LEN];
     getrandom::fill(&mut id).map_err(|source| Error::Random { source })?;
     Ok(id)
+}
+
+/// What was made, for programs; `docs/schemas/keys-generate.json` describes it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    version: u32,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    bits: u32,
+    token: &'a str,
+    uri: String,
+    public_key: String,
+    key_file: String,
+    /// The file that the key file names; without one it has to be given a PIN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin_file: Option<String>,
 }
 
 /// What was made, for whoever asked for it.
@@ -237,6 +283,18 @@ impl FromStr for KeyId {
             _ => Err(format!(
                 "expected 1 to {MAX_ID_LEN} bytes, two hexadecimal digits each"
             )),
+        }
+    }
+}
+
+impl NewKind {
+    /// As `--type` takes it.
+    fn name(self) -> &'static str {
+        match self.0 {
+            None => "rsa",
+            Some(Curve::P256) => "p256",
+            Some(Curve::P384) => "p384",
+            Some(Curve::P521) => "p521",
         }
     }
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::pin::PinArgs;
 use super::survey::{self, Asked, Survey};
 use crate::commands::Result;
 use crate::commands::args::HsmArgs;
+use crate::commands::pin::PinArgs;
 use crate::commands::print;
 use crate::escape::escaped;
 use crate::hsm::{self, Patience, Permission, RsaKey, Token};
@@ -39,11 +39,16 @@ pub struct Args {
 const AFTER_HELP: &str = "\
 Most tokens hide private keys until somebody logs in, and show public keys to everybody. With --token and its PIN the \
 private keys are listed too; without --token no PIN is used. The modules find their tokens as always, SoftHSM by \
-SOFTHSM2_CONF for example.";
+SOFTHSM2_CONF for example.
+
+Examples:
+  ocihsm keys list
+  ocihsm keys list --token prod --pin-file pin --json";
 
 /// What is printed as JSON.
 #[derive(Serialize)]
 struct Listing {
+    version: u32,
     modules: Vec<ListedModule>,
 }
 
@@ -133,6 +138,7 @@ impl Listing {
             }
         });
         Self {
+            version: 1,
             modules: modules.collect(),
         }
     }

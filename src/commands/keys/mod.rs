@@ -1,20 +1,28 @@
-//! `ocihsm keys`: the keys in tokens. Finds them, makes them, takes their public halves out.
+//! `ocihsm keys`: the keys in tokens. Finds them, makes them, takes their public halves out, tries them, removes them.
 
+mod delete;
 mod export;
 mod forget;
 mod generate;
 mod list;
 mod new_file;
-mod pin;
-mod prompt;
+mod one_key;
 mod survey;
+mod test;
 
 use clap::Subcommand;
 
 use crate::commands::Result;
 
+const AFTER_HELP: &str = "\
+Examples:
+  ocihsm keys list
+  ocihsm keys generate --token prod --label imagekey
+  ocihsm keys test imagekey.yaml";
+
 /// Arguments of `keys`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -26,10 +34,14 @@ pub struct Args {
 pub enum Command {
     /// List tokens and their RSA keys, each with its URI
     List(list::Args),
-    /// Make an RSA key pair in a token, and the files that go with it
+    /// Make a key pair in a token, and the files that go with it
     Generate(generate::Args),
     /// Print the public half of a key, as PEM
     Export(export::Args),
+    /// Log in and use a key for real: say what works with it
+    Test(test::Args),
+    /// Remove a key from its token for good, both halves
+    Delete(delete::Args),
     /// Try again the PINs that tokens rejected
     ForgetRejectedPins(forget::Args),
 }
@@ -43,6 +55,8 @@ pub fn run(args: &Args) -> Result<()> {
         Command::List(args) => list::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Export(args) => export::run(args),
+        Command::Test(args) => test::run(args),
+        Command::Delete(args) => delete::run(args),
         Command::ForgetRejectedPins(args) => forget::run(args),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::pin::GivenPin;
+use crate::commands::pin::GivenPin;
 use crate::commands::{Error, Result};
 use crate::file;
 use crate::hsm::{self, HsmSettings, Patience, Token};
 use crate::keys::TokenKey;
-use crate::keys::key_file::KeyFile;
+use crate::keys::key_file::{COMMAND_LINE, KeyFile};
 use crate::keys::policy::Policy;
 use crate::keys::uri::Pkcs11Uri;
 use crate::node::{environment, modules};
@@ -54,25 +54,15 @@ pub(super) fn token_uri(text: &str) -> Result<Pkcs11Uri> {
             ..Pkcs11Uri::default()
         });
     }
-    Ok(Pkcs11Uri {
-        id: None,
-        object: None,
-        object_type: None,
-        pin_value: None,
-        pin_source: None,
-        module_name: None,
-        module_path: None,
-        ..text.parse()?
-    })
+    Ok(text.parse::<Pkcs11Uri>()?.token_alone())
 }
 
 /// A token as `hsm` takes it, with the PIN if it is to be used.
 pub(super) fn token_key(uri: &Pkcs11Uri, module: &Path, pin: Option<&GivenPin>) -> TokenKey {
     TokenKey {
         file: KeyFile {
-            name: pin
-                .map_or("the command line", |given| &given.place)
-                .to_owned(),
+            name: COMMAND_LINE.to_owned(),
+            pin_place: pin.map(|given| given.place.clone()),
             uri: Pkcs11Uri {
                 pin_value: pin.map(|given| given.pin.clone()),
                 ..uri.clone()

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::cipher::Parameters;
 use crate::commands::args::HsmArgs;
+use crate::commands::pin::PinArgs;
 use crate::commands::{Error, Result};
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::Scheme;
@@ -256,17 +257,21 @@ impl Opener {
     }
 }
 
-/// The keys in these files and directories.
+/// The keys in these files and directories, with the PIN that was given for those whose files have none.
 ///
 /// # Errors
 /// What is wrong with a path or the policy; what is wrong with the only key, and [`Error::NoUsableKey`] when there are
-/// several of these or none at all.
-pub(super) fn keys(paths: &[PathBuf]) -> Result<KeyRing> {
+/// several of these or none at all; [`Error::PinForSeveral`].
+pub(super) fn keys(paths: &[PathBuf], pin: &PinArgs) -> Result<KeyRing> {
     let policy = Policy::discover(&settings::policy(&Environment::current()))?;
     // A key provider is no file.
     let is_provider = |path: &&PathBuf| path.as_os_str().as_bytes().starts_with(b"provider:");
     let files: Vec<_> = (paths.iter().filter(|path| !is_provider(path)).cloned()).collect();
     let mut ring = KeyRing::read(&files, &policy)?;
+    if let Some(given) = pin.given()? {
+        ring.give_pin(&given.pin, &given.place)
+            .map_err(|tokens| Error::PinForSeveral { tokens })?;
+    }
     match ring.only_reason() {
         Some(error) => Err(error.into()),
         None if files.is_empty() && !paths.is_empty() => Ok(ring),

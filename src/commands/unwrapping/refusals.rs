@@ -43,6 +43,10 @@ pub struct Reason {
     pub cure: Cure,
 }
 
+/// What to do about a place without a key, of which `doctor` says the same.
+pub(crate) const NO_KEY_FILE: &str =
+    "put a PKCS#11 key file there: YAML with `pkcs11:` and below it `uri:`";
+
 /// What may mend it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cure {
@@ -61,6 +65,9 @@ impl Refusals {
             return "whoever encrypts the image has to name this node's public key as well, as a recipient \
                     pkcs11:FILE or jwe:FILE"
                 .to_owned();
+        }
+        if self.keys.is_empty() && self.skipped.is_empty() && !self.searched.is_empty() {
+            return NO_KEY_FILE.to_owned();
         }
         self.hint_about_keys().unwrap_or_else(|| {
             "give this node a key that the image was encrypted for, or the image one more recipient"
@@ -236,6 +243,15 @@ mod tests {
         ] {
             assert!(nothing_wrong.hint().starts_with("give this node a key"));
         }
+    }
+
+    #[test]
+    fn a_place_without_keys_is_no_matter_of_recipients() {
+        let refusals = Refusals {
+            searched: vec!["/keys".into()],
+            ..refusals(Vec::new(), Vec::new())
+        };
+        assert_eq!(refusals.hint(), NO_KEY_FILE);
     }
 
     #[test]

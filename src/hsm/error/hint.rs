@@ -3,6 +3,7 @@
 use super::Error;
 use crate::file;
 use crate::keys;
+use crate::keys::key_file::COMMAND_LINE;
 use crate::keys::uri::Pkcs11Uri;
 
 impl Error {
@@ -49,7 +50,13 @@ impl Error {
             Self::PublicKey { source } => return source.hint(),
             Self::InFile { source } => return source.hint(),
             Self::InKeyFile { source, .. } => return source.hint(),
+            Self::PinMissing { key, .. } if key == COMMAND_LINE => {
+                "give it with --pin-file or in OCIHSM_PIN"
+            }
             Self::PinMissing { .. } => "add `pin-source` to the URI in the key file",
+            Self::PinRejectedBefore { given: true, .. } => {
+                "give the right PIN, or run `ocihsm keys forget-rejected-pins` if the token was given this one since"
+            }
             Self::PinRejectedBefore { .. } => {
                 "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
             }
@@ -60,10 +67,10 @@ impl Error {
                 "run `ocihsm doctor`: it says why it cannot; with --allow-final-try it tries the PIN once more"
             }
             Self::PinFinalTry { .. } => {
-                "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`"
+                "make sure that the PIN is right, then run `ocihsm doctor --allow-final-try`, or this command with it"
             }
             Self::PinLocked { .. } => {
-                "have the token's security officer unlock the PIN, and correct it in the key files first"
+                "have the token's security officer unlock the PIN, and correct it first wherever it is kept"
             }
             _ => return None,
         };

@@ -20,6 +20,7 @@ fn file(name: &str, object: &str) -> KeyFile {
         uri: format!("pkcs11:token=prod;object={object}")
             .parse()
             .unwrap(),
+        pin_place: None,
         env: BTreeMap::new(),
         init: None,
     }

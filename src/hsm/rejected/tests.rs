@@ -4,6 +4,7 @@ fn file(name: &str) -> KeyFile {
     KeyFile {
         name: name.to_owned(),
         uri: "pkcs11:token=t;object=o".parse().unwrap(),
+        pin_place: None,
         env: BTreeMap::new(),
         init: None,
     }

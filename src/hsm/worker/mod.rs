@@ -5,7 +5,7 @@
 //!     └► serve ──► device   (tokens, one session and one login for each)
 //!                    ├ search     which key a URI means
 //!                    ├ operation  what a private key answers
-//!                    └ public, probe, list, generate
+//!                    └ public, probe, list, generate, delete
 //!                  module   (the functions of PKCS#11, made safe to call)
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! what stands here is ever called in the process that streams.
 
 mod curve;
+mod delete;
 mod derive;
 mod device;
 mod generate;
@@ -135,6 +136,7 @@ fn answer(
         file: KeyFile {
             name: request.name,
             uri,
+            pin_place: None,
             env: device.here.env.clone(),
             init: device.here.init.clone(),
         },
@@ -150,5 +152,6 @@ fn answer(
         Question::Probe => reporter.answer(&probe::probe(device, &key)),
         Question::Tokens => reporter.answer(&list::list(device, &key)),
         Question::Generate(new) => reporter.answer(&generate::make(device, &key, &new)),
+        Question::Delete => reporter.answer(&delete::delete(device, &key)),
     }
 }

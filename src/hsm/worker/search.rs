@@ -138,7 +138,7 @@ pub(super) fn none(token: &TokenInfo, uri: &Pkcs11Uri) -> Failure {
     }
 }
 
-fn find(
+pub(super) fn find(
     device: &Device<'_>,
     session: Session,
     token: &TokenInfo,
@@ -155,7 +155,7 @@ fn find(
     found.map_err(|fault| fault.on(&token.label))
 }
 
-fn wanted(
+pub(super) fn wanted(
     class: sys::CK_OBJECT_CLASS,
     kind: Option<sys::CK_KEY_TYPE>,
     uri: &Pkcs11Uri,
@@ -263,7 +263,7 @@ fn modulus(
     Ok(modulus.filter(|modulus| !modulus.is_empty()).map(stripped))
 }
 
-fn stripped(mut number: Vec<u8>) -> Vec<u8> {
+pub(super) fn stripped(mut number: Vec<u8>) -> Vec<u8> {
     let zeros = number.iter().take_while(|&&byte| byte == 0).count();
     number.drain(..zeros);
     number
@@ -284,7 +284,7 @@ fn several(device: &mut Device<'_>, key: &Key, found: &Found) -> Result<Failure,
         .map_err(|fault| fault.on(&found.token.label))
 }
 
-fn named(
+pub(super) fn named(
     device: &Device<'_>,
     session: Session,
     token: &TokenInfo,

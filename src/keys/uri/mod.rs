@@ -94,6 +94,21 @@ impl FromStr for Pkcs11Uri {
 }
 
 impl Pkcs11Uri {
+    /// The token that it names, and nothing of a key, a PIN or a module.
+    #[must_use]
+    pub fn token_alone(self) -> Self {
+        Self {
+            id: None,
+            object: None,
+            object_type: None,
+            pin_value: None,
+            pin_source: None,
+            module_name: None,
+            module_path: None,
+            ..self
+        }
+    }
+
     /// The URI with `pin-source`, `module-name` and `module-path`, ready for a key file; never with a PIN.
     #[must_use]
     pub fn with_query(&self) -> String {

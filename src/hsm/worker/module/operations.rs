@@ -175,7 +175,12 @@ impl Module<'_> {
     /// `C_DestroyObject`. tpm2-pkcs11 keeps what it derives beyond the session, so this is no formality; where it fails,
     /// there is nothing better to do than go on.
     pub(in crate::hsm) fn destroy(&self, session: Session, object: Object) {
-        let _ = call!(self, C_DestroyObject, session.0, object.0);
+        let _ = self.remove(session, object);
+    }
+
+    /// `C_DestroyObject`, of one that is meant to go.
+    pub(in crate::hsm) fn remove(&self, session: Session, object: Object) -> Result<(), Fault> {
+        call!(self, C_DestroyObject, session.0, object.0)
     }
 }
 

@@ -15,10 +15,10 @@ use crate::settings;
 const VARIABLE: &str = "OCIHSM_PIN";
 
 /// Where the PIN is.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct PinArgs {
-    /// File that holds the token's user PIN [env: OCIHSM_PIN for the PIN itself]
-    #[arg(long, value_name = "FILE")]
+    /// File that holds the token's user PIN; one that a key file names goes before it [env: OCIHSM_PIN= for the PIN itself]
+    #[arg(long, value_name = "FILE", help_heading = "HSM")]
     pub pin_file: Option<PathBuf>,
 }
 

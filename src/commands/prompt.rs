@@ -1,4 +1,4 @@
-//! A PIN typed at the terminal, which does not show it.
+//! Questions at the terminal: a PIN, which it does not show, and whether to do what cannot be undone.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -15,6 +15,22 @@ use crate::secret::Pin;
 const MAX_LINE: usize = 4096;
 /// What Ctrl-C sends.
 const INTERRUPT: u8 = 3;
+
+/// Asks a question that is answered with yes or no. `None` when there is no terminal.
+pub(super) fn confirm(question: &str) -> Result<Option<bool>> {
+    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else {
+        return Ok(None);
+    };
+    let line = write!(&terminal, "{question} [yes/no] ").and_then(|()| line(&terminal));
+    let line = line.map_err(|source| Error::Stream {
+        action: "ask",
+        source,
+    })?;
+    let answer = line.trim_ascii();
+    Ok(Some(
+        answer.eq_ignore_ascii_case(b"yes") || answer.eq_ignore_ascii_case(b"y"),
+    ))
+}
 
 /// Asks for a PIN. `None` when there is no terminal, or nothing was typed.
 pub(super) fn ask(question: &str) -> Result<Option<Pin>> {
