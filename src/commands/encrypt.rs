@@ -73,8 +73,8 @@ removed from a layout that is there: after encrypting within one, the plain laye
 
 Examples:
   ocihsm encrypt oci:app:v1 oci:app-encrypted:v1 --recipient pkcs11:imagekey.pub.pem
-  ocihsm encrypt docker://r.example/app:v1 docker://r.example/app:v1-encrypted --recipient jwe:k.pem
-  ocihsm encrypt oci:app-encrypted:v1 oci:app-encrypted:v2 --key old.yaml --recipient pkcs11:new.pub.pem";
+  ocihsm encrypt docker://r.example/app:v1 docker://r.example/app:v1-enc --recipient jwe:k.pem
+  ocihsm encrypt oci:app-enc:v1 oci:app-enc:v2 --key old.yaml --recipient pkcs11:new.pub.pem";
 
 /// The ciphers to choose from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
