@@ -67,13 +67,11 @@ impl Generated {
             }
         };
         let is_template = !lines.is_empty();
-        let how = match (is_template, file.exists()) {
-            (true, true) => {
-                lines.clear();
-                "append these lines to"
-            }
-            (true, false) => "write these lines into",
-            (false, _) => "write these lines into",
+        let how = if is_template && file.exists() {
+            lines.clear();
+            "append these lines to"
+        } else {
+            "write these lines into"
         };
         let stanza = Stanza {
             version,
@@ -82,14 +80,13 @@ impl Generated {
             policy: POLICY.to_owned(),
             log: None,
         };
-        let is_wanted = |line: &&str| {
-            !line.starts_with('#') && !(is_template && line.starts_with("version = "))
+        let is_left_out = |line: &str| {
+            line.is_empty()
+                || line.starts_with('#')
+                || (is_template && line.starts_with("version = "))
         };
         let text = stanza.to_toml();
-        let stanza = text
-            .lines()
-            .filter(is_wanted)
-            .filter(|line| !line.is_empty());
+        let stanza = text.lines().filter(|line| !is_left_out(line));
         lines.extend(stanza.map(str::to_owned));
         findings.fail_with_lines(
             kind::CONFIG_GENERATED,
