@@ -81,7 +81,12 @@ fn only_key(node: &Node, query: &str) {
     }
     let file = node.keys.join("key.yaml");
     let uri = format!("{}{query}", node.token.uri("rsa3072"));
-    fs::write(&file, format!("pkcs11:\n  uri: {uri}\n")).unwrap();
+    let conf = node.token.configuration();
+    let text = format!(
+        "pkcs11:\n  uri: {uri}\nmodule:\n  env:\n    SOFTHSM2_CONF: {}\n",
+        conf.display()
+    );
+    fs::write(&file, text).unwrap();
     set_mode(&file, 0o600);
 }
 
