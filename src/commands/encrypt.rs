@@ -103,12 +103,14 @@ pub fn run(args: &Args) -> Result<()> {
         layers: &args.encrypt_layer,
         leave_plain: &args.leave_plain,
     };
-    let plan = Plan::encrypt(&mut image, &choice, |blob| source.has(blob))?;
+    let plan = Plan::encrypt(&mut image, &choice, &*source)?;
     let mut summary = Summary::default();
     summary.stays_plain(&plan);
+    summary.not_encrypted(&plan);
     let recipients = Recipients::find(&args.recipient, args.oaep_hash, &args.hsm)?;
     if let (true, Some(layer)) = (args.key.is_empty(), plan.encrypted.descriptors().next()) {
-        let digest = layer.digest.clone();
+        // One that is only called so is told as that.
+        let digest = Locked::new(layer)?.layer.digest;
         return Err(image::Error::AlreadyEncrypted { digest }.into());
     }
     let opened = recipients::open(
