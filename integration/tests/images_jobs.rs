@@ -104,7 +104,7 @@ fn four_layers_at_once_take_little_memory_and_no_disk() {
         return;
     }
     let stage = Stage::new();
-    let source = layers(&stage, 4, 40);
+    let source = layers(&stage, 4, 24);
     let registry = Registry::start();
     registry.push(&source, "source");
     let nowhere = stage.at("tmp");
@@ -183,7 +183,7 @@ fn begun(program: Program, is_under_way: impl Fn() -> bool) -> Child {
     let mut command: Command = program.into_command();
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(240);
     while !is_under_way() {
         assert!(Instant::now() < deadline, "nothing is being written");
         assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
@@ -241,7 +241,7 @@ fn a_signal_among_several_layers_leaves_no_file() {
 #[test]
 fn a_signal_while_an_archive_is_put_together_leaves_no_file() {
     let stage = Stage::new();
-    let source = layers(&stage, 2, 100);
+    let source = layers(&stage, 2, 30);
     let target = stage.name("oci-archive:", "target");
     let place = stage.place.path();
     let program = stage.encrypt(&source.reference(), &target);

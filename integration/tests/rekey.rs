@@ -193,7 +193,10 @@ fn an_image_of_ten_gibibytes_is_rekeyed_with_a_few_kilobytes() {
     let took = start.elapsed();
     let (sent, received) = (proxy.bytes_sent(), proxy.bytes_received());
     println!("{sent} bytes sent, {received} received, {took:.2?} with the token's time");
-    assert!(sent + received < 1 << 20, "{sent} sent, {received} received");
+    assert!(
+        sent + received < 1 << 20,
+        "{sent} sent, {received} received"
+    );
     let config = manifest["config"]["digest"].as_str().unwrap();
     for line in proxy.requests() {
         let of_layers = line.contains("/blobs/") && !line.contains(config);

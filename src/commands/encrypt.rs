@@ -129,7 +129,10 @@ pub fn run(args: &Args) -> Result<()> {
 
     let read = plan.plain.descriptors().chain(plan.encrypted.descriptors());
     let bytes = read.map(|layer| layer.size).sum();
-    let transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
+    let mut transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
+    if args.anew {
+        transfer = transfer.halved();
+    }
     let mut manifests = image.manifests_mut();
     if args.anew {
         let sealed = transfer.layers(plan.encrypted.descriptors(), |number, input, output| {

@@ -83,6 +83,12 @@ impl<'a> Transfer<'a> {
         })
     }
 
+    /// Half as many layers at once, since each is opened and encrypted again, which is the work and the memory of two.
+    pub(super) fn halved(mut self) -> Self {
+        self.jobs = self.jobs.div_ceil(2);
+        self
+    }
+
     /// Makes another blob from each layer, several at once, and returns what is to be known of them, in their order.
     /// `work` is given a layer's number. What it has written is kept if it succeeds.
     ///

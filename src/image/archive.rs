@@ -12,7 +12,6 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
 use super::descriptor::Descriptor;
 use super::document::MAX_DOCUMENT;
 use super::error::{Error, Result};
@@ -22,6 +21,7 @@ use super::selection::{self, Selection};
 use super::source::Source;
 use crate::descriptor::Digest;
 use crate::file;
+use flate2::read::MultiGzDecoder;
 
 /// Most entries of an archive.
 const MAX_ENTRIES: usize = 65536;
