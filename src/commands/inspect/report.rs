@@ -196,7 +196,9 @@ impl LayerReport {
                         // One message of PKCS#7 is for several, too.
                         false => {
                             let read = layer.recipients(scheme);
-                            recipients(&layer.envelope, scheme).unwrap_or(blobs).max(read)
+                            recipients(&layer.envelope, scheme)
+                                .unwrap_or(blobs)
+                                .max(read)
                         }
                     };
                     (scheme.to_string(), count)
