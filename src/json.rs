@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
 
 /// Name of a member.
 #[derive(Deserialize)]
@@ -17,14 +18,96 @@ impl Name<'_> {
     /// Whether Go takes it for this name, which is in lower-case ASCII. Unicode folds two more characters to ASCII
     /// letters, and Go goes by that (`encoding/json`, `foldName`).
     pub(crate) fn is(&self, name: &str) -> bool {
-        let folded = |char| match char {
-            '\u{17f}' => 's',
-            '\u{212a}' => 'k',
-            char => char.to_ascii_lowercase(),
-        };
-        self.0.chars().map(folded).eq(name.chars())
+        folded(&self.0).eq(name.chars())
     }
 }
+
+fn folded(name: &str) -> impl Iterator<Item = char> {
+    name.chars().map(|char| match char {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        char => char.to_ascii_lowercase(),
+    })
+}
+
+/// Whether an object has a member that Go takes for one of these names, and that we would pass over.
+pub(crate) fn has_variant(object: &Map<String, Value>, known: &[&str]) -> bool {
+    let is_variant = |name: &String| {
+        known
+            .iter()
+            .any(|known| name != known && folded(name).eq(folded(known)))
+    };
+    object.keys().any(is_variant)
+}
+
+/// A value in which no object has a name twice.
+pub(crate) struct Once(pub(crate) Value);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Once;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Once, E> {
+                Ok(Once(value.into()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Once, E> {
+                Ok(Once(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Once, E> {
+                Ok(Once(value.into()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Once, E> {
+                Ok(Once(
+                    Number::from_f64(value).map_or(Value::Null, Value::Number),
+                ))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Once, E> {
+                Ok(Once(value.into()))
+            }
+
+            fn visit_string<E>(self, value: String) -> Result<Once, E> {
+                Ok(Once(value.into()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Once, E> {
+                Ok(Once(Value::Null))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Once, A::Error> {
+                let mut values = Vec::new();
+                while let Some(Once(value)) = list.next_element()? {
+                    values.push(value);
+                }
+                Ok(Once(values.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Once, A::Error> {
+                let mut members = Map::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    let Once(value) = map.next_value()?;
+                    if members.insert(name, value).is_some() {
+                        return Err(A::Error::custom(TWICE));
+                    }
+                }
+                Ok(Once(members.into()))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// What the error of [`Once`] begins with where that is the reason.
+pub(crate) const TWICE: &str = "a name stands twice in one object";
 
 /// A struct of members that may each be absent, and how it is read. What else the object holds is passed over.
 macro_rules! object {
@@ -128,6 +211,37 @@ mod tests {
             "[]",
         ] {
             assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_what_it_was_but_for_a_name_that_stands_twice() {
+        for text in [
+            r#"{"a":[1,-1,1.5,true,null,"x",{}],"A":{"a":{}},"b":18446744073709551615}"#,
+            "[]",
+            r#""\u00e9""#,
+        ] {
+            let Once(value) = serde_json::from_str(text).unwrap();
+            assert_eq!(
+                value,
+                serde_json::from_str::<Value>(text).unwrap(),
+                "{text}"
+            );
+        }
+        for text in [r#"{"a":1,"a":1}"#, r#"[{"x":{"a":1,"b":2,"\u0061":1}}]"#] {
+            let error = serde_json::from_str::<Once>(text).err().unwrap();
+            assert!(error.to_string().starts_with(TWICE), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn variants_of_a_name_are_those_that_go_takes_for_it() {
+        let object = |name: &str| serde_json::json!({name: 1}).as_object().unwrap().clone();
+        for name in ["LAYERS", "Layers", "layer\u{17f}"] {
+            assert!(has_variant(&object(name), &["layers"]), "{name}");
+        }
+        for name in ["layers", "layer", "l\u{e4}yers"] {
+            assert!(!has_variant(&object(name), &["layers"]), "{name}");
         }
     }
 

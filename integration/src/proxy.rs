@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -26,7 +27,14 @@ pub enum Fate {
 pub struct Proxy {
     host: String,
     log: Arc<Mutex<Vec<String>>>,
-    sent: Arc<Mutex<u64>>,
+    bytes: Arc<Bytes>,
+}
+
+/// Bytes of bodies.
+#[derive(Debug, Default)]
+struct Bytes {
+    sent: AtomicU64,
+    received: AtomicU64,
 }
 
 impl Proxy {
@@ -45,18 +53,18 @@ impl Proxy {
         let this = Self {
             host,
             log: Arc::default(),
-            sent: Arc::default(),
+            bytes: Arc::default(),
         };
-        let (log, sent) = (Arc::clone(&this.log), Arc::clone(&this.sent));
+        let (log, bytes) = (Arc::clone(&this.log), Arc::clone(&this.bytes));
         let registry = registry.to_owned();
         let decide = Arc::new(decide);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (log, sent) = (Arc::clone(&log), Arc::clone(&sent));
+                let (log, bytes) = (Arc::clone(&log), Arc::clone(&bytes));
                 let (registry, decide) = (registry.clone(), Arc::clone(&decide));
                 // A connection that breaks is what this is for.
                 thread::spawn(move || {
-                    let _ = serve(client, &registry, &log, &sent, &*decide);
+                    let _ = serve(client, &registry, &log, &bytes, &*decide);
                 });
             }
         });
@@ -79,12 +87,15 @@ impl Proxy {
     }
 
     /// Bytes of bodies that clients have sent so far.
-    ///
-    /// # Panics
-    /// If a thread of it has panicked.
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {
-        *self.sent.lock().expect("no thread panics")
+        self.bytes.sent.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of bodies that clients have received so far.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        self.bytes.received.load(Ordering::SeqCst)
     }
 }
 
@@ -93,7 +104,7 @@ fn serve(
     mut client: TcpStream,
     registry: &str,
     log: &Mutex<Vec<String>>,
-    sent: &Mutex<u64>,
+    bytes: &Bytes,
     decide: &dyn Fn(&str, usize) -> Fate,
 ) -> io::Result<()> {
     let head = read_head(&mut client)?;
@@ -115,19 +126,19 @@ fn serve(
     let (first, rest) = head.split_once("\r\n").unwrap_or((&head, ""));
     server.write_all(format!("{first}\r\nconnection: close\r\n{rest}").as_bytes())?;
     let passed = match fate {
-        Fate::CutRequest(bytes) => length.min(bytes as u64),
+        Fate::CutRequest(limit) => length.min(limit as u64),
         _ => length,
     };
     let copied = io::copy(&mut (&client).take(passed), &mut server)?;
-    *sent.lock().expect("no thread panics") += copied;
+    bytes.sent.fetch_add(copied, Ordering::SeqCst);
     if let Fate::CutRequest(_) = fate {
         return Ok(());
     }
     let head = read_head(&mut server)?;
     client.write_all(head.as_bytes())?;
     match fate {
-        Fate::CutAnswer(bytes) => {
-            io::copy(&mut server.take(bytes as u64), &mut client)?;
+        Fate::CutAnswer(limit) => {
+            io::copy(&mut server.take(limit as u64), &mut client)?;
         }
         Fate::Damage => {
             let mut body = Vec::new();
@@ -139,7 +150,8 @@ fn serve(
             client.write_all(&body)?;
         }
         _ => {
-            io::copy(&mut server, &mut client)?;
+            let copied = io::copy(&mut server, &mut client)?;
+            bytes.received.fetch_add(copied, Ordering::SeqCst);
         }
     }
     Ok(())

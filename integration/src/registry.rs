@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::layout::{Layout, TAG};
@@ -17,7 +17,7 @@ use crate::layout::{Layout, TAG};
 pub struct Registry {
     process: Child,
     host: String,
-    _storage: TempDir,
+    storage: TempDir,
 }
 
 /// The user of a registry with passwords.
@@ -26,6 +26,10 @@ pub const USER: &str = "me";
 pub const PASSWORD: &str = "open sesame";
 /// bcrypt of it.
 const HASH: &str = "$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW";
+
+/// What manifests are asked for as.
+const ACCEPT: &str =
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
 
 /// How a registry is guarded.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +104,7 @@ impl Registry {
         let registry = Self {
             process,
             host,
-            _storage: storage,
+            storage,
         };
         let patience = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(&registry.host).is_err() {
@@ -124,6 +128,72 @@ impl Registry {
     #[must_use]
     pub fn reference(&self, name: &str) -> String {
         format!("{}/{name}:{TAG}", self.host)
+    }
+
+    /// Downloads an image, every platform of it, into a layout. Blobs that are not here are passed over.
+    ///
+    /// # Panics
+    /// If the registry does not give it.
+    #[must_use]
+    pub fn pull(&self, name: &str, tag: &str, path: &Path) -> Layout {
+        let layout = Layout::open(path);
+        fs::create_dir_all(path.join("blobs/sha256")).expect("the place for a layout is writable");
+        let mut entry = self.pull_manifest(&layout, name, tag);
+        entry["annotations"] = json!({"org.opencontainers.image.ref.name": TAG});
+        let index = json!({"schemaVersion": 2, "manifests": [entry]});
+        fs::write(path.join("index.json"), index.to_string()).expect("the directory is ours");
+        fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+            .expect("the directory is ours");
+        layout
+    }
+
+    fn pull_manifest(&self, layout: &Layout, name: &str, reference: &str) -> Value {
+        let get = |place: &str, reference: &str| {
+            let url = format!("http://{}/v2/{name}/{place}/{reference}", self.host);
+            ureq::get(url).header("accept", ACCEPT).call()
+        };
+        let mut answer = get("manifests", reference)
+            .unwrap_or_else(|error| panic!("the registry does not give {reference}: {error}"));
+        let media_type = answer.headers()["content-type"].clone();
+        let bytes = answer.body_mut().read_to_vec().expect("it comes whole");
+        let document: Value = serde_json::from_slice(&bytes).expect("a manifest is JSON");
+        let digest = |it: &Value| it["digest"].as_str().expect("it has a digest").to_owned();
+        for child in document["manifests"].as_array().into_iter().flatten() {
+            let _ = self.pull_manifest(layout, name, &digest(child));
+        }
+        let layers = document["layers"].as_array().into_iter().flatten();
+        for blob in layers.chain(document.get("config")) {
+            if let Ok(mut answer) = get("blobs", &digest(blob)) {
+                let bytes = answer.body_mut().read_to_vec().expect("it comes whole");
+                let _ = layout.put("", &bytes);
+            }
+        }
+        layout.put(media_type.to_str().expect("it is ASCII"), &bytes)
+    }
+
+    /// Whether a tag names something.
+    ///
+    /// # Panics
+    /// If the registry does not say.
+    #[must_use]
+    pub fn has_tag(&self, name: &str, tag: &str) -> bool {
+        let url = format!("http://{}/v2/{name}/manifests/{tag}", self.host);
+        match ureq::head(url).header("accept", "*/*").call() {
+            Ok(_) => true,
+            Err(ureq::Error::StatusCode(404)) => false,
+            Err(error) => panic!("the registry does not answer: {error}"),
+        }
+    }
+
+    /// How many uploads have bytes, and neither ended nor were given up.
+    #[must_use]
+    pub fn uploads(&self, name: &str) -> usize {
+        let uploads = format!("data/docker/registry/v2/repositories/{name}/_uploads");
+        let uploads = fs::read_dir(self.storage.path().join(uploads));
+        let uploads = uploads.into_iter().flatten().flatten();
+        // The registry keeps the state of its hashes, whatever became of the bytes.
+        let with_bytes = uploads.filter(|upload| upload.path().join("data").exists());
+        with_bytes.count()
     }
 
     /// Uploads what a layout holds under its tag, every platform of it, and returns its reference.

@@ -3,93 +3,15 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::write::GzEncoder;
 use integration::layer::{Compression, Layer, digest};
 use integration::layout::Layout;
-use integration::program::{Output, Program};
+use integration::program::Program;
 use integration::skip;
-use integration::token::Token;
-use integration::vector;
+use integration::stage::{Stage, assert_fails, image, names, recipient};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-fn image(name: &str) -> Layout {
-    Layout::open(vector("images").join(name))
-}
-
-fn recipient() -> String {
-    format!("pkcs11:{}", vector("keys/rsa3072.pub.pem").display())
-}
-
-struct Stage {
-    token: Token,
-    place: TempDir,
-}
-
-impl Stage {
-    fn new() -> Self {
-        Self {
-            token: Token::vectors(),
-            place: TempDir::new().unwrap(),
-        }
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
-    }
-
-    fn name(&self, transport: &str, name: &str) -> String {
-        format!("{transport}{}", self.at(name).display())
-    }
-
-    fn encrypt(&self, source: &str, target: &str) -> Output {
-        let program = self.token.ocihsm().args(["encrypt", source, target]);
-        program.args(["--recipient", &recipient()]).run()
-    }
-
-    fn decrypt(&self, source: &str, target: &str) -> Output {
-        let program = self
-            .token
-            .ocihsm()
-            .args(["decrypt", source, target, "--key"]);
-        program.arg(self.token.key_file("rsa3072")).run()
-    }
-
-    fn inspect(&self, source: &str) -> Output {
-        self.token
-            .ocihsm()
-            .args(["inspect", source, "--json"])
-            .run()
-    }
-}
-
-fn ok(output: Output) -> Output {
-    assert!(output.status.success(), "{}", output.stderr);
-    output
-}
-
-fn assert_fails(output: &Output, parts: &[&str]) {
-    assert!(!output.status.success());
-    for part in parts {
-        assert!(
-            output.stderr.contains(part),
-            "no {part:?}: {}",
-            output.stderr
-        );
-    }
-    assert_eq!(output.text(), "");
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
 
 fn gzip(from: &Path, to: &Path) {
     let mut gzip = GzEncoder::new(File::create(to).unwrap(), flate2::Compression::fast());
@@ -104,16 +26,16 @@ fn an_archive_holds_what_a_layout_holds() {
         let before = image(name).entry("latest")["digest"].clone();
         let archive = stage.name("oci-archive:", "encrypted.tar");
         let tagged = format!("{archive}:v1");
-        let printed = ok(stage.encrypt(&image(name).reference(), &tagged));
+        let printed = stage.encrypt(&image(name).reference(), &tagged).ok();
         assert_eq!(names(stage.place.path()), ["encrypted.tar"]);
-        let report = ok(stage.inspect(&tagged)).text();
+        let report = stage.inspect(&tagged).ok().text();
         assert!(report.contains(printed.text().trim_end()), "{report}");
         // With the tag, without it, and in gzip.
         gzip(&stage.at("encrypted.tar"), &stage.at("encrypted.tgz"));
         let gzipped = stage.name("oci-archive:", "encrypted.tgz");
         for (number, source) in [&tagged, &archive, &gzipped].into_iter().enumerate() {
             let target = stage.name("oci-archive:", &format!("back{number}.tar"));
-            let back = ok(stage.decrypt(source, &target));
+            let back = stage.decrypt(source, &target).ok();
             assert_eq!(back.text().trim_end(), before);
         }
     }
@@ -124,7 +46,7 @@ fn an_archive_is_replaced_only_with_force_and_never_half() {
     let stage = Stage::new();
     let target = stage.name("oci-archive:", "mine.tar");
     fs::write(stage.at("mine.tar"), "mine").unwrap();
-    let output = stage.encrypt(&image("plain").reference(), &target);
+    let output = stage.encrypt(&image("plain").reference(), &target).run();
     assert_fails(&output, &["mine.tar is there already", "--force"]);
     // A layer that turns out to be damaged, after the first one was written.
     let broken = image("plain").copy(stage.at("broken"));
@@ -137,14 +59,18 @@ fn an_archive_is_replaced_only_with_force_and_never_half() {
         .token
         .ocihsm()
         .args(["encrypt", &broken.reference(), &target]);
-    let output = program.args(["--force", "--recipient", &recipient()]).run();
+    let output = program
+        .args(["--force", "--recipient", &recipient("rsa3072")])
+        .run();
     assert_fails(&output, &["is damaged"]);
     assert_eq!(fs::read(stage.at("mine.tar")).unwrap(), b"mine");
     assert_eq!(names(stage.place.path()), ["broken", "mine.tar"]);
     let source = image("plain").reference();
     let program = stage.token.ocihsm().args(["encrypt", &source, &target]);
-    ok(program.args(["--force", "--recipient", &recipient()]).run());
-    ok(stage.inspect(&target));
+    program
+        .args(["--force", "--recipient", &recipient("rsa3072")])
+        .ok();
+    stage.inspect(&target).ok();
 }
 
 #[test]
@@ -158,17 +84,19 @@ fn skopeo_reads_what_we_wrote_and_we_what_it_wrote() {
         .args(["copy", "-q", &image("plain").reference(), &theirs])
         .ok();
     // It writes the manifest in a style of its own.
-    let report: Value = serde_json::from_slice(&ok(stage.inspect(&theirs)).stdout).unwrap();
+    let report: Value = serde_json::from_slice(&stage.inspect(&theirs).ok().stdout).unwrap();
     let before = report["digest"].clone();
     let ours = stage.name("oci-archive:", "ours.tar:latest");
-    let printed = ok(stage.encrypt(&theirs, &ours));
+    let printed = stage.encrypt(&theirs, &ours).ok();
     let copy = stage.name("oci:", "copy:latest");
     Program::new("skopeo")
         .args(["copy", "-q", &ours, &copy])
         .ok();
     let copied = Layout::open(stage.at("copy")).entry("latest");
     assert_eq!(copied["digest"], printed.text().trim_end());
-    let back = ok(stage.decrypt(&copy, &stage.name("oci-archive:", "back.tar")));
+    let back = stage
+        .decrypt(&copy, &stage.name("oci-archive:", "back.tar"))
+        .ok();
     assert_eq!(back.text().trim_end(), before);
 }
 
@@ -197,19 +125,19 @@ fn what_skopeo_writes_as_docker_save_does_is_encrypted_and_comes_back() {
         .enumerate()
     {
         let encrypted = stage.name("oci:", &format!("encrypted{number}:v1"));
-        ok(stage.encrypt(source, &encrypted));
+        stage.encrypt(source, &encrypted).ok();
         let back = stage.name("oci:", &format!("back{number}"));
-        ok(stage.decrypt(&encrypted, &back));
+        stage.decrypt(&encrypted, &back).ok();
         let back = Layout::open(stage.at(&format!("back{number}")));
         let expected: Vec<_> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
         assert_eq!(back.archives("amd64"), expected);
     }
-    let output = stage.inspect(&format!("{saved}:other:v1"));
+    let output = stage.inspect(&format!("{saved}:other:v1")).run();
     assert_fails(
         &output,
         &[r#"no image tagged "other:v1""#, "example.test/app:v1"],
     );
-    let output = stage.encrypt(&layout.reference(), &saved);
+    let output = stage.encrypt(&layout.reference(), &saved).run();
     assert_fails(&output, &["docker-archive:", "oci-archive:FILE"]);
 }
 
@@ -245,24 +173,29 @@ fn an_old_docker_archive_with_linked_and_with_compressed_layers() {
     archive.finish().unwrap();
     drop(archive);
     let report: Value = serde_json::from_slice(
-        &ok(stage.inspect(&stage.name("docker-archive:", "saved.tar"))).stdout,
+        &stage
+            .inspect(&stage.name("docker-archive:", "saved.tar"))
+            .ok()
+            .stdout,
     )
     .unwrap();
     let layers = report["images"][0]["layers"].as_array().unwrap();
     assert_eq!(layers[0]["digest"], plain.diff_id);
     assert_eq!(layers[1]["digest"], digest(&compressed.blob));
     assert_eq!(layers[2]["digest"], plain.diff_id);
-    ok(stage.encrypt(
-        &stage.name("docker-archive:", "saved.tar"),
-        &stage.name("oci:", "out:v1"),
-    ));
+    stage
+        .encrypt(
+            &stage.name("docker-archive:", "saved.tar"),
+            &stage.name("oci:", "out:v1"),
+        )
+        .ok();
 }
 
 #[test]
 fn broken_archives_are_told() {
     let stage = Stage::new();
     let whole = stage.name("oci-archive:", "whole.tar:v1");
-    ok(stage.encrypt(&image("plain").reference(), &whole));
+    stage.encrypt(&image("plain").reference(), &whole).ok();
     let bytes = fs::read(stage.at("whole.tar")).unwrap();
     let text = "no archive at all".repeat(100);
     for (name, content, part) in [
@@ -271,16 +204,20 @@ fn broken_archives_are_told() {
         ("cut", &bytes[..bytes.len() / 2], "it ends too soon"),
     ] {
         fs::write(stage.at(name), content).unwrap();
-        let output = stage.inspect(&stage.name("oci-archive:", name));
+        let output = stage.inspect(&stage.name("oci-archive:", name)).run();
         assert_fails(&output, &["is not an archive of images", part]);
     }
-    let output = stage.inspect(&stage.name("docker-archive:", "whole.tar"));
+    let output = stage
+        .inspect(&stage.name("docker-archive:", "whole.tar"))
+        .run();
     assert_fails(&output, &["manifest.json"]);
-    let output = stage.inspect(&stage.name("oci-archive:", "absent.tar"));
+    let output = stage
+        .inspect(&stage.name("oci-archive:", "absent.tar"))
+        .run();
     assert_fails(&output, &["absent.tar", "no such file"]);
     // A pipe that nobody writes to must not be waited for.
     nix::unistd::mkfifo(&stage.at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let output = stage.inspect(&stage.name("oci-archive:", "pipe"));
+    let output = stage.inspect(&stage.name("oci-archive:", "pipe")).run();
     assert_fails(&output, &["a pipe"]);
 }
 
@@ -289,7 +226,9 @@ fn an_image_is_named_by_tag_digest_or_number() {
     let stage = Stage::new();
     let layout = image("plain").copy(stage.at("layout"));
     let place = layout.path().display().to_string();
-    ok(stage.encrypt(&format!("{place}:latest"), &format!("{place}:secret")));
+    stage
+        .encrypt(&format!("{place}:latest"), &format!("{place}:secret"))
+        .ok();
     let digest = layout.entry("secret")["digest"]
         .as_str()
         .unwrap()
@@ -299,17 +238,23 @@ fn an_image_is_named_by_tag_digest_or_number() {
         format!("oci:{place}@1"),
         format!("{place}@{digest}"),
     ] {
-        let report = ok(stage.inspect(&name)).text();
+        let report = stage.inspect(&name).ok().text();
         assert!(report.contains(&digest), "{name}: {report}");
     }
-    assert_fails(&stage.inspect(&place), &["2 images", r#""secret""#, "@0"]);
-    assert_fails(&stage.inspect(&format!("{place}@2")), &["has 2 entries"]);
+    assert_fails(
+        &stage.inspect(&place).run(),
+        &["2 images", r#""secret""#, "@0"],
+    );
+    assert_fails(
+        &stage.inspect(&format!("{place}@2")).run(),
+        &["has 2 entries"],
+    );
 }
 
 #[test]
 fn a_wrong_transport_and_a_missing_one_are_told() {
     let stage = Stage::new();
-    let output = stage.inspect("docker.io/library/busybox");
+    let output = stage.inspect("docker.io/library/busybox").run();
     assert_fails(
         &output,
         &[
@@ -318,10 +263,10 @@ fn a_wrong_transport_and_a_missing_one_are_told() {
         ],
     );
     let target = "localhost:5000/app:v1";
-    let output = stage.encrypt(&image("plain").reference(), target);
+    let output = stage.encrypt(&image("plain").reference(), target).run();
     assert_fails(&output, &["docker://localhost:5000/app:v1"]);
     for name in ["containers-storage:busybox", "ftp://x"] {
-        let output = stage.inspect(name);
+        let output = stage.inspect(name).run();
         assert!(!output.status.success());
         for transport in ["oci:", "oci-archive:", "docker-archive:", "docker://"] {
             assert!(output.stderr.contains(transport), "{}", output.stderr);

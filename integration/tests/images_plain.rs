@@ -2,79 +2,48 @@
 //! blobs, tags, names of what has changed, and what a killed run leaves.
 
 use std::fs::{self, File};
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use integration::layer::{Compression, Layer, digest};
+use integration::layer::digest;
 use integration::layout::{Layout, TAG};
+use integration::made::{EROFS, MANIFEST, Made, STATEMENT, TAR};
 use integration::program::Output;
+use integration::stage::names;
 use integration::token::Token;
 use integration::vector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
-const EROFS: &str = "application/vnd.erofs.layer.v1";
-const STATEMENT: &str = "application/vnd.in-toto+json";
 const SECRET: &[u8] = b"the plain content of a layer";
 
 /// A place with a layout that is filled blob by blob, and a token.
 struct Stage {
     token: Token,
     place: TempDir,
-    layout: Layout,
+    made: Made,
+}
+
+impl Deref for Stage {
+    type Target = Made;
+
+    fn deref(&self) -> &Made {
+        &self.made
+    }
 }
 
 impl Stage {
     fn new() -> Self {
         let place = TempDir::new().unwrap();
-        let layer = [Layer::file("a", b"first", Compression::None)];
         Self {
             token: Token::vectors(),
-            layout: Layout::create(place.path().join("source"), &layer, &["/a"]),
+            made: Made::new(place.path().join("source")),
             place,
         }
-    }
-
-    fn layer(&self, media_type: &str, content: &[u8]) -> Value {
-        self.layout.put(media_type, content)
-    }
-
-    /// A manifest with these layers, and other fields.
-    fn manifest(&self, layers: &[Value], others: Value) -> Value {
-        let config = self
-            .layout
-            .put(CONFIG, br#"{"architecture":"amd64","os":"linux"}"#);
-        let mut manifest =
-            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
-        for (name, value) in others.as_object().unwrap() {
-            manifest[name] = value.clone();
-        }
-        self.layout.put(MANIFEST, manifest.to_string().as_bytes())
-    }
-
-    /// A manifest of one layer that can be encrypted.
-    fn ordinary(&self) -> Value {
-        self.manifest(&[self.layer(TAR, b"an ordinary layer")], json!({}))
-    }
-
-    /// Makes an index of these the image.
-    fn index(&self, entries: &[Value]) {
-        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
-        self.name(self.layout.put(INDEX, index.to_string().as_bytes()));
-    }
-
-    /// Makes this the image.
-    fn name(&self, mut entry: Value) {
-        entry["annotations"] = json!({"org.opencontainers.image.ref.name": TAG});
-        let index = json!({"schemaVersion": 2, "manifests": [entry]});
-        fs::write(self.layout.path().join("index.json"), index.to_string()).unwrap();
     }
 
     fn target(&self, name: &str) -> Layout {
@@ -119,15 +88,6 @@ impl Stage {
         assert_eq!(output.text(), "");
         assert_eq!(names(self.place.path()), ["source"]);
     }
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 fn assert_ok(output: &Output) {

@@ -51,6 +51,29 @@ fn schemes_recipients_and_hashes_are_counted() {
 }
 
 #[test]
+fn all_recipients_of_one_message_are_counted() {
+    let token = Token::vectors();
+    let place = TempDir::new().unwrap();
+    let target = place.path().join("target");
+    let key = |name: &str| vector("keys").join(name).display().to_string();
+    token
+        .ocihsm()
+        .args(["encrypt", &reference("plain"), target.to_str().unwrap()])
+        .args(["--recipient", &format!("pkcs7:{}", key("rsa3072.cert.pem"))])
+        .args([
+            "--recipient",
+            &format!("pkcs7:{}", key("other3072.cert.pem")),
+        ])
+        .args(["--recipient", &format!("jwe:{}", key("rsa2048.pub.pem"))])
+        .args(["--recipient", &format!("jwe:{}", key("p256.pub.pem"))])
+        .ok();
+    let report = token.ocihsm().args(["inspect", "--json"]).arg(&target).ok();
+    for layer in json(&report)["images"][0]["layers"].as_array().unwrap() {
+        assert_eq!(layer["recipients"], json!({"jwe": 2, "pkcs7": 2}));
+    }
+}
+
+#[test]
 fn each_key_is_told_with_the_layers_that_it_opens() {
     let token = Token::vectors();
     let keys = ["rsa3072", "rsa2048", "other3072"].map(|key| token.key_file(key));

@@ -8,105 +8,27 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use integration::layer::{Compression, Layer, noise};
 use integration::layout::Layout;
-use integration::program::{Output, Program};
+use integration::program::Program;
 use integration::proxy::{Fate, Proxy};
 use integration::registry::{Guard, PASSWORD, Registry, USER};
 use integration::skip;
-use integration::token::Token;
-use integration::vector;
+use integration::stage::{Stage, assert_fails, digest_of, image, recipient};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const PLAIN_HTTP: &str = "--tls-verify=false";
 
-fn image(name: &str) -> Layout {
-    Layout::open(vector("images").join(name))
-}
-
-struct Stage {
-    token: Token,
-    place: TempDir,
-}
-
-impl Stage {
-    fn new() -> Self {
-        Self {
-            token: Token::vectors(),
-            place: TempDir::new().unwrap(),
-        }
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
-    }
-
-    /// No file of the machine's user has a part in this.
-    fn ocihsm(&self) -> Program {
-        let nowhere = self.at("nowhere");
-        let mut program = self.token.ocihsm();
-        for name in [
-            "HOME",
-            "XDG_RUNTIME_DIR",
-            "XDG_CONFIG_HOME",
-            "DOCKER_CONFIG",
-        ] {
-            program = program.env(name, &nowhere);
-        }
-        program
-    }
-
-    fn encrypt(&self, source: &str, target: &str) -> Program {
-        let recipient = format!("pkcs11:{}", vector("keys/rsa3072.pub.pem").display());
-        let program = self.ocihsm().args(["encrypt", source, target]);
-        program.args(["--recipient", &recipient])
-    }
-
-    fn decrypt(&self, source: &str, target: &str) -> Program {
-        let program = self.ocihsm().args(["decrypt", source, target, "--key"]);
-        program.arg(self.token.key_file("rsa3072"))
-    }
-
-    /// A layout with a layer of 20 MiB, which is sent in three chunks, between two small ones.
-    fn large(&self) -> Layout {
-        let layers = [
-            Layer::file("a", b"first", Compression::Gzip),
-            Layer::file("b", &noise(20 << 20), Compression::None),
-            Layer::file("c", b"last", Compression::None),
-        ];
-        Layout::create(self.at("large"), &layers, &["/a"])
-    }
+/// A layout with a layer of 20 MiB, which is sent in three chunks, between two small ones.
+fn large(stage: &Stage) -> Layout {
+    let layers = [
+        Layer::file("a", b"first", Compression::Gzip),
+        Layer::file("b", &noise(20 << 20), Compression::None),
+        Layer::file("c", b"last", Compression::None),
+    ];
+    Layout::create(stage.at("large"), &layers, &["/a"])
 }
 
 fn docker(host: &str, name: &str) -> String {
     format!("docker://{host}/{name}")
-}
-
-fn assert_fails(output: &Output, parts: &[&str]) {
-    assert!(!output.status.success(), "it succeeded");
-    for part in parts {
-        assert!(
-            output.stderr.contains(part),
-            "no {part:?}: {}",
-            output.stderr
-        );
-    }
-    assert_eq!(output.text(), "");
-}
-
-fn digest_of(layout: &Layout) -> String {
-    layout.entry("latest")["digest"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
-
-fn has_tag(registry: &Registry, name: &str, tag: &str) -> bool {
-    let url = format!("http://{}/v2/{name}/manifests/{tag}", registry.host());
-    match ureq::head(url).header("accept", "*/*").call() {
-        Ok(_) => true,
-        Err(ureq::Error::StatusCode(404)) => false,
-        Err(error) => panic!("the registry does not answer: {error}"),
-    }
 }
 
 #[test]
@@ -235,7 +157,7 @@ fn what_the_registry_has_is_not_sent_again() {
     }
     let stage = Stage::new();
     let registry = Registry::start();
-    let large = stage.large();
+    let large = large(&stage);
     let proxy = Proxy::start(registry.host(), |_, _| Fate::Pass);
     let at = |name: &str| docker(proxy.host(), name);
     // Only the last layer is encrypted: the one of 20 MiB is the same in all images.
@@ -253,7 +175,7 @@ fn what_the_registry_has_is_not_sent_again() {
         .ok();
     let key = stage.token.key_file("rsa3072");
     let key = ["--key", key.to_str().unwrap()];
-    let recipient = format!("pkcs11:{}", vector("keys/other3072.pub.pem").display());
+    let recipient = recipient("other3072");
     let mounted = stage
         .ocihsm()
         .args(["encrypt", &at("one:v1"), &at("two:v1")]);
@@ -277,7 +199,7 @@ fn a_registry_that_fails_for_a_while_loses_nothing() {
     }
     let stage = Stage::new();
     let registry = Registry::start();
-    let large = stage.large();
+    let large = large(&stage);
     registry.push(&large, "large");
     for (number, fate) in [
         Fate::Status(429),
@@ -377,7 +299,7 @@ fn a_registry_that_fails_for_good_is_told_and_has_no_tag() {
         );
         let output = stage.encrypt(&source, &target).arg(PLAIN_HTTP).run();
         assert_fails(&output, &[part]);
-        assert!(!has_tag(&registry, "new", "v1"));
+        assert!(!registry.has_tag("new", "v1"));
         let file = stage.at("file");
         if part == "damaged" {
             let output = stage

@@ -1,55 +1,28 @@
 //! `ocihsm rekey` and `encrypt --anew`: who opens an image afterwards, and what of it moves.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Instant;
 
 use integration::layer::{Compression, Layer, noise};
 use integration::layout::Layout;
+use integration::made::MANIFEST;
 use integration::program::{Output, Program};
 use integration::proxy::{Fate, Proxy};
 use integration::registry::Registry;
 use integration::skip;
+use integration::stage::{Stage, image, recipient};
 use integration::token::Token;
-use integration::vector;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-struct Stage {
-    token: Token,
-    place: TempDir,
+fn rekey(stage: &Stage, source: &str, key: &str, options: &[&str]) -> Program {
+    let program = stage.token.ocihsm().args(["rekey", source]).args(options);
+    program.arg("--key").arg(stage.token.key_file(key))
 }
 
-impl Stage {
-    fn new() -> Self {
-        Self {
-            token: Token::vectors(),
-            place: TempDir::new().unwrap(),
-        }
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
-    }
-
-    fn rekey(&self, source: &str, key: &str, options: &[&str]) -> Program {
-        let program = self.token.ocihsm().args(["rekey", source]).args(options);
-        program.arg("--key").arg(self.token.key_file(key))
-    }
-
-    fn decrypt(&self, source: &str, target: &Path, key: &str) -> Output {
-        let program = self.token.ocihsm().args(["decrypt", source]).arg(target);
-        program.arg("--key").arg(self.token.key_file(key)).run()
-    }
-}
-
-fn image(name: &str) -> Layout {
-    Layout::open(vector("images").join(name))
-}
-
-fn recipient(name: &str) -> String {
-    format!(
-        "pkcs11:{}",
-        vector(format!("keys/{name}.pub.pem")).display()
-    )
+fn decrypt(stage: &Stage, source: &str, target: &Path, key: &str) -> Output {
+    stage
+        .decrypt_with(source, target.to_str().unwrap(), key)
+        .run()
 }
 
 fn recipients(layout: &Layout, token: &Token) -> Value {
@@ -73,9 +46,7 @@ fn recipients_are_added_or_replaced_and_no_layer_changes() {
         let target = Layout::open(stage.at(&format!("{name}{option}")));
         let path = target.path().display().to_string();
         let options = [path.as_str(), option, &recipient("other3072")];
-        let printed = stage
-            .rekey(&image(name).reference(), "rsa3072", &options)
-            .ok();
+        let printed = rekey(&stage, &image(name).reference(), "rsa3072", &options).ok();
         assert_eq!(printed.text().trim_end(), target.entry("latest")["digest"]);
         assert_eq!(
             recipients(&target, &stage.token),
@@ -85,8 +56,14 @@ fn recipients_are_added_or_replaced_and_no_layer_changes() {
         for (before, after) in image(name).layers().iter().zip(target.layers()) {
             assert_eq!(before["digest"], after["digest"]);
         }
-        let open =
-            |key: &str| stage.decrypt(&path, &stage.at(&format!("{name}{option}{key}")), key);
+        let open = |key: &str| {
+            decrypt(
+                &stage,
+                &path,
+                &stage.at(&format!("{name}{option}{key}")),
+                key,
+            )
+        };
         assert!(open("other3072").status.success());
         assert_eq!(open("rsa3072").status.success(), option == "--add");
     }
@@ -98,15 +75,12 @@ fn without_a_target_the_tag_moves() {
     let layout = image("sha256-pubkey").copy(stage.at("layout"));
     let before = layout.entry("latest")["digest"].clone();
     let only = recipient("other3072");
-    let printed = stage
-        .rekey(&layout.reference(), "rsa3072", &["--only", &only])
-        .ok();
+    let printed = rekey(&stage, &layout.reference(), "rsa3072", &["--only", &only]).ok();
     let after = layout.entry("latest")["digest"].clone();
     assert_ne!(before, after);
     assert_eq!(printed.text().trim_end(), after);
     assert!(
-        !stage
-            .decrypt(&layout.reference(), &stage.at("back"), "rsa3072")
+        !decrypt(&stage, &layout.reference(), &stage.at("back"), "rsa3072")
             .status
             .success()
     );
@@ -139,9 +113,7 @@ fn what_cannot_be_done_is_told_and_nothing_is_written() {
             "no encrypted layer",
         ),
     ] {
-        let output = stage
-            .rekey(source, key, &[&[target_name], options].concat())
-            .run();
+        let output = rekey(&stage, source, key, &[&[target_name], options].concat()).run();
         assert!(!output.status.success());
         assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
         assert!(!target.exists());
@@ -165,7 +137,7 @@ fn in_a_registry_manifests_alone_move() {
     let proxy = Proxy::start(registry.host(), |_, _| Fate::Pass);
     let app = format!("docker://{}/app:latest", proxy.host());
     let options = ["--only", &recipient("other3072"), "--tls-verify=false"];
-    stage.rekey(&app, "rsa3072", &options).ok();
+    rekey(&stage, &app, "rsa3072", &options).ok();
     assert!(
         proxy.bytes_sent() < 64 << 10,
         "{} bytes were sent",
@@ -192,14 +164,53 @@ fn in_a_registry_manifests_alone_move() {
     );
 }
 
+/// Ten layers that say they have a GiB each. Whoever fetched one would see that it has less.
+#[test]
+fn an_image_of_ten_gibibytes_is_rekeyed_with_a_few_kilobytes() {
+    if !skip::programs(&["docker-registry"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let registry = Registry::start();
+    let layers: Vec<_> = (0..10)
+        .map(|number| Layer::file("a", &[number; 100], Compression::None))
+        .collect();
+    let layout = Layout::create(stage.at("source"), &layers, &["/a"]);
+    let encrypted = stage.token.encrypt(&layout, "rsa3072", &[]);
+    let mut manifest = encrypted.manifest("amd64");
+    for layer in manifest["layers"].as_array_mut().unwrap() {
+        layer["size"] = (1_u64 << 30).into();
+    }
+    let entry = encrypted.put(MANIFEST, manifest.to_string().as_bytes());
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    std::fs::write(encrypted.path().join("index.json"), index.to_string()).unwrap();
+    registry.push(&encrypted, "app");
+    let proxy = Proxy::start(registry.host(), |_, _| Fate::Pass);
+    let app = format!("docker://{}/app:latest", proxy.host());
+    let start = Instant::now();
+    let options = ["--add", &recipient("other3072"), "--tls-verify=false"];
+    rekey(&stage, &app, "rsa3072", &options).ok();
+    let took = start.elapsed();
+    let (sent, received) = (proxy.bytes_sent(), proxy.bytes_received());
+    println!("{sent} bytes sent, {received} received, {took:.2?} with the token's time");
+    assert!(
+        sent + received < 1 << 20,
+        "{sent} sent, {received} received"
+    );
+    let config = manifest["config"]["digest"].as_str().unwrap();
+    for line in proxy.requests() {
+        let of_layers = line.contains("/blobs/") && !line.contains(config);
+        assert!(!of_layers || line.starts_with("HEAD"), "{line}");
+    }
+}
+
 #[test]
 fn layers_that_are_encrypted_anew_have_other_keys_and_the_same_content() {
     let stage = Stage::new();
     for name in ["sha256-pubkey", "multi-arch", "jwe-and-pkcs11"] {
         let plain = stage.at(&format!("{name}-plain"));
         assert!(
-            stage
-                .decrypt(&image(name).reference(), &plain, "rsa3072")
+            decrypt(&stage, &image(name).reference(), &plain, "rsa3072")
                 .status
                 .success()
         );
@@ -221,12 +232,16 @@ fn layers_that_are_encrypted_anew_have_other_keys_and_the_same_content() {
         }
         let path = anew.path().display().to_string();
         assert!(
-            !stage
-                .decrypt(&path, &stage.at("none"), "rsa3072")
+            !decrypt(&stage, &path, &stage.at("none"), "rsa3072")
                 .status
                 .success()
         );
-        let back = stage.decrypt(&path, &stage.at(&format!("{name}-back")), "other3072");
+        let back = decrypt(
+            &stage,
+            &path,
+            &stage.at(&format!("{name}-back")),
+            "other3072",
+        );
         assert!(back.status.success(), "{}", back.stderr);
         assert_eq!(
             back.text().trim_end(),

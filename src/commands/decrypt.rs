@@ -74,21 +74,22 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
 
     let bytes = found.descriptors().map(|layer| layer.size).sum();
-    let mut transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
+    let transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
+    let made = transfer.layers(found.descriptors(), |number, input, output| {
+        let locked = &locked[number];
+        let parameters = Parameters::new(&locked.envelope.public_options, &opened[number])?;
+        let (opened, digest) =
+            cipher::decrypt_and_digest(&parameters, input, output, Some(locked.layer.size))?;
+        // Not compared with the digest in the private options: skopeo, when it compresses a layer and encrypts
+        // it, puts the digest from before both there. The MAC covers every byte.
+        Ok(Made {
+            digest: digest.clone(),
+            rest: (digest, opened.plain_len),
+        })
+    })?;
     let mut summary = Summary::default();
     let mut manifests = image.manifests_mut();
-    for ((locked, private), (layer, places)) in locked.iter().zip(opened).zip(found.places()) {
-        let (digest, size) = transfer.layer(layer, |input, output| {
-            let parameters = Parameters::new(&locked.envelope.public_options, &private)?;
-            let (opened, digest) =
-                cipher::decrypt_and_digest(&parameters, input, output, Some(layer.size))?;
-            // Not compared with the digest in the private options: skopeo, when it compresses a layer and encrypts
-            // it, puts the digest from before both there. The MAC covers every byte.
-            Ok(Made {
-                digest: digest.clone(),
-                rest: (digest, opened.plain_len),
-            })
-        })?;
+    for ((layer, places), (digest, size)) in found.places().zip(made) {
         summary.changed(Change::Decrypted, layer, &digest, size);
         for &(manifest, layer) in places {
             let layer = &mut manifests[manifest].layers[layer];

@@ -8,7 +8,7 @@ use super::image_args::{self, ImageArgs};
 use super::pin::PinArgs;
 use super::recipients::{self, Recipients, oaep_hash};
 use super::summary::{Change, Summary};
-use super::transfer::{Metered, Transfer};
+use super::transfer::{Made, Metered, Transfer};
 use super::unwrapping::{self, Locked};
 use crate::cipher::{self, Parameters, Sealed};
 use crate::commands::args::HsmArgs;
@@ -103,12 +103,14 @@ pub fn run(args: &Args) -> Result<()> {
         layers: &args.encrypt_layer,
         leave_plain: &args.leave_plain,
     };
-    let plan = Plan::encrypt(&mut image, &choice, |blob| source.has(blob))?;
+    let plan = Plan::encrypt(&mut image, &choice, &*source)?;
     let mut summary = Summary::default();
     summary.stays_plain(&plan);
+    summary.not_encrypted(&plan);
     let recipients = Recipients::find(&args.recipient, args.oaep_hash, &args.hsm)?;
     if let (true, Some(layer)) = (args.key.is_empty(), plan.encrypted.descriptors().next()) {
-        let digest = layer.digest.clone();
+        // One that is only called so is told as that.
+        let digest = Locked::new(layer)?.layer.digest;
         return Err(image::Error::AlreadyEncrypted { digest }.into());
     }
     let opened = recipients::open(
@@ -125,58 +127,79 @@ pub fn run(args: &Args) -> Result<()> {
         },
     )?;
 
-    let read = [&plan.plain, &plan.encrypted];
-    let read = &read[..if args.anew { 2 } else { 1 }];
-    let read = read.iter().flat_map(|layers| layers.descriptors());
+    let read = plan.plain.descriptors().chain(plan.encrypted.descriptors());
     let bytes = read.map(|layer| layer.size).sum();
     let mut transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
+    if args.anew {
+        transfer = transfer.halved();
+    }
     let mut manifests = image.manifests_mut();
-    for ((layer, places), opened) in plan.encrypted.places().zip(opened) {
-        if args.anew {
-            let (envelope, digest, size) = transfer.layer(layer, |input, output| {
-                let sealed = anew(args.cipher.name(), &opened, input, output)?;
-                recipients.made(sealed)
-            })?;
-            summary.changed(Change::Reencrypted, layer, &digest, size);
+    if args.anew {
+        let sealed = transfer.layers(plan.encrypted.descriptors(), |number, input, output| {
+            anew(args.cipher.name(), &opened[number], input, output).map(kept)
+        })?;
+        for ((layer, places), sealed) in plan.encrypted.places().zip(&sealed) {
+            let envelope = recipients.envelope(sealed);
+            let envelope = envelope.map_err(|error| unwrapping::in_layer(layer, error))?;
+            let (digest, size) = (&sealed.blob_digest, sealed.blob_len);
+            summary.changed(Change::Reencrypted, layer, digest, size);
             for &(manifest, layer) in places {
                 let layer = &mut manifests[manifest].layers[layer];
                 let media_type = layer.media_type.clone();
-                layer.become_other(&media_type, digest.clone(), size);
+                layer.become_other(&media_type, sealed.blob_digest.clone(), sealed.blob_len);
                 Envelope::remove_from(&mut layer.annotations);
                 envelope.write_to(&mut layer.annotations);
             }
-            continue;
         }
-        let (locked, private) = opened;
-        let envelope = recipients
-            .add_to(locked.envelope, &private)
-            .map_err(|error| unwrapping::in_layer(layer, error))?;
-        summary.changed(Change::Rewrapped, layer, &layer.digest, layer.size);
-        for &(manifest, layer) in places {
-            envelope.write_to(&mut manifests[manifest].layers[layer].annotations);
+    } else {
+        // An envelope says nothing of the bytes: those that are not of it would leave here called encrypted.
+        transfer.look_at(plan.encrypted.descriptors(), |number, input| {
+            let (locked, private) = &opened[number];
+            let parameters = Parameters::new(&locked.envelope.public_options, private)?;
+            Ok(cipher::verify(&parameters, input, Some(locked.layer.size))?)
+        })?;
+        for ((layer, places), (locked, private)) in plan.encrypted.places().zip(opened) {
+            let envelope = recipients
+                .add_to(locked.envelope, &private)
+                .map_err(|error| unwrapping::in_layer(layer, error))?;
+            summary.changed(Change::Rewrapped, layer, &layer.digest, layer.size);
+            for &(manifest, layer) in places {
+                envelope.write_to(&mut manifests[manifest].layers[layer].annotations);
+            }
         }
     }
-    for (layer, places) in plan.plain.places() {
-        let (envelope, digest, size) = transfer.layer(layer, |input, output| {
-            let sealed = cipher::encrypt(args.cipher.name(), input, output)?;
-            if sealed.plain_digest != layer.digest {
-                let digest = layer.digest.clone();
-                return Err(image::Error::WrongBlob { digest }.into());
-            }
-            recipients.made(sealed)
-        })?;
-        summary.changed(Change::Encrypted, layer, &digest, size);
+    let plain: Vec<_> = plan.plain.descriptors().collect();
+    let sealed = transfer.layers(plan.plain.descriptors(), |number, input, output| {
+        let sealed = cipher::encrypt(args.cipher.name(), input, output)?;
+        if sealed.plain_digest != plain[number].digest {
+            let digest = plain[number].digest.clone();
+            return Err(image::Error::WrongBlob { digest }.into());
+        }
+        Ok(kept(sealed))
+    })?;
+    for ((layer, places), sealed) in plan.plain.places().zip(&sealed) {
+        let envelope = recipients.envelope(sealed);
+        let envelope = envelope.map_err(|error| unwrapping::in_layer(layer, error))?;
+        let (digest, size) = (&sealed.blob_digest, sealed.blob_len);
+        summary.changed(Change::Encrypted, layer, digest, size);
         for &(manifest, layer) in places {
             let layer = &mut manifests[manifest].layers[layer];
             let media_type = media_type::encrypted(&layer.media_type)
                 .expect("the plan holds layers that can be encrypted");
-            layer.become_other(&media_type, digest.clone(), size);
+            layer.become_other(&media_type, sealed.blob_digest.clone(), sealed.blob_len);
             summary.dropped(layer.drop_toc());
             envelope.write_to(&mut layer.annotations);
         }
     }
     let digest = transfer.finish(image, &mut summary)?;
     summary.print(&digest, args.json)
+}
+
+fn kept(sealed: Sealed) -> Made<Sealed> {
+    Made {
+        digest: sealed.blob_digest.clone(),
+        rest: sealed,
+    }
 }
 
 /// Opens a layer and encrypts what comes out of it under a new key. No plaintext is written anywhere.

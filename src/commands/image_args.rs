@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
+use super::jobs;
 use crate::commands::Result;
 use crate::image::reference::HELP;
 use crate::image::{Image, Platform, Reference, Source, place, registry};
@@ -27,9 +28,28 @@ pub struct ImageArgs {
     /// Replace an image that DST's tag names already
     #[arg(long)]
     pub force: bool,
+    /// How many layers at once.
+    #[command(flatten)]
+    pub jobs: JobsArgs,
     /// How to speak to registries.
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// How many layers are worked on at once.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct JobsArgs {
+    /// Work on so many layers at once [default: as many as there are cores, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: Option<u8>,
+}
+
+impl JobsArgs {
+    /// The number.
+    #[must_use]
+    pub fn count(self) -> usize {
+        self.jobs.map_or_else(jobs::usual, usize::from)
+    }
 }
 
 /// How registries are spoken to.

@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::image_args;
 use super::pin::PinArgs;
-use super::transfer::Made;
 use super::unwrapping::{self, Locked};
 use crate::cipher::{Parameters, Sealed};
 use crate::commands::args::HsmArgs;
 use crate::commands::{Error, Result};
-use crate::descriptor::Digest;
 use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
 use crate::file;
 use crate::hsm;
@@ -168,17 +166,13 @@ impl Recipients {
         Ok(envelope)
     }
 
-    /// What a layer became that was just encrypted: its envelope, digest and length.
+    /// The envelope of a layer that was just encrypted.
     ///
     /// # Errors
     /// As [`Recipients::add_to`].
-    pub(super) fn made(&self, sealed: Sealed) -> Result<Made<(Envelope, Digest, u64)>> {
-        let envelope = Envelope::new(sealed.public_options);
-        let envelope = self.add_to(envelope, &sealed.private_options)?;
-        Ok(Made {
-            digest: sealed.blob_digest.clone(),
-            rest: (envelope, sealed.blob_digest, sealed.blob_len),
-        })
+    pub(super) fn envelope(&self, sealed: &Sealed) -> Result<Envelope> {
+        let envelope = Envelope::new(sealed.public_options.clone());
+        self.add_to(envelope, &sealed.private_options)
     }
 
     /// The one wrapped key for all of them that a key provider answers with: a PKCS#11 packet where that takes every

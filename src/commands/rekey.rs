@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::HsmArgs;
-use super::image_args::{self, ImageArgs, RegistryArgs};
+use super::image_args::{self, ImageArgs, JobsArgs, RegistryArgs};
 use super::pin::PinArgs;
 use super::recipients::{self, Recipients, oaep_hash};
 use super::summary::{Change, Summary};
@@ -60,6 +60,9 @@ pub struct Args {
     /// Print JSON: the digest, which layers have other recipients, and the notes
     #[arg(long)]
     pub json: bool,
+    /// How many layers at once, where layers are copied.
+    #[command(flatten)]
+    pub jobs: JobsArgs,
     /// How to speak to registries.
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -117,6 +120,7 @@ pub fn run(args: &Args) -> Result<()> {
             .clone()
             .unwrap_or_else(|| args.source.clone()),
         force: args.force || args.destination.is_none(),
+        jobs: args.jobs,
         registry: args.registry.clone(),
     };
     if let (None, Reference::Registry(name)) = (&args.destination, &args.source)

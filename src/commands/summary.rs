@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Result, print, to_json};
 use crate::descriptor::Digest;
+use crate::envelope::Envelope;
 use crate::image::Descriptor;
 use crate::image::choice::{Left, Plan, Why};
 use crate::telemetry;
@@ -84,7 +85,16 @@ impl Summary {
         }
         for (why, left) in by_reason {
             if why == Why::Attestation {
+                let (twice, left): (Vec<_>, Vec<_>) = left
+                    .into_iter()
+                    .partition(|left| is_encrypted_too(left, plan));
+                for left in twice {
+                    self.add(sentence(left, plan));
+                }
                 let count = left.len();
+                if count == 0 {
+                    continue;
+                }
                 let noun = if count == 1 {
                     "attestation stays"
                 } else {
@@ -98,6 +108,19 @@ impl Summary {
             }
             if let Some(more @ 1..) = left.len().checked_sub(MAX_TOLD) {
                 self.add(format!("and {more} more stay plain for the same reason"));
+            }
+        }
+    }
+
+    /// Says which of the layers that nobody chose are called encrypted without a sign of it.
+    pub(super) fn not_encrypted(&mut self, plan: &Plan) {
+        for layer in &plan.passed_over {
+            if let Err(error) = Envelope::from_annotations(&layer.annotations) {
+                let media_type: String = layer.media_type.chars().take(80).collect();
+                self.add(format!(
+                    "layer {} ({media_type}) stays as it is, and may be plain: {error}",
+                    layer.digest.short()
+                ));
             }
         }
     }
@@ -138,11 +161,12 @@ fn sentence(left: &Left, plan: &Plan) -> String {
     let media_type: String = media_type.chars().take(80).collect();
     let why = match why {
         Why::Type => "as --leave-plain says",
+        Why::Config => "as configs always do",
         Why::Elsewhere => "it is not in the image, but to be fetched from elsewhere",
-        Why::NotChosen | Why::Attestation => "nothing chose it",
+        Why::Attestation => "as attestations always do",
+        Why::NotChosen => "nothing chose it",
     };
-    let mut layers = plan.plain.descriptors();
-    let twice = match layers.any(|layer| layer.digest == *digest) {
+    let twice = match is_encrypted_too(left, plan) {
         true => "; the same bytes are encrypted elsewhere in the image",
         false => "",
     };
@@ -150,4 +174,9 @@ fn sentence(left: &Left, plan: &Plan) -> String {
         "{what} {} ({media_type}) stays plain: {why}{twice}",
         digest.short()
     )
+}
+
+fn is_encrypted_too(left: &Left, plan: &Plan) -> bool {
+    let mut layers = plan.plain.descriptors();
+    layers.any(|layer| layer.digest == left.digest)
 }

@@ -1,17 +1,19 @@
 //! One image on its way into another layout: bytes counted, digests checked, and nothing left when it is stopped.
 //!
-//! Starts a thread that waits for signals, so it begins when every token has been asked.
+//! Starts threads, one that waits for signals and some that work on layers, so it begins when every token has been asked.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use memchr::memmem;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::image_args::ImageArgs;
+use super::jobs::{self, Failed};
+use super::progress::{Bar, Progress};
 use super::summary::Summary;
 use super::unwrapping::in_layer;
 use crate::cipher;
@@ -22,7 +24,6 @@ use crate::image::finished::{Blob, Finished};
 use crate::image::selection::REF_NAME;
 use crate::image::target::Existing;
 use crate::image::{self, Descriptor, Image, Source, Staged, Target, media_type};
-use crate::telemetry::is_silent;
 
 /// For how long a second signal is part of the first: `timeout` and shells send one to the process and to its group.
 const ECHO: Duration = Duration::from_secs(1);
@@ -34,16 +35,19 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 pub(super) struct Transfer<'a> {
     source: &'a dyn Source,
     target: Target,
-    bar: ProgressBar,
+    jobs: usize,
+    progress: Progress,
+    failed: Failed,
 }
 
 /// A blob of the source, read to be changed.
 pub(super) struct Metered<'a> {
     blob: Box<dyn Read + Send>,
-    bar: &'a ProgressBar,
+    bar: Bar,
+    failed: &'a Failed,
 }
 
-/// What a layer became: its new digest and size, and whatever else is to be known of it.
+/// What a layer became: its new digest, and whatever else is to be known of it.
 pub(super) struct Made<T> {
     pub(super) digest: Digest,
     pub(super) rest: T,
@@ -70,42 +74,80 @@ impl<'a> Transfer<'a> {
             own,
             args.force,
         )?;
-        let style = ProgressStyle::with_template(
-            "{bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-        )
-        .expect("the template is sound");
-        // Shown on a terminal alone, and gone from it also when an error is about to be printed there.
-        let bar = match is_silent() {
-            true => ProgressBar::hidden(),
-            false => ProgressBar::new(bytes),
-        };
-        let bar = bar.with_style(style).with_finish(ProgressFinish::AndClear);
         Ok(Self {
             source,
             target,
-            bar,
+            jobs: args.jobs.count(),
+            progress: Progress::new(bytes),
+            failed: Failed::default(),
         })
     }
 
-    /// Makes another blob from a layer. What `work` has written is kept if it succeeds.
+    /// Half as many layers at once, since each is opened and encrypted again, which is the work and the memory of two.
+    pub(super) fn halved(mut self) -> Self {
+        self.jobs = self.jobs.div_ceil(2);
+        self
+    }
+
+    /// Makes another blob from each layer, several at once, and returns what is to be known of them, in their order.
+    /// `work` is given a layer's number. What it has written is kept if it succeeds.
     ///
     /// # Errors
-    /// [`Error::InLayer`] with what went wrong; [`Error::Stopped`] after a signal.
-    pub(super) fn layer<T>(
-        &mut self,
-        layer: &Descriptor,
-        work: impl FnOnce(Metered<'_>, &mut Staged) -> Result<Made<T>>,
-    ) -> Result<T> {
-        let mut staged = self.target.begin()?;
-        let input = Metered {
-            blob: self.source.blob(layer)?,
-            bar: &self.bar,
-        };
-        let result = work(input, &mut staged);
+    /// [`Error::InLayer`] with what went wrong first, which ends the others; [`Error::Stopped`] after a signal.
+    pub(super) fn layers<'l, T: Send>(
+        &self,
+        layers: impl Iterator<Item = &'l Descriptor>,
+        work: impl Fn(usize, Metered<'_>, &mut Staged) -> Result<Made<T>> + Sync,
+    ) -> Result<Vec<T>> {
+        let layers: Vec<_> = layers.collect();
+        self.each(&layers, |number| {
+            let layer = layers[number];
+            let mut staged = self.target.begin()?;
+            let input = self.read(layer, self.source.blob(layer)?);
+            let result = work(number, input, &mut staged);
+            not_stopped()?;
+            let made = result.map_err(|error| in_layer(layer, error))?;
+            self.target.keep(staged, &made.digest)?;
+            Ok(made.rest)
+        })
+    }
+
+    /// Reads each layer, several at once, and writes nothing.
+    ///
+    /// # Errors
+    /// As [`Transfer::layers`].
+    pub(super) fn look_at<'l>(
+        &self,
+        layers: impl Iterator<Item = &'l Descriptor>,
+        work: impl Fn(usize, Metered<'_>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let layers: Vec<_> = layers.collect();
+        let all = self.each(&layers, |number| {
+            let layer = layers[number];
+            let result = work(number, self.read(layer, self.source.blob(layer)?));
+            not_stopped()?;
+            result.map_err(|error| in_layer(layer, error))
+        });
+        all.map(drop)
+    }
+
+    fn each<T: Send>(
+        &self,
+        blobs: &[&Descriptor],
+        work: impl Fn(usize) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let sizes: Vec<_> = blobs.iter().map(|blob| blob.size).collect();
+        let done = jobs::each(self.jobs, &sizes, &self.failed, work);
         not_stopped()?;
-        let made = result.map_err(|error| in_layer(layer, error))?;
-        self.target.keep(staged, &made.digest)?;
-        Ok(made.rest)
+        done
+    }
+
+    fn read(&self, blob: &Descriptor, bytes: Box<dyn Read + Send>) -> Metered<'_> {
+        Metered {
+            blob: bytes,
+            bar: self.progress.begin(blob),
+            failed: &self.failed,
+        }
     }
 
     /// Writes all that is still missing, and names the image. Returns its digest.
@@ -114,7 +156,8 @@ impl<'a> Transfer<'a> {
     /// [`image::Error::WrongBlob`] for a blob that is damaged; whatever keeps one from being copied.
     pub(super) fn finish(mut self, image: Image, summary: &mut Summary) -> Result<Digest> {
         let finished = image.finish();
-        let mut missing: Vec<Descriptor> = Vec::new();
+        let mut blobs: Vec<&Descriptor> = Vec::new();
+        let mut known = BTreeSet::new();
         let mut entries = Vec::new();
         for blob in &finished.blobs {
             let Blob {
@@ -124,23 +167,21 @@ impl<'a> Transfer<'a> {
             } = blob;
             let optional = !needed || descriptor.is_foreign();
             let elsewhere = optional && !self.source.has(descriptor)?;
-            let known = missing
-                .iter()
-                .any(|other| other.digest == descriptor.digest);
-            if elsewhere || known {
+            if elsewhere || known.contains(&descriptor.digest) {
                 continue;
             }
             if *is_entry && descriptor.size <= MAX_DOCUMENT {
                 // A registry keeps what an index names as it keeps manifests.
                 entries.push((descriptor, self.source.document(descriptor)?));
-            } else if !self.has(descriptor)? {
-                self.bar.inc_length(descriptor.size);
-                missing.push(descriptor.clone());
+            } else {
+                known.insert(&descriptor.digest);
+                blobs.push(descriptor);
             }
         }
-        for blob in &missing {
-            self.copy(blob)?;
-        }
+        self.each(&blobs, |number| match self.has(blobs[number])? {
+            true => Ok(()),
+            false => self.copy(blobs[number]),
+        })?;
         self.outdated_statements(&finished, summary);
         for (descriptor, bytes) in &entries {
             self.target.put(descriptor, bytes)?;
@@ -150,7 +191,10 @@ impl<'a> Transfer<'a> {
         }
         not_stopped()?;
         let digest = finished.entry.digest.clone();
-        self.target.commit(finished.entry)?;
+        if let Err(error) = self.target.commit(finished.entry, &go_on) {
+            not_stopped()?;
+            return Err(error.into());
+        }
         Ok(digest)
     }
 
@@ -161,12 +205,8 @@ impl<'a> Transfer<'a> {
             Existing::Sound => return Ok(true),
             Existing::Unchecked(there) => there,
         };
-        self.bar.inc_length(blob.size);
-        let input = Metered {
-            blob: there,
-            bar: &self.bar,
-        };
-        let found = cipher::copy(input, io::sink());
+        self.progress.more(blob.size);
+        let found = cipher::copy(self.read(blob, there), io::sink());
         not_stopped()?;
         Ok(found.is_ok_and(|found| found == blob.digest))
     }
@@ -191,12 +231,10 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    fn copy(&mut self, blob: &Descriptor) -> Result<()> {
+    fn copy(&self, blob: &Descriptor) -> Result<()> {
+        self.progress.more(blob.size);
         let mut staged = self.target.begin()?;
-        let input = Metered {
-            blob: self.source.blob(blob)?,
-            bar: &self.bar,
-        };
+        let input = self.read(blob, self.source.blob(blob)?);
         let result = cipher::copy(input, &mut staged);
         not_stopped()?;
         if result? != blob.digest {
@@ -209,13 +247,21 @@ impl<'a> Transfer<'a> {
 
 impl Read for Metered<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if STOPPED.load(Ordering::Relaxed) {
-            // Not `ErrorKind::Interrupted`, after which readers try again.
+        if self.failed.is_set() {
             return Err(io::ErrorKind::Other.into());
         }
+        go_on()?;
         let read = self.blob.read(buffer)?;
         self.bar.inc(read as u64);
         Ok(read)
+    }
+}
+
+/// An error once a signal asked us to end. Not `ErrorKind::Interrupted`, after which readers try again.
+fn go_on() -> io::Result<()> {
+    match STOPPED.load(Ordering::Relaxed) {
+        true => Err(io::ErrorKind::Other.into()),
+        false => Ok(()),
     }
 }
 

@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 
 use super::descriptor::Descriptor;
+use super::document;
 use super::error::{Error, Result, shortened};
+use super::layout::digest_of;
 use super::media_type;
 use super::platform::Platform;
+use super::source::Source;
 use super::tree::{Image, Manifest};
 use crate::descriptor::Digest;
 
@@ -31,12 +34,14 @@ pub struct Plan {
     pub encrypted: Layers,
     /// What of the image stays plain.
     pub left: Vec<Left>,
+    /// Layers that are called encrypted, and that nobody chose.
+    pub passed_over: Vec<Descriptor>,
 }
 
 /// Something that stays plain.
 #[derive(Clone, Debug)]
 pub struct Left {
-    /// A layer, a config, or an entry of an index.
+    /// A layer, a config, an entry of an index, or a blob that such an entry names.
     pub what: &'static str,
     /// The blob.
     pub digest: Digest,
@@ -51,6 +56,8 @@ pub struct Left {
 pub enum Why {
     /// It is a statement about an image.
     Attestation,
+    /// It is a config.
+    Config,
     /// It is not in the image, but at an address on the net.
     Elsewhere,
     /// `--leave-plain` names its type.
@@ -99,22 +106,19 @@ impl Layers {
 }
 
 impl Plan {
-    /// What `encrypt` has to do. `is_here` tells whether a blob is with the image.
+    /// What `encrypt` has to do with an image from `source`.
     ///
     /// # Errors
-    /// [`Error::StaysPlain`] for what has no encrypted form and nobody asked to leave; [`Error::NoSuchPlatform`],
-    /// [`Error::NoSuchLayer`] and [`Error::CannotBeEncrypted`] for a choice that cannot be met; [`Error::ManifestAbsent`]
-    /// for a manifest that is chosen and not here; [`Error::NothingToEncrypt`].
-    pub fn encrypt(
-        image: &mut Image,
-        choice: &Choice<'_>,
-        is_here: impl Fn(&Descriptor) -> Result<bool>,
-    ) -> Result<Self> {
+    /// [`Error::StaysPlain`] for what has no encrypted form and nobody asked to leave; [`Error::InvalidManifest`] for a
+    /// config that is none; [`Error::NoSuchPlatform`], [`Error::NoSuchLayer`] and [`Error::CannotBeEncrypted`] for a
+    /// choice that cannot be met; [`Error::ManifestAbsent`] for a manifest that is chosen and not here;
+    /// [`Error::NothingToEncrypt`].
+    pub fn encrypt(image: &mut Image, choice: &Choice<'_>, source: &dyn Source) -> Result<Self> {
         let chosen = choose(image, choice.platform)?;
         let mut planning = Planning {
             plan: Self::default(),
             choice,
-            is_here: &is_here,
+            source,
         };
         for (number, manifest) in image.manifests().into_iter().enumerate() {
             match chosen.contains(&number) {
@@ -122,9 +126,15 @@ impl Plan {
                 false => planning.not_chosen(manifest),
             }
         }
-        for entry in image.others() {
-            planning.leave("entry", entry, choice.platform.is_some())?;
+        for (entry, names) in image.others() {
+            let not_chosen = choice.platform.is_some();
+            planning.leave("entry", entry, not_chosen)?;
+            // Nobody reads what such an entry says of its blobs.
+            for blob in names.iter().filter(|blob| !is_empty(blob)) {
+                planning.leave("blob", blob, not_chosen)?;
+            }
         }
+        planning.note_configs(image);
         let plan = planning.plan;
         match plan.plain.is_empty() && plan.encrypted.is_empty() {
             true => Err(Error::NothingToEncrypt),
@@ -159,37 +169,79 @@ impl Plan {
 struct Planning<'a> {
     plan: Plan,
     choice: &'a Choice<'a>,
-    is_here: &'a dyn Fn(&Descriptor) -> Result<bool>,
+    source: &'a dyn Source,
 }
 
 impl Planning<'_> {
     fn manifest(&mut self, number: usize, manifest: &Manifest) -> Result<()> {
+        self.config(&manifest.config)?;
         if manifest.is_attestation() {
             for layer in &manifest.layers {
                 self.note("layer", layer, Why::Attestation);
             }
             return Ok(());
         }
-        if !media_type::is_config(&manifest.config.media_type) {
-            self.leave("config", &manifest.config, false)?;
-        }
         let wanted = self.wanted(manifest)?;
         for (index, layer) in manifest.layers.iter().enumerate() {
             let is_wanted = wanted.contains(&index);
             if media_type::decrypted(&layer.media_type).is_some() {
-                if is_wanted {
-                    self.plan.encrypted.add(layer, (number, index));
+                match is_wanted {
+                    true => self.plan.encrypted.add(layer, (number, index)),
+                    false => self.plan.passed_over.push(layer.clone()),
                 }
             } else if is_wanted && self.can_be_encrypted(layer)? && !self.may_stay(layer) {
                 self.plan.plain.add(layer, (number, index));
             } else if is_empty(layer) {
-            } else if layer.is_foreign() && !(self.is_here)(layer)? {
+            } else if layer.is_foreign() && !self.is_here(layer)? {
                 self.note("layer", layer, Why::Elsewhere);
             } else {
                 self.leave("layer", layer, !is_wanted)?;
             }
         }
         Ok(())
+    }
+
+    /// A config stays plain because it says how an image runs. So it has to be one, of a kind that says no more.
+    fn config(&mut self, config: &Descriptor) -> Result<()> {
+        if is_empty(config) {
+            return Ok(());
+        }
+        if !media_type::is_config(&config.media_type) {
+            return self.leave("config", config, false);
+        }
+        let json = self.source.document(config)?;
+        let json = document::parse(&json, "a config is no JSON")?;
+        match json.is_object() {
+            true => Ok(()),
+            false => Err(Error::InvalidManifest {
+                what: "a config is no object",
+            }),
+        }
+    }
+
+    /// Notes each config but those that every image has.
+    fn note_configs(&mut self, image: &Image) {
+        for manifest in image.manifests() {
+            let config = &manifest.config;
+            let is_layer = |layer: &Descriptor| layer.digest == config.digest;
+            let expected = media_type::is_image_config(&config.media_type) || is_empty(config);
+            let noted = self
+                .plan
+                .left
+                .iter()
+                .any(|left| left.digest == config.digest);
+            if !noted && (!expected || self.plan.plain.descriptors().any(is_layer)) {
+                let why = match media_type::is_config(&config.media_type) || expected {
+                    true => Why::Config,
+                    false => Why::NotChosen,
+                };
+                self.note("config", config, why);
+            }
+        }
+    }
+
+    fn is_here(&self, layer: &Descriptor) -> Result<bool> {
+        Ok(layer.is_embedded() || self.source.has(layer)?)
     }
 
     /// The layers of a manifest that the user meant, from the bottom.
@@ -229,7 +281,7 @@ impl Planning<'_> {
 
     fn can_be_encrypted(&self, layer: &Descriptor) -> Result<bool> {
         let has_form = media_type::encrypted(&layer.media_type).is_some();
-        Ok(has_form && (!layer.is_foreign() || (self.is_here)(layer)?))
+        Ok(has_form && (!layer.is_foreign() || self.source.has(layer)?))
     }
 
     fn may_stay(&self, blob: &Descriptor) -> bool {
@@ -239,10 +291,12 @@ impl Planning<'_> {
 
     fn not_chosen(&mut self, manifest: &Manifest) {
         for layer in &manifest.layers {
-            let encrypted = media_type::decrypted(&layer.media_type).is_some();
             match manifest.is_attestation() {
+                _ if media_type::decrypted(&layer.media_type).is_some() => {
+                    self.plan.passed_over.push(layer.clone());
+                }
                 true => self.note("layer", layer, Why::Attestation),
-                false if encrypted || is_empty(layer) => {}
+                false if is_empty(layer) => {}
                 false => self.note("layer", layer, Why::NotChosen),
             }
         }
@@ -258,6 +312,12 @@ impl Planning<'_> {
                     what,
                     digest: blob.digest.clone(),
                     media_type: shortened(&blob.media_type),
+                    why: match media_type::encrypted(&blob.media_type) {
+                        Some(_) if blob.is_embedded() => {
+                            "is embedded in its descriptor, and its blob is not here"
+                        }
+                        _ => "has no encrypted form",
+                    },
                 });
             }
         };
@@ -276,8 +336,8 @@ impl Planning<'_> {
 }
 
 /// Whether it is the two bytes `{}` of the type that says so.
-fn is_empty(layer: &Descriptor) -> bool {
-    layer.media_type == media_type::EMPTY && layer.digest == super::layout::digest_of(b"{}")
+fn is_empty(blob: &Descriptor) -> bool {
+    blob.media_type == media_type::EMPTY && blob.digest == digest_of(b"{}")
 }
 
 /// Numbers of the manifests for a platform; of all, if none was asked for. The others are not needed any more.

@@ -4,9 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use super::document::no_variants;
 use super::error::{Error, Result, shortened};
+use super::layout::digest_of;
 use super::platform::Platform;
 use crate::descriptor::Digest;
 
@@ -21,6 +25,10 @@ const KNOWN: [&str; 8] = [
     "platform",
     "artifactType",
 ];
+
+/// The fields of a platform (image-index.md), which a config has as well.
+pub(super) const PLATFORM: [&str; 5] =
+    ["architecture", "os", "os.version", "os.features", "variant"];
 
 /// What names a blob. Change the fields; [`Descriptor::to_json`] then differs in these alone.
 #[derive(Clone, Debug)]
@@ -49,16 +57,9 @@ impl Descriptor {
         let original = json
             .as_object()
             .ok_or(broken("a descriptor is no object"))?;
-        // Go's tools read a name in any case, so what we kept as unknown would be something to them.
-        let read_by_others = |name: &String| {
-            KNOWN
-                .iter()
-                .any(|known| name != known && name.eq_ignore_ascii_case(known))
-        };
-        if original.keys().any(read_by_others) {
-            return Err(broken(
-                "a descriptor has a field in another case, which tools do not agree about",
-            ));
+        no_variants(original, &KNOWN)?;
+        if let Some(platform) = original.get("platform").and_then(Value::as_object) {
+            no_variants(platform, &PLATFORM)?;
         }
         let text = |name, what| {
             original
@@ -76,11 +77,19 @@ impl Descriptor {
             .get("size")
             .and_then(Value::as_u64)
             .ok_or(broken("a descriptor has no size"))?;
+        let digest: Digest = digest.parse().map_err(|_| Error::InvalidDigest {
+            text: shortened(digest),
+        })?;
+        if let Some(data) = embedded(original) {
+            let data = data.as_str().and_then(|data| STANDARD.decode(data).ok());
+            let is_blob = |data: &Vec<u8>| data.len() as u64 == size && digest_of(data) == digest;
+            if !data.is_some_and(|data| is_blob(&data)) {
+                return Err(broken("a descriptor holds data of another digest or size"));
+            }
+        }
         Ok(Self {
             media_type: media_type.to_owned(),
-            digest: digest.parse().map_err(|_| Error::InvalidDigest {
-                text: shortened(digest),
-            })?,
+            digest,
             size,
             annotations: annotations(original.get("annotations"))?,
             original: original.clone(),
@@ -88,18 +97,30 @@ impl Descriptor {
         })
     }
 
-    /// One whose digest is of a kind that we do not read, kept as it is. Its digest here is of its own text, and no
-    /// blob's.
-    pub(super) fn unreadable(json: &Value) -> Self {
-        let text = json.to_string();
-        Self {
+    /// Reads one that nobody may need: a digest of a kind that we do not read is kept as it is. Its digest here is of
+    /// its own text, and no blob's.
+    ///
+    /// # Errors
+    /// As [`Descriptor::parse`]; [`Error::InvalidManifest`] where it holds data, which nobody could check.
+    pub(super) fn parse_any(json: &Value) -> Result<Self> {
+        match Self::parse(json) {
+            Err(Error::InvalidDigest { .. }) => {}
+            descriptor => return descriptor,
+        }
+        let original = json.as_object().cloned().unwrap_or_default();
+        if embedded(&original).is_some() {
+            return Err(broken(
+                "a descriptor holds data, and no sha256 digest of it",
+            ));
+        }
+        Ok(Self {
             media_type: String::new(),
-            digest: super::layout::digest_of(text.as_bytes()),
+            digest: digest_of(json.to_string().as_bytes()),
             size: 0,
             annotations: BTreeMap::new(),
-            original: json.as_object().cloned().unwrap_or_default(),
+            original,
             readable: false,
-        }
+        })
     }
 
     pub(super) fn is_unreadable(&self) -> bool {
@@ -142,6 +163,12 @@ impl Descriptor {
             .get("urls")
             .and_then(Value::as_array)
             .is_some_and(|urls| !urls.is_empty())
+    }
+
+    /// Whether the blob stands in the descriptor itself, so that it is in the image wherever else it is or is not.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        embedded(&self.original).is_some()
     }
 
     /// Names other bytes: what was said of where the old ones are, or held them, is dropped.
@@ -210,6 +237,11 @@ impl Descriptor {
     }
 }
 
+/// The blob itself in base64 (descriptor.md).
+fn embedded(descriptor: &Map<String, Value>) -> Option<&Value> {
+    descriptor.get("data").filter(|data| !data.is_null())
+}
+
 fn annotations(json: Option<&Value>) -> Result<BTreeMap<String, String>> {
     let map = match json {
         None | Some(Value::Null) => return Ok(BTreeMap::new()),
@@ -266,8 +298,9 @@ mod tests {
 
     #[test]
     fn an_embedded_plain_layer_does_not_outlive_its_digest() {
+        let own = digest_of(b"plain");
         let json =
-            json!({"mediaType": "a/b", "digest": digest("ab"), "size": 3, "data": "cGxhaW4="});
+            json!({"mediaType": "a/b", "digest": own.as_str(), "size": 5, "data": "cGxhaW4="});
         let mut descriptor = Descriptor::parse(&json).unwrap();
         assert_eq!(descriptor.to_json(), json);
         descriptor.digest = digest("cd").parse().unwrap();
@@ -275,8 +308,27 @@ mod tests {
     }
 
     #[test]
+    fn embedded_data_is_the_blob_or_refused() {
+        let own = digest_of(b"plain");
+        let of = |digest: &str, size: u64, data: Value| {
+            let json = json!({"mediaType": "a/b", "digest": digest, "size": size, "data": data});
+            Descriptor::parse_any(&json).is_ok()
+        };
+        assert!(of(own.as_str(), 5, "cGxhaW4=".into()));
+        assert!(of(own.as_str(), 5, Value::Null));
+        for data in ["cGxhaW4", "c2VjcmU=", "", "cGxhaW4=\n"] {
+            assert!(!of(own.as_str(), 5, data.into()), "{data}");
+        }
+        assert!(!of(own.as_str(), 5, json!(["cGxhaW4="])));
+        assert!(!of(own.as_str(), 6, "cGxhaW4=".into()));
+        let sha512 = format!("sha512:{}", "ab".repeat(64));
+        assert!(of(&sha512, 5, Value::Null));
+        assert!(!of(&sha512, 5, "cGxhaW4=".into()));
+    }
+
+    #[test]
     fn a_field_in_another_case_hides_nothing() {
-        for name in ["Data", "DATA", "URLS", "MediaType"] {
+        for name in ["Data", "DATA", "URLS", "MediaType", "url\u{17f}"] {
             let mut json = json!({"mediaType": "a/b", "digest": digest("ab"), "size": 3});
             json[name] = "cGxhaW4=".into();
             assert!(Descriptor::parse(&json).is_err(), "{name}");

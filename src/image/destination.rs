@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, IoSlice, Write};
-use std::os::fd::AsRawFd as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::libc;
 use serde_json::{Value, json};
 
 use super::descriptor::Descriptor;
@@ -20,14 +20,12 @@ use super::layout::{BLOBS, INDEX, Layout, MARKER};
 use super::media_type;
 use super::reference::meant;
 use super::selection::{CONTAINERD_NAME, REF_NAME};
+use super::staged_file::StagedFile;
 use super::staging::{Staging, is_staging};
 use super::style::Style;
 use crate::descriptor::Digest;
 
 const BLOBS_DIRECTORY: &str = "blobs";
-
-/// Bytes of a blob that are sent on to the disk together.
-const WRITE_BACK: u64 = 16 << 20;
 
 /// Where an image is being written to.
 #[derive(Debug)]
@@ -38,8 +36,8 @@ pub struct Destination {
     /// Whether an image of that tag may be replaced.
     force: bool,
     staging: Staging,
-    staged: BTreeMap<Digest, PathBuf>,
-    begun: usize,
+    staged: Mutex<BTreeMap<Digest, PathBuf>>,
+    begun: AtomicUsize,
 }
 
 /// What is in the directory's place already.
@@ -49,16 +47,6 @@ enum Place {
     /// It may be a mount point, so nothing else can take its place.
     EmptyDirectory,
     Layout(Layout),
-}
-
-/// A blob in the making, to be written to.
-#[derive(Debug)]
-pub struct StagedFile {
-    file: File,
-    path: PathBuf,
-    written: u64,
-    /// Bytes that the disk was told to begin with.
-    on_the_way: u64,
 }
 
 impl Destination {
@@ -95,8 +83,8 @@ impl Destination {
             force,
             staging: Staging::within(beside)?,
             place,
-            staged: BTreeMap::new(),
-            begun: 0,
+            staged: Mutex::default(),
+            begun: AtomicUsize::new(0),
         };
         if let Place::Layout(layout) = &prepared.place {
             prepared.index_with(layout, &Value::Null)?;
@@ -116,32 +104,27 @@ impl Destination {
     /// Whether a blob was written already.
     #[must_use]
     pub fn has(&self, digest: &Digest) -> bool {
-        self.staged.contains_key(digest)
+        self.staged().contains_key(digest)
     }
 
     /// Begins a blob.
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be written.
-    pub fn begin(&mut self) -> Result<StagedFile> {
-        let path = self.staging.path().join(self.begun.to_string());
-        self.begun += 1;
-        let file = File::create_new(&path).map_err(failed("create", &path))?;
-        Ok(StagedFile {
-            file,
-            path,
-            written: 0,
-            on_the_way: 0,
-        })
+    pub fn begin(&self) -> Result<StagedFile> {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        let path = self.staging.path().join(number.to_string());
+        StagedFile::create(&path).map_err(failed("create", &path))
     }
 
     /// Keeps a blob that is written and found right, under its digest.
     ///
     /// # Errors
     /// [`Error::File`] when the disk does not take it.
-    pub fn keep(&mut self, blob: StagedFile, digest: Digest) -> Result<()> {
-        blob.file.sync_all().map_err(failed("write", &blob.path))?;
-        self.staged.insert(digest, blob.path);
+    pub fn keep(&self, blob: StagedFile, digest: Digest) -> Result<()> {
+        let path = blob.path().to_owned();
+        blob.finish().map_err(failed("write", &path))?;
+        self.staged().insert(digest, path);
         Ok(())
     }
 
@@ -149,12 +132,13 @@ impl Destination {
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be written.
-    pub fn put(&mut self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+    pub fn put(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
         if self.has(&descriptor.digest) {
             return Ok(());
         }
         let mut blob = self.begin()?;
-        blob.write_all(bytes).map_err(failed("write", &blob.path))?;
+        let path = blob.path().to_owned();
+        blob.write_all(bytes).map_err(failed("write", &path))?;
         self.keep(blob, descriptor.digest.clone())
     }
 
@@ -205,6 +189,10 @@ impl Destination {
         }
     }
 
+    fn staged(&self) -> MutexGuard<'_, BTreeMap<Digest, PathBuf>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds the image to a layout that another of us has made since.
     fn add_to_another(&self, entry: &Descriptor) -> Result<()> {
         self.add_to_locked(&Layout::open(&self.directory)?, entry)
@@ -212,7 +200,7 @@ impl Destination {
 
     /// Takes the blobs back out of a layout that has found no place.
     fn unbuild(&self, new: &Path) -> Result<()> {
-        for (digest, path) in &self.staged {
+        for (digest, path) in self.staged().iter() {
             rename(&new.join(BLOBS).join(digest.hex()), path)?;
         }
         Ok(())
@@ -224,7 +212,7 @@ impl Destination {
         let new = self.staging.path().join("layout");
         let blobs = new.join(BLOBS);
         create_directories(&blobs)?;
-        for (digest, path) in &self.staged {
+        for (digest, path) in self.staged().iter() {
             rename(path, &blobs.join(digest.hex()))?;
         }
         write_synced(&new.join(MARKER), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -253,7 +241,7 @@ impl Destination {
         write_synced(&new_index, &index)?;
         create_directories(&directory.join(BLOBS))?;
         let mut moved = Moved(Vec::new());
-        for (digest, path) in &self.staged {
+        for (digest, path) in self.staged().iter() {
             let target = layout.path(digest);
             let was_there = target.exists();
             rename(path, &target)?;
@@ -277,6 +265,7 @@ impl Destination {
         let bytes = layout.index()?;
         let broken = |what| Error::InvalidManifest { what };
         let mut index = document::parse(&bytes, "index.json is no JSON")?;
+        document::checked(&index)?;
         let style = Style::of(&bytes, &index);
         let fields = index
             .as_object_mut()
@@ -301,42 +290,6 @@ impl Destination {
         }
         Ok(style.write(&index))
     }
-}
-
-impl StagedFile {
-    fn wrote(&mut self, count: usize) {
-        self.written += count as u64;
-        if self.written - self.on_the_way >= WRITE_BACK {
-            start_write_back(&self.file, self.on_the_way, self.written - self.on_the_way);
-            self.on_the_way = self.written;
-        }
-    }
-}
-
-impl Write for StagedFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes).inspect(|&count| self.wrote(count))
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let written = self.file.write_vectored(slices);
-        written.inspect(|&count| self.wrote(count))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// Has the disk begin with these bytes while others are still to come: otherwise all of a large layer waits for
-/// [`Destination::keep`]. That it cannot is no error, and what goes wrong with it shows there.
-#[allow(unsafe_code)]
-fn start_write_back(file: &File, offset: u64, len: u64) {
-    let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) else {
-        return;
-    };
-    // SAFETY: takes numbers alone, of a file that is open (Linux, sync_file_range(2)).
-    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// What no index names yet; removed when dropped.

@@ -2,9 +2,10 @@
 //!
 //! A few bytes of text become a hundred of memory (`[0,0,0`), so what is counted is the values, before any is made.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::{Error, Result};
+use crate::json::{self, Once, TWICE};
 
 /// Most bytes that a manifest, an index or a config may have.
 pub const MAX_DOCUMENT: u64 = 4 << 20;
@@ -57,7 +58,45 @@ impl Budget {
                 what: "number of JSON values in all manifests of the image",
                 limit: MAX_VALUES as u64,
             })?;
-        serde_json::from_slice(bytes).map_err(|_| Error::InvalidManifest { what: no_json })
+        let Once(json) = serde_json::from_slice(bytes).map_err(|error| Error::InvalidManifest {
+            // Readers do not agree about which of the two counts, so one of them would not see what another one does.
+            what: match error.to_string().starts_with(TWICE) {
+                true => "a document has a field twice",
+                false => no_json,
+            },
+        })?;
+        Ok(json)
+    }
+}
+
+/// The fields of manifests and of indexes, of artifact manifests too (OCI image spec, manifest.md and image-index.md).
+const FIELDS: [&str; 9] = [
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "manifests",
+    "blobs",
+    "subject",
+    "annotations",
+];
+
+/// That a manifest or an index is an object, in which nothing stands that Go's tools read and we would not.
+pub(super) fn checked(json: &Value) -> Result<()> {
+    let object = json.as_object().ok_or(Error::InvalidManifest {
+        what: "a manifest is no object",
+    })?;
+    no_variants(object, &FIELDS)
+}
+
+/// Go's tools read a name in any case, so what we keep as unknown would be something to them.
+pub(super) fn no_variants(object: &Map<String, Value>, known: &[&str]) -> Result<()> {
+    match json::has_variant(object, known) {
+        true => Err(Error::InvalidManifest {
+            what: "a field is written in another case, which tools do not agree about",
+        }),
+        false => Ok(()),
     }
 }
 

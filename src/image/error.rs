@@ -210,14 +210,16 @@ pub enum Error {
         media_type: String,
     },
     /// Content that has no encrypted form, and that nobody asked to leave as it is.
-    #[error("{what} {} would stay plain: {media_type:?} has no encrypted form", digest.short())]
+    #[error("{what} {} would stay plain: {media_type:?} {why}", digest.short())]
     StaysPlain {
-        /// A layer, a config, or an entry of an index.
+        /// A layer, a config, an entry of an index, or a blob that such an entry names.
         what: &'static str,
         /// The blob.
         digest: Digest,
         /// Its media type, shortened.
         media_type: String,
+        /// Why, to follow the media type.
+        why: &'static str,
     },
     /// An image without a layer that can be encrypted.
     #[error("the image has no layer that can be encrypted")]

@@ -113,15 +113,20 @@ pub fn is_statement(media_type: &str) -> bool {
     media_type == "application/vnd.in-toto+json"
 }
 
-/// Whether it is a config that says how an image runs, and holds nothing of what the image holds.
+/// Whether it is an image's config.
+#[must_use]
+pub fn is_image_config(media_type: &str) -> bool {
+    to_oci(media_type) == CONFIG
+}
+
+/// Whether it is a config that says how an image or a module runs, and holds nothing of what that holds.
 #[must_use]
 pub fn is_config(media_type: &str) -> bool {
-    const OTHERS: [&str; 3] = [
-        EMPTY,
+    const OTHERS: [&str; 2] = [
         "application/vnd.wasm.config.v0+json",
         "application/vnd.wasm.config.v1+json",
     ];
-    to_oci(media_type) == CONFIG || OTHERS.contains(&media_type)
+    is_image_config(media_type) || OTHERS.contains(&media_type)
 }
 
 /// Media type of the layer once it is encrypted; `None` where no tool could read that.

@@ -18,6 +18,7 @@ pub mod reference;
 pub mod registry;
 pub mod selection;
 pub mod source;
+pub mod staged_file;
 mod staging;
 mod style;
 pub mod target;

@@ -52,6 +52,7 @@ pub(super) fn entry(
     platform: Option<&Platform>,
 ) -> Result<Descriptor> {
     let index = document::parse(index, "index.json is no JSON")?;
+    document::checked(&index)?;
     let entries = list(&index, "manifests")?;
     let name = |entry: &Value, name| entry["annotations"][name].as_str().map(str::to_owned);
     let is_meant = |number: usize, entry: &Value| match wanted {

@@ -5,10 +5,11 @@ use std::io::{self, IoSlice, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::descriptor::Descriptor;
-use super::destination::{Destination, StagedFile};
+use super::destination::Destination;
 use super::error::{Error, Result};
 use super::reference::Reference;
 use super::registry::{self, Pushed, Upload};
+use super::staged_file::StagedFile;
 use super::staging::Staging;
 use crate::descriptor::Digest;
 
@@ -99,7 +100,7 @@ impl Target {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn begin(&mut self) -> Result<Staged> {
+    pub fn begin(&self) -> Result<Staged> {
         match self {
             Self::Layout(layout) => layout.begin().map(Staged::File),
             Self::Archive(archive) => archive.layout.begin().map(Staged::File),
@@ -111,7 +112,7 @@ impl Target {
     ///
     /// # Errors
     /// When it is not taken.
-    pub fn keep(&mut self, blob: Staged, digest: &Digest) -> Result<()> {
+    pub fn keep(&self, blob: Staged, digest: &Digest) -> Result<()> {
         match (self, blob) {
             (_, Staged::Upload(upload)) => Ok(upload.keep(digest)?),
             (Self::Layout(layout), Staged::File(file)) => layout.keep(file, digest.clone()),
@@ -134,14 +135,15 @@ impl Target {
         }
     }
 
-    /// Names the image, and with that makes it appear.
+    /// Names the image, and with that makes it appear. Where that takes long, `go_on` is asked now and then, and its
+    /// error ends it.
     ///
     /// # Errors
     /// When that fails; nothing is named then.
-    pub fn commit(self, entry: Descriptor) -> Result<()> {
+    pub fn commit(self, entry: Descriptor, go_on: &dyn Fn() -> io::Result<()>) -> Result<()> {
         match self {
             Self::Layout(layout) => layout.commit(entry),
-            Self::Archive(archive) => archive.commit(entry),
+            Self::Archive(archive) => archive.commit(entry, go_on),
             Self::Registry(pushed) => pushed.commit(&entry),
         }
     }
@@ -203,7 +205,7 @@ impl ArchiveFile {
         })
     }
 
-    fn commit(self, entry: Descriptor) -> Result<()> {
+    fn commit(self, entry: Descriptor, go_on: &dyn Fn() -> io::Result<()>) -> Result<()> {
         let Self {
             path,
             force,
@@ -221,7 +223,7 @@ impl ArchiveFile {
                 source,
             }
         };
-        write_archive(&directory, &new).map_err(failed("write", &new))?;
+        write_archive(&directory, &new, go_on).map_err(failed("write", &new))?;
         if force {
             fs::rename(&new, &path).map_err(failed("create", &path))?;
         } else {
@@ -238,8 +240,25 @@ impl ArchiveFile {
     }
 }
 
+/// A file on its way into an archive.
+struct Content<'a> {
+    file: File,
+    go_on: &'a dyn Fn() -> io::Result<()>,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (self.go_on)()?;
+        self.file.read(buffer)
+    }
+}
+
 /// Moves a layout into an archive, file by file, so that no more than one of them is there twice.
-fn write_archive(layout: &Path, archive: &Path) -> io::Result<()> {
+fn write_archive(
+    layout: &Path,
+    archive: &Path,
+    go_on: &dyn Fn() -> io::Result<()>,
+) -> io::Result<()> {
     let mut tar = tar::Builder::new(io::BufWriter::with_capacity(
         1 << 20,
         File::create_new(archive)?,
@@ -259,6 +278,7 @@ fn write_archive(layout: &Path, archive: &Path) -> io::Result<()> {
         header.set_mode(0o644);
         header.set_mtime(0);
         header.set_size(file.metadata()?.len());
+        let content = Content { file, go_on };
         match header.size()? {
             // More than eleven octal digits: GNU's form.
             0o100_000_000_000.. => {
@@ -266,10 +286,10 @@ fn write_archive(layout: &Path, archive: &Path) -> io::Result<()> {
                 large.set_entry_type(tar::EntryType::Regular);
                 large.set_mode(0o644);
                 large.set_mtime(0);
-                large.set_size(file.metadata()?.len());
-                tar.append_data(&mut large, &name, file)?;
+                large.set_size(header.size()?);
+                tar.append_data(&mut large, &name, content)?;
             }
-            _ => tar.append_data(&mut header, &name, file)?,
+            _ => tar.append_data(&mut header, &name, content)?,
         }
         fs::remove_file(&path)?;
     }

@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 
-use super::descriptor::Descriptor;
-use super::document::Budget;
+use super::descriptor::{Descriptor, PLATFORM};
+use super::document::{self, Budget};
 use super::error::{Error, Result, shortened};
 use super::layout::{entries, list};
 use super::media_type::{self, Kind};
@@ -114,23 +114,24 @@ impl Image {
             .collect()
     }
 
-    /// What the indexes name beside manifests and indexes.
-    pub fn others(&self) -> impl Iterator<Item = &Descriptor> {
+    /// What the indexes name beside manifests and indexes, each with what it names in its turn.
+    pub fn others(&self) -> impl Iterator<Item = (&Descriptor, &[Descriptor])> {
         self.children(ChildIs::Other)
+            .map(|child| (&child.descriptor, &child.names[..]))
     }
 
     /// The manifests and indexes that are not here.
     pub fn absent(&self) -> impl Iterator<Item = &Descriptor> {
         self.children(ChildIs::Absent)
+            .map(|child| &child.descriptor)
     }
 
-    fn children(&self, is: ChildIs) -> impl Iterator<Item = &Descriptor> {
+    fn children(&self, is: ChildIs) -> impl Iterator<Item = &Child> {
         let lists = self.parts.iter().filter_map(|part| match part {
             Part::Index { children, .. } => Some(children),
             Part::Manifest(_) => None,
         });
-        let wanted = lists.flatten().filter(move |child| child.is == is);
-        wanted.map(|child| &child.descriptor)
+        lists.flatten().filter(move |child| child.is == is)
     }
 }
 
@@ -215,12 +216,13 @@ impl Loading<'_> {
 
     fn document(&mut self, bytes: Vec<u8>, other: &str) -> Result<Document> {
         let json = self.budget.parse(&bytes, "a manifest is no JSON")?;
-        if !json.is_object() {
-            return Err(broken("a manifest is no object"));
-        }
+        document::checked(&json)?;
         // Read as either, one text could name two images (CVE-2021-41190).
         if json.get(other).is_some() {
             return Err(broken("a document is a manifest and an index at once"));
+        }
+        if let Some(subject) = json.get("subject").filter(|it| !it.is_null()) {
+            Descriptor::parse_any(subject)?;
         }
         Ok(Document { bytes, json })
     }
@@ -232,11 +234,8 @@ impl Loading<'_> {
         }
         let mut children = Vec::new();
         for entry in list(&document.json, "manifests")? {
-            let descriptor = match Descriptor::parse(entry) {
-                // What nobody chooses may be of a kind that we cannot read.
-                Err(Error::InvalidDigest { .. }) => Descriptor::unreadable(entry),
-                descriptor => descriptor?,
-            };
+            // What nobody chooses may be of a kind that we cannot read.
+            let descriptor = Descriptor::parse_any(entry)?;
             if descriptor.is_unreadable() {
                 children.push(Child {
                     descriptor,
@@ -310,6 +309,9 @@ impl Loading<'_> {
         self.budget.take(config.size)?;
         let bytes = self.source.document(config)?;
         let json = self.budget.parse(&bytes, "an image's config is no JSON")?;
+        if let Some(config) = json.as_object() {
+            document::no_variants(config, &PLATFORM)?;
+        }
         Ok(Platform::from_json(&json))
     }
 }

@@ -193,7 +193,13 @@ impl LayerReport {
                 .map(|(scheme, blobs)| {
                     let count = match *scheme == Scheme::pkcs11() {
                         true => layer.recipients(scheme),
-                        false => recipients(&layer.envelope, scheme).unwrap_or(blobs),
+                        // One message of PKCS#7 is for several, too.
+                        false => {
+                            let read = layer.recipients(scheme);
+                            recipients(&layer.envelope, scheme)
+                                .unwrap_or(blobs)
+                                .max(read)
+                        }
                     };
                     (scheme.to_string(), count)
                 })

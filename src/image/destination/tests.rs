@@ -14,7 +14,7 @@ fn descriptor(bytes: &[u8]) -> Descriptor {
 }
 
 fn write(directory: &Path, tag: Option<&str>, bytes: &[u8]) -> Result<()> {
-    let mut destination = Destination::prepare(directory, tag, true)?;
+    let destination = Destination::prepare(directory, tag, true)?;
     destination.put(&descriptor(bytes), bytes)?;
     destination.commit(descriptor(bytes))
 }
@@ -71,7 +71,7 @@ fn an_empty_directory_is_filled() {
 fn nothing_is_left_without_a_commit() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("new");
-    let mut destination = Destination::prepare(&path, None, false).unwrap();
+    let destination = Destination::prepare(&path, None, false).unwrap();
     destination.put(&descriptor(b"{}"), b"{}").unwrap();
     assert_eq!(names(dir.path()).len(), 1);
     drop(destination);
@@ -115,7 +115,7 @@ fn a_failed_commit_takes_its_blobs_back() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("layout");
     write(&path, Some("a"), b"1").unwrap();
-    let mut destination = Destination::prepare(&path, Some("b"), false).unwrap();
+    let destination = Destination::prepare(&path, Some("b"), false).unwrap();
     destination.put(&descriptor(b"2"), b"2").unwrap();
     let index = path.join(INDEX);
     let text = fs::read(&index).unwrap();
@@ -182,7 +182,7 @@ fn a_tag_is_replaced_only_with_force() {
     let taken = Destination::prepare(&path, Some("a"), false).unwrap_err();
     assert!(matches!(taken, Error::TagTaken { .. }), "{taken}");
     // One that came meanwhile is not replaced either.
-    let mut slow = Destination::prepare(&path, Some("b"), false).unwrap();
+    let slow = Destination::prepare(&path, Some("b"), false).unwrap();
     write(&path, Some("b"), b"2").unwrap();
     slow.put(&descriptor(b"3"), b"3").unwrap();
     let taken = slow.commit(descriptor(b"3")).unwrap_err();
@@ -202,7 +202,7 @@ fn the_second_of_two_writers_to_a_new_place_adds_to_it() {
             fs::create_dir(&path).unwrap();
         }
         let prepare = |tag| Destination::prepare(&path, Some(tag), false).unwrap();
-        let (mut first, mut second) = (prepare("a"), prepare("b"));
+        let (first, second) = (prepare("a"), prepare("b"));
         first.put(&descriptor(b"1"), b"1").unwrap();
         second.put(&descriptor(b"2"), b"2").unwrap();
         first.commit(descriptor(b"1")).unwrap();

@@ -8,6 +8,7 @@ mod credentials;
 mod download;
 mod error;
 mod name;
+mod tls;
 mod upload;
 
 use std::io::Read;

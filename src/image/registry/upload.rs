@@ -18,8 +18,9 @@ use crate::descriptor::Digest;
 use crate::image::descriptor::Descriptor;
 use crate::image::target::Existing;
 
-/// Bytes of a layer that are sent together. Some registries take no less than 5 MiB but at the end.
-const CHUNK: usize = 8 << 20;
+/// Bytes of a layer that are sent together. Some registries take no less than 5 MiB but at the end. Several layers are
+/// sent at once, and each holds so much.
+const CHUNK: usize = 5 << 20;
 
 /// An image that is being pushed.
 #[derive(Debug)]
@@ -179,7 +180,7 @@ impl Upload {
             connection,
             location: Some(location),
             sent: 0,
-            chunk: Vec::new(),
+            chunk: Vec::with_capacity(CHUNK),
         })
     }
 

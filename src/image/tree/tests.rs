@@ -227,7 +227,7 @@ fn what_is_not_here_is_kept_by_name() {
     let image = made.load(index).unwrap();
     assert_eq!(image.manifests().len(), 1);
     assert_eq!(image.absent().next().unwrap().digest, away.digest);
-    assert_eq!(image.others().next().unwrap().digest, other.digest);
+    assert_eq!(image.others().next().unwrap().0.digest, other.digest);
 }
 
 #[test]
