@@ -203,6 +203,20 @@ impl Containerd {
         self.directory.path().join("containerd.sock")
     }
 
+    /// The containerd namespace that is this one's alone.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The file of a blob in its content store.
+    #[must_use]
+    pub fn blob(&self, digest: &str) -> PathBuf {
+        let name = digest.replace(':', "/");
+        let store = "root/io.containerd.content.v1.content/blobs";
+        self.directory.path().join(store).join(name)
+    }
+
     /// What it has logged so far.
     #[must_use]
     pub fn log(&self) -> String {

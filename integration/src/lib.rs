@@ -19,6 +19,7 @@ pub mod root;
 pub mod shell;
 pub mod skip;
 pub mod token;
+pub mod token_server;
 pub mod unruly;
 pub mod unwrapping;
 pub mod vectors;
