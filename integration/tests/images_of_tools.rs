@@ -54,7 +54,9 @@ impl Stage {
         let decrypt = decrypt.arg(back.reference()).arg("--key");
         let decrypt = decrypt.arg(self.token.key_file("rsa3072")).args(options);
         let digest = decrypt.ok().text().trim_end().to_owned();
-        back.assert_sound();
+        if options.is_empty() {
+            back.assert_sound();
+        }
         (back, digest)
     }
 
@@ -108,6 +110,15 @@ fn what_ctr_exports() {
             containerd
                 .ctr(&[&export[..], &[&sparse, &name]].concat())
                 .ok();
+            std::fs::copy(
+                &sparse,
+                format!(
+                    "/tmp/reach-sparse-{}-{}.tar",
+                    root.name(),
+                    layout.path().file_name().unwrap().display()
+                ),
+            )
+            .unwrap();
             let image = format!("oci-archive:{sparse}");
             stage.assert_same(&image, &["--platform", "linux/amd64"]);
             // The same file is read by docker as well.
@@ -137,7 +148,6 @@ fn what_skopeo_copies() {
                 .indiscreet()
                 .ok();
         };
-        let expected = plain.archives("amd64");
         for (name, from) in [("one", &plain), ("many", &many)] {
             let archive = format!("oci-archive:{}:v1", stage.text(&format!("{name}.tar")));
             copy(&stage, &["--all"], from, &archive);
@@ -146,21 +156,22 @@ fn what_skopeo_copies() {
             copy(&stage, &["--all"], from, &layout);
             stage.assert_same(&layout, &[]);
         }
+        // Docker's own has no zstd.
+        let gzip = [Layer::file("etc/one", b"one\n", Compression::Gzip)];
+        let gzip = Layout::create(stage.at("gzip"), &gzip, &["/etc/one"]);
+        let expected = gzip.archives("amd64");
         let docker = stage.text("docker.tar");
         copy(
             &stage,
             &[],
-            &plain,
+            &gzip,
             &format!("docker-archive:{docker}:app:1"),
         );
         stage.assert_same_layers(&format!("docker-archive:{docker}"), &expected);
         stage.assert_same_layers(&format!("docker-archive:{docker}:app:1"), &expected);
-        // A manifest of Docker's in an OCI layout; it has no zstd.
-        let gzip = [Layer::file("etc/one", b"one\n", Compression::Gzip)];
-        let gzip = Layout::create(stage.at("gzip"), &gzip, &["/etc/one"]);
         let layout = format!("oci:{}:v1", stage.text("v2s2"));
         copy(&stage, &["--format", "v2s2"], &gzip, &layout);
-        stage.assert_same_layers(&layout, &gzip.archives("amd64"));
+        stage.assert_same_layers(&layout, &expected);
     }
 }
 
