@@ -265,6 +265,24 @@ impl Containerd {
         .run()
     }
 
+    /// Exports an image into a file, with these options of `ctr images export`.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn export(&self, options: &[&str], file: &Path, name: &str) {
+        let path = file.to_str().expect("test directories have plain names");
+        // The `ctr` of containerd 2.1 now and then ends before all of the file is written.
+        for _ in 0..5 {
+            self.ctr(&[&["images", "export"], options, &[path, name]].concat())
+                .ok();
+            let listed = Program::new("tar").args(["--list", "--file", path]).run();
+            if listed.status.success() {
+                return;
+            }
+        }
+        panic!("{name} is not exported whole");
+    }
+
     /// Pulls an image from a registry without TLS.
     #[must_use]
     pub fn pull(&self, reference: &str) -> Output {

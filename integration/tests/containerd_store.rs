@@ -78,10 +78,8 @@ impl Stage {
     /// An image as `ctr` exports it.
     fn export(&self, name: &str) -> String {
         let file = self.at(&format!("{}.tar", name.replace(['/', ':'], "-")));
-        let file = file.to_str().unwrap();
-        let args = ["images", "export", "--all-platforms", file, name];
-        self.containerd.ctr(&args).ok();
-        format!("oci-archive:{file}")
+        self.containerd.export(&["--all-platforms"], &file, name);
+        format!("oci-archive:{}", file.display())
     }
 
     fn lines(&self, args: &[&str]) -> Vec<String> {

@@ -98,27 +98,16 @@ fn what_ctr_exports() {
             let rest = ["--base-name", &base, archive];
             containerd.ctr(&[&import[..], &rest].concat()).ok();
             let name = format!("{base}:latest");
-            let whole = stage.text("whole.tar");
-            let export = ["images", "export", "--all-platforms", &whole, &name];
-            containerd.ctr(&export).ok();
+            let whole = stage.at(&format!("{}.tar", layout.layers().len()));
+            containerd.export(&["--all-platforms"], &whole, &name);
+            let whole = whole.display();
             stage.assert_same(&format!("oci-archive:{whole}"), &[]);
             // By the name that containerd has for it.
             stage.assert_same(&format!("oci-archive:{whole}:{name}"), &[]);
             // The blobs of one platform, under an index that may name both.
-            let sparse = stage.text("sparse.tar");
-            let export = ["images", "export", "--platform", "linux/amd64"];
-            containerd
-                .ctr(&[&export[..], &[&sparse, &name]].concat())
-                .ok();
-            std::fs::copy(
-                &sparse,
-                format!(
-                    "/tmp/reach-sparse-{}-{}.tar",
-                    root.name(),
-                    layout.path().file_name().unwrap().display()
-                ),
-            )
-            .unwrap();
+            let sparse = stage.at("sparse.tar");
+            containerd.export(&["--platform", "linux/amd64"], &sparse, &name);
+            let sparse = sparse.display();
             let image = format!("oci-archive:{sparse}");
             stage.assert_same(&image, &["--platform", "linux/amd64"]);
             // The same file is read by docker as well.
