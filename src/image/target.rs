@@ -35,7 +35,7 @@ pub enum Staged {
     /// An upload to a registry.
     Upload(Upload),
     /// An ingest of containerd's.
-    Ingest(Ingest),
+    Ingest(Box<Ingest>),
 }
 
 /// What a target has of a blob already.
@@ -114,7 +114,7 @@ impl Target {
             Self::Layout(layout) => layout.begin().map(Staged::File),
             Self::Archive(archive) => archive.layout.begin().map(Staged::File),
             Self::Registry(pushed) => Ok(Staged::Upload(pushed.begin()?)),
-            Self::Containerd(stored) => Ok(Staged::Ingest(stored.begin()?)),
+            Self::Containerd(stored) => Ok(Staged::Ingest(Box::new(stored.begin()?))),
         }
     }
 
