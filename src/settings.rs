@@ -14,6 +14,7 @@ use std::time::Duration;
 pub use self::error::{Error, Result};
 use crate::content_store;
 use crate::hsm::HsmSettings;
+use crate::image::containerd;
 use crate::keys::policy::PolicySearch;
 
 /// Lists of paths, with `:` between them.
@@ -26,6 +27,9 @@ const MEDIA_TYPE: &str = "STREAM_PROCESSOR_MEDIATYPE";
 const PROVIDERS: &str = "OCICRYPT_KEYPROVIDER_CONFIG";
 const POLICY: &str = "OCICRYPT_CONFIG";
 const SYSTEM_POLICY: &str = "/etc/ocicrypt.conf";
+/// Where containerd listens, and which of its namespaces counts, as `ctr` takes them.
+const CONTAINERD: (&str, &str) = ("CONTAINERD_ADDRESS", "/run/containerd/containerd.sock");
+const NAMESPACE: (&str, &str) = ("CONTAINERD_NAMESPACE", "default");
 
 /// The environment of a process, ours or that of another one.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -183,6 +187,17 @@ pub fn policy(environment: &Environment) -> PolicySearch {
 pub fn providers(environment: &Environment) -> Option<PathBuf> {
     let named = environment.text(PROVIDERS)?;
     Some(environment.absolute(named.into()))
+}
+
+/// Which containerd a process in this environment speaks to.
+#[must_use]
+pub fn containerd(environment: &Environment) -> containerd::Settings {
+    let text = |(name, usual)| environment.text(name).unwrap_or(usual);
+    let address = text(CONTAINERD);
+    containerd::Settings {
+        address: environment.absolute(address.strip_prefix("unix://").unwrap_or(address).into()),
+        namespace: text(NAMESPACE).to_owned(),
+    }
 }
 
 /// Paths of key files or of their directories.
@@ -349,6 +364,20 @@ mod tests {
             settings.keys.policy.ocicrypt_config,
             Some("internal".into())
         );
+    }
+
+    #[test]
+    fn containerd_is_where_ctr_finds_it() {
+        let found = |variables| {
+            let containerd::Settings { address, namespace } = containerd(&environment(variables));
+            format!("{} {namespace}", address.display())
+        };
+        assert_eq!(found(&[]), "/run/containerd/containerd.sock default");
+        let variables = [
+            ("CONTAINERD_ADDRESS", "unix:///run/x.sock"),
+            ("CONTAINERD_NAMESPACE", "k8s.io"),
+        ];
+        assert_eq!(found(&variables), "/run/x.sock k8s.io");
     }
 
     #[test]

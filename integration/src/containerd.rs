@@ -203,6 +203,20 @@ impl Containerd {
         self.directory.path().join("containerd.sock")
     }
 
+    /// The containerd namespace that is this one's alone.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The file of a blob in its content store.
+    #[must_use]
+    pub fn blob(&self, digest: &str) -> PathBuf {
+        let name = digest.replace(':', "/");
+        let store = "root/io.containerd.content.v1.content/blobs";
+        self.directory.path().join(store).join(name)
+    }
+
     /// What it has logged so far.
     #[must_use]
     pub fn log(&self) -> String {
@@ -249,6 +263,24 @@ impl Containerd {
             archive,
         ])
         .run()
+    }
+
+    /// Exports an image into a file, with these options of `ctr images export`.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn export(&self, options: &[&str], file: &Path, name: &str) {
+        let path = file.to_str().expect("test directories have plain names");
+        // The `ctr` of containerd 2.1 now and then ends before all of the file is written.
+        for _ in 0..5 {
+            self.ctr(&[&["images", "export"], options, &[path, name]].concat())
+                .ok();
+            let listed = Program::new("tar").args(["--list", "--file", path]).run();
+            if listed.status.success() {
+                return;
+            }
+        }
+        panic!("{name} is not exported whole");
     }
 
     /// Pulls an image from a registry without TLS.

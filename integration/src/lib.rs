@@ -21,6 +21,7 @@ pub mod shell;
 pub mod skip;
 pub mod stage;
 pub mod token;
+pub mod token_server;
 pub mod unruly;
 pub mod unwrapping;
 pub mod vectors;

@@ -8,7 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use super::jobs;
 use crate::commands::Result;
 use crate::image::reference::HELP;
-use crate::image::{Image, Platform, Reference, Source, place, registry};
+use crate::image::{self, Image, Platform, Reference, Source, place, registry};
 use crate::settings;
 pub(crate) use crate::settings::{is_uri, no_uris};
 
@@ -68,9 +68,16 @@ pub struct RegistryArgs {
 }
 
 impl RegistryArgs {
-    /// As the `image` room wants it. Looks at the environment for where other tools keep passwords.
+    /// As the `image` room wants it. Looks at the environment for where other tools keep passwords, and for containerd.
     #[must_use]
-    pub fn settings(&self) -> registry::Settings {
+    pub fn settings(&self) -> image::Settings {
+        image::Settings {
+            registry: self.of_registries(),
+            containerd: settings::containerd(&settings::Environment::current()),
+        }
+    }
+
+    fn of_registries(&self) -> registry::Settings {
         let directory = |name: &str| {
             settings::variable(name)
                 .filter(|it| !it.is_empty())

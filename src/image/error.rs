@@ -29,6 +29,9 @@ pub enum Error {
     /// A registry, or the way to it.
     #[error(transparent)]
     Registry(#[from] super::registry::Error),
+    /// containerd, or the way to it.
+    #[error(transparent)]
+    Containerd(#[from] super::containerd::Error),
     /// A blob could not be read or written to its end.
     #[error("cannot {action} blob {}: {}", digest.short(), reason(source))]
     Blob {
@@ -244,6 +247,7 @@ impl Error {
                 "name the image by one of the tags there, by its digest (@sha256:…) or by its number (@0), or choose with --platform"
             }
             Self::Registry(error) => return error.hint(),
+            Self::Containerd(error) => return error.hint(),
             Self::NoSuchDirectory {
                 meant: Some(meant), ..
             } => return Some(format!("an image in a registry is named as {meant}")),

@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod choice;
+pub mod containerd;
 pub mod descriptor;
 pub mod destination;
 pub mod document;
@@ -30,6 +31,7 @@ pub use destination::Destination;
 pub use error::{Error, Result};
 pub use finished::Finished;
 pub use layout::Layout;
+pub use place::Settings;
 pub use platform::Platform;
 pub use reference::Reference;
 pub use selection::Selection;

@@ -1,6 +1,7 @@
 //! Opening an image wherever a command line says that it is.
 
 use super::archive::Archive;
+use super::containerd::{self, Store};
 use super::descriptor::Descriptor;
 use super::error::{Error, Result};
 use super::layout::Layout;
@@ -9,6 +10,15 @@ use super::reference::Reference;
 use super::registry::{self, Repository};
 use super::source::Source;
 
+/// How places are spoken to that are no files.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Registries.
+    pub registry: registry::Settings,
+    /// containerd.
+    pub containerd: containerd::Settings,
+}
+
 /// An image's place, and its entry there. Of several with one tag, the one for the platform.
 ///
 /// # Errors
@@ -16,7 +26,7 @@ use super::source::Source;
 pub fn open(
     reference: &Reference,
     platform: Option<&Platform>,
-    settings: &registry::Settings,
+    settings: &Settings,
 ) -> Result<(Box<dyn Source>, Descriptor)> {
     match reference {
         Reference::Layout(place) => {
@@ -41,9 +51,14 @@ pub fn open(
             Ok((Box::new(archive), entry))
         }
         Reference::Registry(name) => {
-            let repository = Repository::open(name, settings)?;
+            let repository = Repository::open(name, &settings.registry)?;
             let entry = repository.entry();
             Ok((Box::new(repository), entry))
+        }
+        Reference::Containerd(name) => {
+            let store = Store::open(name, &settings.containerd)?;
+            let entry = store.entry();
+            Ok((Box::new(store), entry))
         }
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use super::containerd;
 use super::error::{Error, Result};
 use super::registry::Name;
 use super::selection::Selection;
@@ -14,19 +15,18 @@ use super::selection::Selection;
 /// Longest tag, in bytes.
 const MAX_TAG: usize = 255;
 /// What other tools have before the colon, for places that we do not know.
-const OTHER_TRANSPORTS: [&str; 7] = [
+const OTHER_TRANSPORTS: [&str; 6] = [
     "containers-storage",
-    "containerd",
     "dir",
     "docker-daemon",
     "http",
     "https",
     "sif",
 ];
-const TRANSPORTS: &str = "is of no transport that there is here: oci:DIR, oci-archive:FILE, docker-archive:FILE, docker://NAME";
+const TRANSPORTS: &str = "is of no transport that there is here: oci:DIR, oci-archive:FILE, docker-archive:FILE, docker://NAME, containerd:NAME";
 
 /// What the arguments for an image mean, for the help.
-pub const HELP: &str = "oci:DIR[:TAG], DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] or docker://NAME[:TAG]";
+pub const HELP: &str = "oci:DIR[:TAG], DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], docker://NAME[:TAG] or containerd:[NAMESPACE/]NAME";
 
 /// An image, wherever it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum Reference {
     DockerArchive(InFile),
     /// In a registry.
     Registry(Name),
+    /// In containerd.
+    Containerd(containerd::Name),
 }
 
 /// An image in a directory or in a file.
@@ -71,6 +73,12 @@ impl Reference {
         if strip("docker:").is_some_and(|rest| !rest.is_empty()) {
             return Err(invalid("has no // after docker:"));
         }
+        if let Some(rest) = strip("containerd:") {
+            let name = std::str::from_utf8(rest).ok();
+            let name = name.and_then(containerd::Name::parse);
+            let name = name.ok_or(invalid("is not containerd:[NAMESPACE/]NAME"))?;
+            return Ok(Self::Containerd(name));
+        }
         if let Some(rest) = strip("oci-archive:") {
             return Ok(Self::OciArchive(in_file(rest)?));
         }
@@ -96,6 +104,7 @@ impl Reference {
                 place.image.tag()
             }
             Self::Registry(name) => name.tag(),
+            Self::Containerd(_) => None,
         }
     }
 }
@@ -168,6 +177,7 @@ impl fmt::Display for Reference {
             Self::OciArchive(place) => ("oci-archive", place),
             Self::DockerArchive(place) => ("docker-archive", place),
             Self::Registry(name) => return write!(f, "docker://{name}"),
+            Self::Containerd(name) => return write!(f, "containerd:{name}"),
         };
         write!(f, "{transport}:{}", place.path.display())?;
         match &place.image {
@@ -222,6 +232,11 @@ mod tests {
                 "docker://busybox",
                 "docker://docker.io/library/busybox:latest",
             ),
+            (
+                "containerd:k8s.io/docker.io/library/b:1",
+                "containerd:k8s.io/docker.io/library/b:1",
+            ),
+            ("containerd", "oci:containerd"),
             (&format!("a@{digest}"), &format!("oci:a@{digest}")),
             (&format!("a:b@{digest}"), &format!("oci:a:b@{digest}")),
         ] {
@@ -243,6 +258,9 @@ mod tests {
             "docker:busybox",
             "docker://Busy box",
             "ftp://busybox",
+            "containerd:",
+            "containerd://busybox",
+            "containerd:a b",
             "containers-storage:busybox",
             &format!("a:{}", "b".repeat(256)),
         ] {

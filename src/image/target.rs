@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, IoSlice, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::containerd::{Ingest, Stored};
 use super::descriptor::Descriptor;
 use super::destination::Destination;
 use super::error::{Error, Result};
+use super::place::Settings;
 use super::reference::Reference;
 use super::registry::{self, Pushed, Upload};
 use super::staged_file::StagedFile;
@@ -22,6 +24,8 @@ pub enum Target {
     Archive(ArchiveFile),
     /// To a registry.
     Registry(Pushed),
+    /// To containerd.
+    Containerd(Stored),
 }
 
 /// A blob in the making, to be written to.
@@ -31,6 +35,8 @@ pub enum Staged {
     File(StagedFile),
     /// An upload to a registry.
     Upload(Upload),
+    /// An ingest of containerd's.
+    Ingest(Box<Ingest>),
 }
 
 /// What a target has of a blob already.
@@ -48,11 +54,11 @@ impl Target {
     /// `force` it may replace another one.
     ///
     /// # Errors
-    /// As [`Destination::prepare`] and [`Pushed::prepare`]; [`Error::FileExists`]; [`Error::ReadOnly`].
+    /// As [`Destination::prepare`], [`Pushed::prepare`] and [`Stored::prepare`]; [`Error::FileExists`]; [`Error::ReadOnly`].
     pub fn prepare(
         reference: &Reference,
         source: &Reference,
-        settings: &registry::Settings,
+        settings: &Settings,
         tag: Option<&str>,
         force: bool,
     ) -> Result<Self> {
@@ -72,7 +78,10 @@ impl Target {
                     Reference::Registry(from) => Some(from),
                     _ => None,
                 };
-                Pushed::prepare(name, settings, from, force).map(Self::Registry)
+                Pushed::prepare(name, &settings.registry, from, force).map(Self::Registry)
+            }
+            Reference::Containerd(name) => {
+                Stored::prepare(name, &settings.containerd, force).map(Self::Containerd)
             }
         }
     }
@@ -86,6 +95,7 @@ impl Target {
             Self::Layout(layout) => layout,
             Self::Archive(archive) => &archive.layout,
             Self::Registry(pushed) => return Ok(pushed.existing(descriptor)?),
+            Self::Containerd(stored) => return stored.existing(descriptor),
         };
         if files.has(&descriptor.digest) {
             return Ok(Existing::Sound);
@@ -105,6 +115,7 @@ impl Target {
             Self::Layout(layout) => layout.begin().map(Staged::File),
             Self::Archive(archive) => archive.layout.begin().map(Staged::File),
             Self::Registry(pushed) => Ok(Staged::Upload(pushed.begin()?)),
+            Self::Containerd(stored) => Ok(Staged::Ingest(Box::new(stored.begin()?))),
         }
     }
 
@@ -115,11 +126,14 @@ impl Target {
     pub fn keep(&self, blob: Staged, digest: &Digest) -> Result<()> {
         match (self, blob) {
             (_, Staged::Upload(upload)) => Ok(upload.keep(digest)?),
+            (_, Staged::Ingest(ingest)) => ingest.keep(digest),
             (Self::Layout(layout), Staged::File(file)) => layout.keep(file, digest.clone()),
             (Self::Archive(archive), Staged::File(file)) => {
                 archive.layout.keep(file, digest.clone())
             }
-            (Self::Registry(_), Staged::File(_)) => unreachable!("a registry begins uploads alone"),
+            (Self::Registry(_) | Self::Containerd(_), Staged::File(_)) => {
+                unreachable!("they begin no files")
+            }
         }
     }
 
@@ -132,6 +146,7 @@ impl Target {
             Self::Layout(layout) => layout.put(descriptor, bytes),
             Self::Archive(archive) => archive.layout.put(descriptor, bytes),
             Self::Registry(pushed) => Ok(pushed.put(descriptor, bytes)?),
+            Self::Containerd(stored) => stored.put(descriptor, bytes),
         }
     }
 
@@ -145,6 +160,7 @@ impl Target {
             Self::Layout(layout) => layout.commit(entry),
             Self::Archive(archive) => archive.commit(entry, go_on),
             Self::Registry(pushed) => pushed.commit(&entry),
+            Self::Containerd(stored) => stored.commit(&entry),
         }
     }
 }
@@ -154,6 +170,7 @@ impl Write for Staged {
         match self {
             Self::File(file) => file.write(bytes),
             Self::Upload(upload) => upload.write(bytes),
+            Self::Ingest(ingest) => ingest.write(bytes),
         }
     }
 
@@ -161,6 +178,7 @@ impl Write for Staged {
         match self {
             Self::File(file) => file.write_vectored(slices),
             Self::Upload(upload) => upload.write_vectored(slices),
+            Self::Ingest(ingest) => ingest.write_vectored(slices),
         }
     }
 
@@ -168,6 +186,7 @@ impl Write for Staged {
         match self {
             Self::File(file) => file.flush(),
             Self::Upload(upload) => upload.flush(),
+            Self::Ingest(ingest) => ingest.flush(),
         }
     }
 }

@@ -220,6 +220,13 @@ impl KeyRing {
         self.in_files += 1;
     }
 
+    /// Keeps only some of the keys.
+    pub fn retain(&mut self, keep: impl FnMut(&Key) -> bool) {
+        self.keys.retain(keep);
+        let in_files = self.keys.iter().take_while(|key| key.token().is_none());
+        self.in_files = in_files.count();
+    }
+
     /// Where keys were looked for.
     #[must_use]
     pub fn searched(&self) -> &[PathBuf] {

@@ -103,6 +103,19 @@ kinds! {
     "token": {
         TOKEN_WRONG_PIN = "token-wrong-pin",
     }
+    "image": {
+        IMAGE = "image",
+        IMAGE_PLATFORM = "image-platform",
+        IMAGE_UNREADABLE = "image-unreadable",
+    }
+    "layer": {
+        LAYER_ABSENT = "layer-absent",
+        LAYER_BROKEN = "layer-broken",
+        LAYER_OPENS = "layer-opens",
+        LAYER_SHUT = "layer-shut",
+        LAYER_TYPE = "layer-type",
+        LAYER_UNTRIED = "layer-untried",
+    }
     "runtime directory": {
         RUNTIME_DIRECTORY = "runtime-directory",
     }

@@ -7,6 +7,7 @@ mod access;
 mod containerd;
 mod files;
 mod findings;
+mod image;
 mod keys;
 mod kind;
 mod log;
@@ -28,9 +29,12 @@ use self::containerd::Decoder;
 use self::findings::{Colour, Findings};
 use self::setup::Setup;
 use self::token::Trial;
+use super::image_args::{self, RegistryArgs};
 use super::print;
 use crate::commands::Result;
 use crate::commands::args::{DECRYPTION_KEYS_PATH, HsmArgs};
+use crate::image::reference::HELP;
+use crate::image::{Platform, Reference};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args, Debug)]
@@ -45,9 +49,29 @@ pub struct Args {
     /// Fail on warnings too
     #[arg(long)]
     pub strict: bool,
+    /// An image: tell whether this node opens each of its layers, and if not, why
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        help_heading = "Image",
+        long_help = format!("An image: tell whether this node opens each of its layers, and if not, why. {HELP}"),
+        value_parser = image_args::reference()
+    )]
+    pub image: Option<Reference>,
+    /// Ask about the image for this platform [default: this machine's]
+    #[arg(
+        long,
+        value_name = "OS/ARCH[/VARIANT]",
+        requires = "image",
+        help_heading = "Image"
+    )]
+    pub platform: Option<Platform>,
     /// Directory of PKCS#11 key files, or one key file, in the place of what containerd's configuration names (repeatable)
     #[arg(long = "key", alias = DECRYPTION_KEYS_PATH, value_name = "DIR", help_heading = "Keys")]
     pub decryption_keys_path: Vec<PathBuf>,
+    /// How to speak to registries.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// How to treat the tokens.
     #[command(flatten)]
     pub hsm: HsmArgs,
@@ -58,12 +82,15 @@ Each key is tried for real, in the environment that containerd gives the decoder
 the token about it, and another to open a wrapped key. A PIN that is rejected is not tried again, and a token that \
 says that one more wrong PIN would lock it is left alone.
 
+With --image, no layer is read: the keys are asked to unwrap what stands in the image's manifest.
+
 Exit status: 0 only if no check failed; warnings count with --strict alone.
 
 Examples:
   ocihsm doctor
   ocihsm doctor --strict --json
-  ocihsm doctor --key imagekey.yaml --containerd-config /etc/containerd/config.toml";
+  ocihsm doctor --key imagekey.yaml --containerd-config /etc/containerd/config.toml
+  ocihsm doctor --image docker://registry.example/app:v1";
 
 /// Checks the node and prints what it found.
 ///
@@ -98,6 +125,13 @@ pub fn run(args: &Args) -> Result<()> {
         findings.about(&containerds);
         for key in keys::check(&mut findings, setup) {
             trial.check(&mut findings, setup, &key);
+        }
+    }
+    if let Some(reference) = &args.image {
+        findings.about(&[]);
+        let platform = args.platform.as_ref();
+        if let Some(asked) = image::read(&mut findings, reference, platform, &args.registry) {
+            image::ask(&mut findings, &asked, &decoders, &trial, &settings);
         }
     }
     let text = if args.json {

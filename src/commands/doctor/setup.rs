@@ -22,6 +22,8 @@ pub(super) struct Setup {
     pub(super) keys: Vec<PathBuf>,
     /// What decides which policy counts.
     pub(super) policy: PolicySearch,
+    /// The file that names its key providers.
+    pub(super) providers: Option<PathBuf>,
     /// `OCIHSM_RUNTIME_DIR`, if the section says so.
     pub(super) named_runtime_dir: Option<String>,
     /// Content stores that its arguments or variables name.
@@ -75,6 +77,7 @@ impl Setup {
         Self {
             keys: settings.keys.paths,
             policy: settings.keys.policy,
+            providers: settings.keys.providers,
             named_runtime_dir: environment.text("OCIHSM_RUNTIME_DIR").map(str::to_owned),
             stores: settings.layer.named_stores,
             runtime_dir: settings.hsm.runtime_dir,

@@ -44,14 +44,17 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// The key whose login was refused by what may be this one's token.
+    pub(super) fn refused_by(&self, key: &TokenKey) -> Option<&TokenKey> {
+        self.refused
+            .iter()
+            .find(|other| may_share_token(other, key))
+    }
+
     /// Tries a key as the decoder with this setup would.
     pub(super) fn check(&mut self, findings: &mut Findings, setup: &Setup, key: &TokenKey) {
         let name = &key.file.name;
-        let refused = self
-            .refused
-            .iter()
-            .find(|other| may_share_token(other, key));
-        if let Some(other) = refused {
+        if let Some(other) = self.refused_by(key) {
             findings.warn(
                 kind::KEY_UNTRIED,
                 format!(

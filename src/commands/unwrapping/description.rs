@@ -65,7 +65,8 @@ impl Locked {
         keys.count()
     }
 
-    pub(super) fn description(&self) -> LayerDescriptor {
+    /// The layer as a decoder is told of it.
+    pub(in crate::commands) fn description(&self) -> LayerDescriptor {
         let layer = &self.layer;
         LayerDescriptor {
             media_type: Some(layer.media_type.clone()),

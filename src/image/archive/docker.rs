@@ -15,6 +15,9 @@ use crate::image::layout::digest_of;
 use crate::image::media_type;
 use crate::image::selection::Selection;
 
+/// What a Zstandard frame begins with (RFC 8878, section 3.1.1).
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
 impl Archive {
     /// The entry of an image that `docker save` wrote: its manifest is made here, with OCI's types.
     ///
@@ -90,16 +93,17 @@ impl Archive {
     fn docker_layer(&mut self, name: Option<&str>, diff_id: Option<&str>) -> Result<Descriptor> {
         let span = name.and_then(|name| self.find(name));
         let span = span.ok_or_else(|| self.not("a layer is missing"))?;
-        let mut start = [0; 2];
-        let is_gzip = span.len > 1
-            && self.file.read_exact_at(&mut start, span.start).is_ok()
-            && start == GZIP;
-        let (digest, media_type) = match is_gzip {
-            true => (
-                self.hash(span)?,
-                "application/vnd.oci.image.layer.v1.tar+gzip",
-            ),
-            false => {
+        let mut start = [0; 4];
+        let known = span.len >= start.len() as u64;
+        let known = known && self.file.read_exact_at(&mut start, span.start).is_ok();
+        let compressed = match known {
+            true if start.starts_with(&GZIP) => Some("application/vnd.oci.image.layer.v1.tar+gzip"),
+            true if start == ZSTD => Some("application/vnd.oci.image.layer.v1.tar+zstd"),
+            _ => None,
+        };
+        let (digest, media_type) = match compressed {
+            Some(media_type) => (self.hash(span)?, media_type),
+            None => {
                 let digest = diff_id.and_then(|it| it.parse().ok());
                 let digest = digest.ok_or_else(|| self.not("a config has no sha256 of a layer"))?;
                 (digest, "application/vnd.oci.image.layer.v1.tar")
