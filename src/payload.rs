@@ -75,16 +75,25 @@ const TYPE_URL: &str = "io.containerd.ocicrypt.v1.Payload";
 pub struct Payload {
     /// The layer as its manifest describes it.
     pub descriptor: LayerDescriptor,
+    /// The keys that it sent along.
+    pub keys: SentKeys,
+}
+
+/// Key material, each piece as the client read it from a file.
+#[derive(Debug, Default)]
+pub struct SentKeys {
     /// PKCS#11 key files (`pkcs11-yamls`).
     pub key_files: Vec<SecretBytes>,
     /// Private keys (`privkeys`).
     pub private_keys: Vec<SecretBytes>,
     /// Their passwords, in the same order; an empty one is none (`privkeys-passwords`).
     pub passwords: Vec<SecretBytes>,
-    /// The client's module policies (`pkcs11-config`).
-    pub policies: Vec<SecretBytes>,
+    /// Certificates of theirs (`x509s`).
+    pub certificates: Vec<SecretBytes>,
     /// How many OpenPGP keys there were (`gpg-privatekeys`), which nobody here reads.
     pub openpgp_keys: usize,
+    /// The client's module policies (`pkcs11-config`).
+    pub policies: Vec<SecretBytes>,
 }
 
 /// Whether a descriptor that we inherited can carry a payload: containerd sends it through a pipe, a test may
@@ -139,11 +148,14 @@ impl Payload {
                 size: descriptor.size,
                 annotations: descriptor.annotations.unwrap_or_default().0,
             },
-            key_files: values(given.key_files),
-            private_keys: values(given.private_keys),
-            passwords: values(given.passwords),
-            policies: values(given.policies),
-            openpgp_keys: values(given.openpgp_keys).len(),
+            keys: SentKeys {
+                key_files: values(given.key_files),
+                private_keys: values(given.private_keys),
+                passwords: values(given.passwords),
+                certificates: values(given.certificates),
+                openpgp_keys: values(given.openpgp_keys).len(),
+                policies: values(given.policies),
+            },
         }))
     }
 }
@@ -167,6 +179,7 @@ object! {
         key_files: Secrets = "pkcs11-yamls",
         private_keys: Secrets = "privkeys",
         passwords: Secrets = "privkeys-passwords",
+        certificates: Secrets = "x509s",
         openpgp_keys: Secrets = "gpg-privatekeys",
         policies: Secrets = "pkcs11-config",
     }

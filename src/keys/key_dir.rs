@@ -35,8 +35,8 @@ pub struct KeyDir {
     pub keys: Vec<KeyFile>,
     /// Private keys that are in the files themselves.
     pub private_keys: Vec<PrivateKey>,
-    /// Files with certificates, which are no keys, and no mistake.
-    pub certificates: Vec<PathBuf>,
+    /// Certificates, which are no keys, and no mistake.
+    pub certificates: Vec<Certificate>,
     /// Everything else.
     pub skipped: Vec<Skipped>,
 }
@@ -87,12 +87,17 @@ impl KeyDir {
         let bytes = file::read_secret(path, MAX_KEY_FILE)?;
         let bytes = bytes.expose();
         match PrivateKey::parse(&name, bytes, password) {
-            Ok(key) => self.private_keys.push(key),
+            Ok(key) => {
+                self.private_keys.push(key);
+                // Often a key and its certificate are in one file.
+                self.certificates.extend(Certificate::all(bytes));
+            }
             Err(private::Error::NotAPrivateKey) => match KeyFile::parse(name, bytes) {
                 Ok(key) => self.keys.push(key),
-                Err(Error::NotAKeyFile { .. }) if !Certificate::all(bytes).is_empty() => {
-                    self.certificates.push(path.to_owned());
-                }
+                Err(error @ Error::NotAKeyFile { .. }) => match Certificate::all(bytes) {
+                    none if none.is_empty() => return Err(error),
+                    certificates => self.certificates.extend(certificates),
+                },
                 Err(error) => return Err(error),
             },
             Err(error) => return Err(Error::PrivateKey { name, error }),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::TokenKey;
+use super::certificate::Certificate;
 use super::client;
 use super::error::{Error, Result};
 use super::key_dir::{COPY, KeyDir};
@@ -63,6 +64,7 @@ pub struct KeyRing {
     keys: Vec<Key>,
     /// How many of them are in files; these stand first.
     in_files: usize,
+    certificates: Vec<Certificate>,
     unusable: Vec<Error>,
     skipped: Vec<Error>,
 }
@@ -84,6 +86,7 @@ impl KeyRing {
             }
             ring.skipped
                 .extend(found.skipped.into_iter().map(|skipped| skipped.why));
+            ring.certificates.extend(found.certificates);
             for key in found.private_keys {
                 ring.add_private(key);
             }
@@ -125,13 +128,12 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Adds the private keys that a client sent, each with its password, if it has one.
-    pub fn add_private_keys<'a>(
-        &mut self,
-        keys: impl Iterator<Item = (&'a SecretBytes, Option<&'a SecretBytes>)>,
-    ) {
-        for (number, (bytes, password)) in keys.enumerate() {
+    /// Adds the private keys that a client sent, each with its password, if it has one: an empty one is none.
+    pub fn add_private_keys(&mut self, keys: &[SecretBytes], passwords: &[SecretBytes]) {
+        for (number, bytes) in keys.iter().enumerate() {
             let name = format!("private key {} of the payload", number + 1);
+            let password = passwords.get(number);
+            let password = password.filter(|text| !text.expose().is_empty());
             match PrivateKey::parse(&name, bytes.expose(), password) {
                 Ok(key) => self.add_private(key),
                 Err(private::Error::NotAPrivateKey) => self.skipped.push(Error::NotAKeyFile {
@@ -176,6 +178,25 @@ impl KeyRing {
                 name: "key of the payload".to_owned(),
                 what: "it is for OpenPGP, which this program does not read",
             }));
+    }
+
+    /// Adds the certificates that a client sent.
+    pub fn add_certificates(&mut self, sent: &[SecretBytes]) {
+        for (number, bytes) in sent.iter().enumerate() {
+            match Certificate::all(bytes.expose()) {
+                none if none.is_empty() => self.skipped.push(Error::NotAKeyFile {
+                    name: format!("certificate {} of the payload", number + 1),
+                    what: "it holds no certificate",
+                }),
+                certificates => self.certificates.extend(certificates),
+            }
+        }
+    }
+
+    /// The certificates at hand, which tell what is wrapped for their owners.
+    #[must_use]
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
     }
 
     /// Whether nothing came that is or was meant to be a key.

@@ -31,14 +31,14 @@ fn reads_what_cri_sends() {
     let payload = Payload::parse(&any(TYPE_URL, json)).unwrap().unwrap();
     assert_eq!(payload.descriptor.size, Some(3));
     assert_eq!(payload.descriptor.annotations.len(), 1);
-    assert!(payload.key_files.is_empty());
+    assert!(payload.keys.key_files.is_empty());
 }
 
 #[test]
 fn reads_names_in_any_case_and_null_values() {
     let json = br#"{"decryptconfig":{"PARAMETERS":{"pkcs11-yamls":["aGk=",null]}},"descriptor":{"MediaType":"m"}}"#;
     let payload = Payload::parse(&any(TYPE_URL, json)).unwrap().unwrap();
-    assert_eq!(payload.key_files, [SecretBytes::new(b"hi".to_vec())]);
+    assert_eq!(payload.keys.key_files, [SecretBytes::new(b"hi".to_vec())]);
     assert_eq!(payload.descriptor.media_type.as_deref(), Some("m"));
 }
 

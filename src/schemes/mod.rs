@@ -12,6 +12,7 @@ pub mod provider;
 pub use self::error::Error;
 
 use crate::envelope::{Envelope, MAX_RECIPIENTS, Scheme};
+use crate::keys::certificate::Certificate;
 use crate::operation::KeyOperation;
 use crate::options::PrivateOptions;
 use crate::secret::SecretBytes;
@@ -85,6 +86,18 @@ pub fn wrapped_key(scheme: &Scheme, blob: &[u8]) -> WrappedKeys {
 }
 
 impl WrappedKeys {
+    /// Puts what is wrapped for somebody else than the owners of these certificates behind the rest. It is not left out: a
+    /// certificate may have been renewed, and the key in it be the same.
+    pub fn prefer(&mut self, certificates: &[Certificate]) {
+        let is_for_another = |key: &WrappedKey| match &key.opening {
+            Opening::Pkcs7(recipient) => !certificates.iter().any(|one| recipient.is_for(one)),
+            _ => false,
+        };
+        if !certificates.is_empty() {
+            self.keys.sort_by_key(is_for_another);
+        }
+    }
+
     /// Adds what was read; `false` at the bound.
     fn add(&mut self, scheme: &Scheme, read: Vec<Result<(KeyOperation, Opening), Error>>) -> bool {
         for key in read {
@@ -171,6 +184,31 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
+
+    #[test]
+    fn what_is_wrapped_for_a_certificate_at_hand_comes_first() {
+        let [one, other] = [
+            include_bytes!("../../integration/vectors/keys/pkcs7-rsa.cert.pem").as_slice(),
+            include_bytes!("../../integration/vectors/keys/other3072.cert.pem"),
+        ]
+        .map(|pem| Certificate::all(pem).remove(0));
+        let message = pkcs7::seal(b"plain", &[one.clone(), other.clone()]).unwrap();
+        let lengths = |certificates: &[Certificate]| {
+            let mut found = wrapped_key(&Scheme::named("pkcs7"), &message);
+            found.prefer(certificates);
+            let keys = found.keys.iter();
+            keys.map(|key| match &key.operation {
+                KeyOperation::RsaPkcs1 { ciphertext, .. } => ciphertext.len(),
+                operation => panic!("{operation:?}"),
+            })
+            .collect::<Vec<_>>()
+        };
+        let written = lengths(&[]);
+        assert_eq!(written[1], 384);
+        assert_ne!(written[0], written[1]);
+        assert_eq!(lengths(&[one]), written);
+        assert_eq!(lengths(&[other]), [written[1], written[0]]);
+    }
 
     #[test]
     fn what_cannot_be_read_hides_nothing_else() {

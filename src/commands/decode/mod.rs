@@ -205,15 +205,11 @@ impl NodeKeys {
     /// These keys, then those of the payload.
     fn and_those_of(self, layer: &Layer) -> Result<KeyRing> {
         let mut ring = self.ring;
-        ring.add_payload(&layer.key_files, &layer.policies, &self.policy)?;
-        let passwords = layer
-            .passwords
-            .iter()
-            .map(Some)
-            .chain(std::iter::repeat(None));
-        let passwords = passwords.map(|text| text.filter(|text| !text.expose().is_empty()));
-        ring.add_private_keys(layer.private_keys.iter().zip(passwords));
-        ring.skip_openpgp_keys(layer.openpgp_keys);
+        let sent = &layer.keys;
+        ring.add_payload(&sent.key_files, &sent.policies, &self.policy)?;
+        ring.add_certificates(&sent.certificates);
+        ring.add_private_keys(&sent.private_keys, &sent.passwords);
+        ring.skip_openpgp_keys(sent.openpgp_keys);
         match ring.only_reason() {
             Some(error) => Err(error.into()),
             None if ring.is_empty() && !self.named => Err(Error::NoKeys),

@@ -9,8 +9,7 @@ use crate::commands::{Error, Result};
 use crate::content_store::{self, Descriptions, PrefixReader};
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::file;
-use crate::payload::Payload;
-use crate::secret::SecretBytes;
+use crate::payload::{Payload, SentKeys};
 use crate::settings::{LayerSettings, Told};
 
 /// Most bytes of a descriptor file; a descriptor is a part of a manifest.
@@ -52,16 +51,8 @@ pub(super) struct Layer {
     pub(super) file: Option<File>,
     /// Whether our parent holds it open, so that its bytes and no others are on stdin.
     pub(super) held: bool,
-    /// Key files that came with the payload.
-    pub(super) key_files: Vec<SecretBytes>,
-    /// Private keys that came with it.
-    pub(super) private_keys: Vec<SecretBytes>,
-    /// Their passwords; an empty one is none.
-    pub(super) passwords: Vec<SecretBytes>,
-    /// How many OpenPGP keys came with it.
-    pub(super) openpgp_keys: usize,
-    /// Module policies that came with the payload.
-    pub(super) policies: Vec<SecretBytes>,
+    /// Keys that came with the payload.
+    pub(super) keys: SentKeys,
 }
 
 /// Descriptions of a layer, manifest by manifest.
@@ -92,11 +83,7 @@ pub(super) fn find(
         }
         Told::Nothing => match read_payload(inherited)? {
             Some(payload) => Layer {
-                key_files: payload.key_files,
-                private_keys: payload.private_keys,
-                passwords: payload.passwords,
-                openpgp_keys: payload.openpgp_keys,
-                policies: payload.policies,
+                keys: payload.keys,
                 ..Layer::new("payload", payload.descriptor)
             },
             None => search(settings, input)?,
@@ -120,11 +107,7 @@ impl Layer {
             media_type: descriptor.media_type.clone(),
             descriptions: Described::Once(Some(descriptor)),
             prefix: None,
-            key_files: Vec::new(),
-            private_keys: Vec::new(),
-            passwords: Vec::new(),
-            openpgp_keys: 0,
-            policies: Vec::new(),
+            keys: SentKeys::default(),
         }
     }
 }
@@ -172,11 +155,7 @@ fn search(settings: &LayerSettings, input: &mut File) -> Result<Layer> {
         prefix: Some(prefix),
         file: Some(found.file),
         held: found.held,
-        key_files: Vec::new(),
-        private_keys: Vec::new(),
-        passwords: Vec::new(),
-        openpgp_keys: 0,
-        policies: Vec::new(),
+        keys: SentKeys::default(),
     })
 }
 

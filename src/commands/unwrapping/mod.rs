@@ -145,7 +145,9 @@ impl Opener {
     ) -> Result<Unwrapped> {
         let mut tally = Tally::new(self.ring.keys().len());
         let mut queue = Queue::new(manifests);
-        while let Some(mut turn) = queue.next(&mut |layer| tally.read(layer)) {
+        while let Some(mut turn) =
+            queue.next(&mut |layer| tally.read(layer, self.ring.certificates()))
+        {
             while let Some(mut entry) = turn.next() {
                 let Some((key, number)) = self.question(&mut entry, &mut tally) else {
                     if !entry.again && self.may_pass() {

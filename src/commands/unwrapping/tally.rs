@@ -10,6 +10,7 @@ use crate::commands::Error;
 use crate::descriptor::{Digest, LayerDescriptor};
 use crate::envelope::Scheme;
 use crate::hsm;
+use crate::keys::certificate::Certificate;
 use crate::keys::ring::KeyRing;
 use crate::operation::{KeyKind, KeyOperation};
 use crate::options::PrivateOptions;
@@ -145,9 +146,16 @@ impl Tally {
     }
 
     /// Reads a description; `None` if it cannot be, which is noted.
-    pub(super) fn read(&mut self, layer: &LayerDescriptor) -> Option<Description> {
+    pub(super) fn read(
+        &mut self,
+        layer: &LayerDescriptor,
+        certificates: &[Certificate],
+    ) -> Option<Description> {
         let description = match Description::new(layer) {
-            Ok(description) => description,
+            Ok(mut description) => {
+                description.wrapped.prefer(certificates);
+                description
+            }
             Err(error) => {
                 self.broken = self.broken.take().or(Some(error));
                 return None;

@@ -30,6 +30,9 @@ pub enum Error {
         /// Its object identifier.
         oid: String,
     },
+    /// OAEP with two hashes, one that we do not know, or a label.
+    #[error("a recipient's OAEP parameters are not ones that we take")]
+    Oaep,
     /// The content's algorithm is DES or 3DES.
     #[error("its content is encrypted with DES, which is refused")]
     Des,

@@ -1,17 +1,19 @@
 //! PKCS#7 (CMS EnvelopedData, RFC 5652, section 6): private options for the holders of RSA keys with a certificate.
 //!
-//! The padding is PKCS#1 v1.5, so nothing may show whether it was right (RFC 3218): a key answers random bytes where it
+//! The padding mostly is PKCS#1 v1.5, so nothing may show whether it was right (RFC 3218): a key answers random bytes where it
 //! was not, and everything from there on has one verdict. Content under AES-CBC has no tag of its own; whether it is
 //! what was encrypted shows by the MAC of the layer. DES is refused.
 
 mod content;
 mod error;
+mod oaep;
 mod write;
 
 use std::sync::Arc;
 
 use self::content::Content;
 pub use self::error::Error;
+use self::oaep::Padding;
 pub use self::write::seal;
 use crate::der::{self, Elements};
 use crate::keys::certificate::Certificate;
@@ -119,19 +121,20 @@ fn recipient(element: der::Element<'_>, content: &Arc<Content>) -> Result<Recipi
     }
     let mut info = Elements::new(element.content);
     let (id, algorithm, key) = key_transport(&mut info).ok_or(Error::Malformed)?;
-    if algorithm != RSA_ENCRYPTION {
-        return Err(Error::UnknownAlgorithm {
-            what: "the key's",
-            oid: dotted(algorithm),
-        });
-    }
+    let padding = oaep::padding(algorithm)?;
     if !RSA_LENGTHS.contains(&key.len()) {
         return Err(Error::KeyLength { length: key.len() });
     }
     Ok(Recipient {
-        operation: KeyOperation::RsaPkcs1 {
-            length: content.key_len(),
-            ciphertext: key.to_vec(),
+        operation: match padding {
+            Padding::Pkcs1 => KeyOperation::RsaPkcs1 {
+                length: content.key_len(),
+                ciphertext: key.to_vec(),
+            },
+            Padding::Oaep(hash) => KeyOperation::RsaOaep {
+                hash,
+                ciphertext: key.to_vec(),
+            },
         },
         id,
         content: Arc::clone(content),
@@ -139,7 +142,7 @@ fn recipient(element: der::Element<'_>, content: &Arc<Content>) -> Result<Recipi
 }
 
 /// `KeyTransRecipientInfo`: who, by which algorithm, the wrapped key.
-fn key_transport<'a>(info: &mut Elements<'a>) -> Option<(RecipientId, &'a [u8], &'a [u8])> {
+fn key_transport<'a>(info: &mut Elements<'a>) -> Option<(RecipientId, Elements<'a>, &'a [u8])> {
     let _version = info.content_of(der::INTEGER)?;
     let id = match info.next_if(der::CONTEXT_0) {
         Some(id) => RecipientId::SubjectKeyId(id.content.to_vec()),
@@ -151,7 +154,7 @@ fn key_transport<'a>(info: &mut Elements<'a>) -> Option<(RecipientId, &'a [u8], 
             }
         }
     };
-    let algorithm = info.enter(der::SEQUENCE)?.content_of(der::OID)?;
+    let algorithm = info.enter(der::SEQUENCE)?;
     let key = info.content_of(der::OCTET_STRING)?;
     info.is_empty().then_some((id, algorithm, key))
 }

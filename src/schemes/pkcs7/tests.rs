@@ -225,18 +225,17 @@ fn algorithms_that_we_refuse_are_named() {
         );
         error(&around(&element(SET, &[&info]), &aes(2), &iv, &content))
     };
-    // RSAES-OAEP.
-    let oaep = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x07];
-    assert!(matches!(
-        info(&oaep, &[1; 256]),
-        Error::UnknownAlgorithm { .. }
-    ));
     for len in [0, 127, 2049] {
         assert_eq!(
             info(RSA_ENCRYPTION, &vec![1; len]),
             Error::KeyLength { length: len }
         );
     }
+    let pss = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+    assert!(matches!(
+        info(&pss, &[1; 256]),
+        Error::UnknownAlgorithm { .. }
+    ));
     let agreement = element(SET, &[&element(0xa1, &[])]);
     assert_eq!(
         error(&around(&agreement, &aes(2), &iv, &content)),
@@ -294,6 +293,26 @@ fn indefinite_lengths_nested_sets_and_cut_messages_are_errors() {
 }
 
 #[test]
+fn lengths_and_tags_that_are_wrong_open_nothing_else() {
+    let key = PrivateKey::parse("k", KEY.as_bytes(), None).unwrap();
+    let good = seal(b"plain", &[certificate(CERTIFICATE)]).unwrap();
+    for at in 0..good.len() {
+        for octet in [0x80, good[at] ^ 1] {
+            let mut bad = good.clone();
+            bad[at] = octet;
+            for recipient in parse(&bad).into_iter().flatten().flatten() {
+                if let Ok(answer) = software::answer(&key, &recipient.operation)
+                    && let Some(text) = recipient.open(&answer)
+                {
+                    // The versions and the recipient's name say nothing about the key.
+                    assert_eq!(text.expose(), b"plain", "{at} {octet:02x}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn recipients_have_a_bound() {
     let iv = element(OCTET_STRING, &[&[0; 16]]);
     let content = element(0x80, &[&[0; 32]]);
@@ -305,4 +324,89 @@ fn recipients_have_a_bound() {
     assert_eq!(of(0), Err(Error::NoRecipients));
     assert_eq!(of(256).unwrap().len(), 256);
     assert_eq!(of(300), Err(Error::TooManyRecipients { limit: 256 }));
+}
+
+#[test]
+fn oaep_opens_with_one_hash_and_without_a_label() {
+    use crate::operation::OaepHash;
+
+    let own = certificate(CERTIFICATE);
+    let public: rsa::PublicKey =
+        rsa::pkcs8::DecodePublicKey::from_public_key_der(&own.public_key).unwrap();
+    let sha1 = public.oaep_encrypt::<sha1::Sha1>(&[7; 32]).unwrap();
+    let sha256 = public.oaep_encrypt::<sha2::Sha256>(&[7; 32]).unwrap();
+    let pkcs1 = |arc: u8| {
+        let oid = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, arc];
+        element(OID, &[&oid])
+    };
+    let hash = |arcs: &[u8]| element(SEQUENCE, &[&element(OID, &[arcs]), &[5, 0]]);
+    let with_sha1 = hash(&[0x2b, 0x0e, 0x03, 0x02, 0x1a]);
+    let with_sha256 = hash(&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01]);
+    let with_sha512 = hash(&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03]);
+    let digest = |hash: &[u8]| element(CONTEXT_0_CONSTRUCTED, &[hash]);
+    let mask = |hash: &[u8]| element(0xa1, &[&element(SEQUENCE, &[&pkcs1(8), hash])]);
+    let label = |text: &[u8]| {
+        let text = element(OCTET_STRING, &[text]);
+        element(0xa2, &[&element(SEQUENCE, &[&pkcs1(9), &text])])
+    };
+    let nonce = element(OCTET_STRING, &[&[9; 12]]);
+    let parameters = element(SEQUENCE, &[&nonce, &element(INTEGER, &[&[16]])]);
+    let content = element(0x80, &[&gcm(&[7; 32], &[9; 12], b"plain")]);
+    let read = |parts: &[&[u8]], wrapped: &[u8]| {
+        let names = element(SEQUENCE, &[&own.issuer, &element(INTEGER, &[&own.serial])]);
+        let algorithm = element(SEQUENCE, &[&pkcs1(7), &element(SEQUENCE, parts)]);
+        let wrapped = element(OCTET_STRING, &[wrapped]);
+        let info = element(
+            SEQUENCE,
+            &[&element(INTEGER, &[&[0]]), &names, &algorithm, &wrapped],
+        );
+        around(&element(SET, &[&info]), &aes(46), &parameters, &content)
+    };
+    for (parts, wrapped, expected) in [
+        (vec![], &sha1, OaepHash::Sha1),
+        (
+            vec![digest(&with_sha1), mask(&with_sha1)],
+            &sha1,
+            OaepHash::Sha1,
+        ),
+        (vec![label(b"")], &sha1, OaepHash::Sha1),
+        (
+            vec![digest(&with_sha256), mask(&with_sha256), label(b"")],
+            &sha256,
+            OaepHash::Sha256,
+        ),
+    ] {
+        let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
+        let message = read(&parts, wrapped);
+        let recipient = parse(&message).unwrap().remove(0).unwrap();
+        let KeyOperation::RsaOaep { hash, .. } = recipient.operation else {
+            panic!("{recipient:?}");
+        };
+        assert_eq!(hash, expected);
+        assert_eq!(opened(&message).unwrap(), b"plain");
+    }
+    for parts in [
+        vec![digest(&with_sha256)],
+        vec![mask(&with_sha256)],
+        vec![digest(&with_sha512), mask(&with_sha512)],
+        vec![label(b"label")],
+        vec![label(b""), digest(&with_sha1)],
+        vec![element(0xa0, &[])],
+        vec![vec![5, 0]],
+    ] {
+        let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
+        assert_eq!(error(&read(&parts, &sha256)), Error::Oaep, "{parts:x?}");
+    }
+}
+
+fn gcm(key: &[u8], nonce: &[u8; 12], text: &[u8]) -> Vec<u8> {
+    use aes_gcm::aead::AeadInOut as _;
+    use aes_gcm::{Aes256Gcm, KeyInit as _};
+    let mut sealed = text.to_vec();
+    let cipher = Aes256Gcm::new_from_slice(key).unwrap();
+    let tag = cipher
+        .encrypt_inout_detached(&(*nonce).into(), &[], sealed.as_mut_slice().into())
+        .unwrap();
+    sealed.extend_from_slice(&tag);
+    sealed
 }
