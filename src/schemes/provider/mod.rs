@@ -1,4 +1,4 @@
-//! Key providers: programs that wrap and unwrap private options in a way of their own (`provider.NAME`).
+//! Key providers: programs and services that wrap and unwrap private options in a way of their own (`provider.NAME`).
 //!
 //! The one scheme without an operation of ours: a provider is asked whole, by the key-provider protocol of `ocicrypt`.
 //! A provider gets the parameters that are meant for it, never the keys and the passwords of others.
@@ -6,13 +6,17 @@
 mod command;
 mod config;
 mod error;
+mod grpc;
 pub mod protocol;
+mod words;
 
 use std::time::Duration;
 
 pub use self::config::{Provider, Providers};
 pub use self::error::Error;
+pub use self::grpc::{Address, Tls};
 use self::protocol::{Answer, Request};
+use crate::escape::escaped;
 use crate::secret::SecretBytes;
 
 /// How long a provider may take, where nothing else is said.
@@ -64,9 +68,14 @@ impl Providers {
             Provider::Command { path, args } => {
                 command::ask(name, path, args, &request.to_json(), patience)?
             }
-            Provider::Grpc { .. } => {
-                return Err(Error::Grpc {
-                    name: name.to_owned(),
+            Provider::Grpc { address, tls } => {
+                let (request, is_wrap) = (request.to_json(), request.is_wrap());
+                grpc::ask(name, address, tls.as_ref(), &request, is_wrap, patience)?
+            }
+            Provider::Unusable { what } => {
+                return Err(Error::Unusable {
+                    name: escaped(name),
+                    what,
                 });
             }
         };

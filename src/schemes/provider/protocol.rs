@@ -92,6 +92,12 @@ impl Request {
         }
     }
 
+    /// Whether something is to be wrapped.
+    #[must_use]
+    pub fn is_wrap(&self) -> bool {
+        self.op == "keywrap"
+    }
+
     /// The JSON text.
     #[must_use]
     pub fn to_json(&self) -> SecretBytes {

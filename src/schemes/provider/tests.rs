@@ -113,14 +113,33 @@ fn the_file_names_providers_and_one_that_is_absent_names_none() {
             args: Vec::new()
         }
     );
-    assert!(matches!(read.get("b").unwrap(), Provider::Grpc { .. }));
+    let socket = Address::Unix(PathBuf::from("/y"));
+    let grpc = Provider::Grpc {
+        address: socket,
+        tls: None,
+    };
+    assert_eq!(read.get("b").unwrap(), &grpc);
     for bad in [
         "",
         "[]",
-        r#"{"key-providers":{"a":{}}}"#,
-        r#"{"key-providers":{"a":{"cmd":{"path":"/x"},"grpc":"y"}}}"#,
+        r#"{"key-providers":{"a":{"grpc":"x","grpc-tls":1}}}"#,
     ] {
         assert!(matches!(parse(bad), Err(Error::Config { .. })), "{bad}");
+    }
+    // As the reference has it: a program goes first, and what is wrong with one is told by that one alone.
+    let read = parse(
+        r#"{"key-providers":{"a":{"cmd":{"path":"/x"},"grpc":"y:1"},"b":{},"c":{"grpc":"a b"},"d":{"grpc":"y:1","grpc-tls":{"server-name":"z"}}}}"#,
+    )
+    .unwrap();
+    assert!(matches!(read.get("a").unwrap(), Provider::Command { .. }));
+    assert!(matches!(
+        read.get("d").unwrap(),
+        Provider::Grpc { tls: Some(_), .. }
+    ));
+    for (name, what) in [("b", "neither cmd nor grpc"), ("c", "no address")] {
+        let error = read.unwrap(name, b"", &[], PATIENCE).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+        assert!(error.hint().is_some());
     }
     let missing = parse(r#"{"key-providers":{"p":{"cmd":{"path":"/nonexistent/x"}}}}"#).unwrap();
     let error = missing.unwrap("p", b"", &[], PATIENCE).unwrap_err();
