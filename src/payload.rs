@@ -5,6 +5,7 @@
 //! not. A payload holds secrets: its bytes are wiped, what is taken of them is decoded where it stands and wiped too,
 //! and no message quotes them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -85,6 +86,8 @@ pub struct Payload {
     pub policies: Vec<SecretBytes>,
     /// How many OpenPGP keys there were (`gpg-privatekeys`), which nobody here reads.
     pub openpgp_keys: usize,
+    /// Parameters of other names: those of a key provider have the provider's.
+    pub others: BTreeMap<String, Vec<SecretBytes>>,
 }
 
 /// Whether a descriptor that we inherited can carry a payload: containerd sends it through a pipe, a test may
@@ -144,6 +147,9 @@ impl Payload {
             passwords: values(given.passwords),
             policies: values(given.policies),
             openpgp_keys: values(given.openpgp_keys).len(),
+            others: (given.others.into_iter())
+                .map(|(name, values)| (name, values.0))
+                .collect(),
         }))
     }
 }
@@ -169,6 +175,7 @@ object! {
         passwords: Secrets = "privkeys-passwords",
         openpgp_keys: Secrets = "gpg-privatekeys",
         policies: Secrets = "pkcs11-config",
+        .. others: Secrets,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who tells us which layer is on stdin: arguments, the payload, or containerd's content store.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,8 @@ pub(super) struct Layer {
     pub(super) passwords: Vec<SecretBytes>,
     /// How many OpenPGP keys came with it.
     pub(super) openpgp_keys: usize,
+    /// Parameters that came with it, by the names of key providers that they are for.
+    pub(super) provided: BTreeMap<String, Vec<SecretBytes>>,
     /// Module policies that came with the payload.
     pub(super) policies: Vec<SecretBytes>,
 }
@@ -96,6 +99,7 @@ pub(super) fn find(
                 private_keys: payload.private_keys,
                 passwords: payload.passwords,
                 openpgp_keys: payload.openpgp_keys,
+                provided: payload.others,
                 policies: payload.policies,
                 ..Layer::new("payload", payload.descriptor)
             },
@@ -124,6 +128,7 @@ impl Layer {
             private_keys: Vec::new(),
             passwords: Vec::new(),
             openpgp_keys: 0,
+            provided: BTreeMap::new(),
             policies: Vec::new(),
         }
     }
@@ -176,6 +181,7 @@ fn search(settings: &LayerSettings, input: &mut File) -> Result<Layer> {
         private_keys: Vec::new(),
         passwords: Vec::new(),
         openpgp_keys: 0,
+        provided: BTreeMap::new(),
         policies: Vec::new(),
     })
 }

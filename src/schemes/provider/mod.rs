@@ -19,6 +19,41 @@ use self::protocol::{Answer, Request};
 use crate::escape::escaped;
 use crate::secret::SecretBytes;
 
+/// What stands for a text where none was given, as the reference has it.
+pub const ENABLED: &str = "Enabled";
+
+/// Names of parameters that are no provider's: those of other schemes.
+const RESERVED: [&str; 13] = [
+    "gpg-client",
+    "gpg-client-version",
+    "gpg-privatekeys",
+    "gpg-privatekeys-passwords",
+    "gpg-pubkeyringfile",
+    "gpg-recipients",
+    "pkcs11-config",
+    "pkcs11-pubkeys",
+    "pkcs11-yamls",
+    "privkeys",
+    "privkeys-passwords",
+    "pubkeys",
+    "x509s",
+];
+
+/// Whether a parameter of this name may be meant for a key provider.
+#[must_use]
+pub fn may_be(name: &str) -> bool {
+    !RESERVED.contains(&name)
+}
+
+/// A provider's name and the text for it, from what stands behind `provider:`.
+#[must_use]
+pub fn name_and_text(written: &str) -> (&str, &str) {
+    match written.split_once(':') {
+        Some((name, text)) if !name.is_empty() => (name, text),
+        _ => (written, ENABLED),
+    }
+}
+
 /// How long a provider may take, where nothing else is said.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -43,18 +78,18 @@ impl Providers {
         }
     }
 
-    /// Has a provider wrap private options. `text` is what stood behind `provider:NAME:`.
+    /// Has a provider wrap private options. `texts` are what stood behind `provider:NAME:`.
     ///
     /// # Errors
     /// As [`Providers::unwrap`].
     pub fn wrap(
         &self,
         name: &str,
-        text: &str,
+        texts: &[SecretBytes],
         options: &SecretBytes,
         patience: Duration,
     ) -> Result<Vec<u8>, Error> {
-        let request = Request::wrap(name, text, options);
+        let request = Request::wrap(name, texts, options);
         match self.ask(name, &request, patience)? {
             Answer::Wrapped(annotation) => Ok(annotation),
             Answer::Unwrapped(_) => Err(Error::NoAnswer {

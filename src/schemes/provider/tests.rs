@@ -33,13 +33,14 @@ fn a_request_reaches_the_program_and_its_answer_comes_back() {
     );
     let script = r#"printf '{"keywrapresults":{"annotation":"'; base64 -w0; printf '"}}'"#;
     let secret = SecretBytes::new(b"options".to_vec());
-    let wrapped = shell(script).wrap("p", "to", &secret, PATIENCE).unwrap();
+    let texts = ["to", "too"].map(|text| SecretBytes::new(text.into()));
+    let wrapped = shell(script).wrap("p", &texts, &secret, PATIENCE).unwrap();
     let request: serde_json::Value = serde_json::from_slice(&wrapped).unwrap();
     assert_eq!(
         request,
         serde_json::json!({
             "op": "keywrap",
-            "keywrapparams": { "ec": { "Parameters": { "p": ["dG8="] } }, "optsdata": "b3B0aW9ucw==" },
+            "keywrapparams": { "ec": { "Parameters": { "p": ["dG8=", "dG9v"] } }, "optsdata": "b3B0aW9ucw==" },
             "keyunwrapparams": {},
         })
     );
