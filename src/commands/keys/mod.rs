@@ -4,10 +4,12 @@ mod export;
 mod forget;
 mod generate;
 mod list;
+mod listing;
 mod new_file;
 mod pin;
 mod prompt;
 mod survey;
+mod table;
 
 use clap::Subcommand;
 
