@@ -65,8 +65,10 @@ impl Stage {
         fs::write(place.join("ocicrypt.conf"), policy).unwrap();
         for kind in ["rsa", "p384"] {
             let program = Program::new(ocihsm()).args(["keys", "generate", "--token", "kbs"]);
-            let program = program.args(["--label", kind, "--type", kind, "--module"]);
+            let program = program.args(["--label", kind, "--type", kind, "--bits", "2048"]);
+            // A busy machine takes long for an RSA key.
             let program = program
+                .args(["--hsm-timeout", "600", "--module"])
                 .arg(&library)
                 .arg("--pin-file")
                 .arg(place.join("pin"));
