@@ -15,6 +15,11 @@ use serde_json::{Map, Number, Value};
 pub(crate) struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Name<'_> {
+    /// As it is written.
+    pub(crate) fn into_string(self) -> String {
+        self.0.into_owned()
+    }
+
     /// Whether Go takes it for this name, which is in lower-case ASCII. Unicode folds two more characters to ASCII
     /// letters, and Go goes by that (`encoding/json`, `foldName`).
     pub(crate) fn is(&self, name: &str) -> bool {
@@ -109,11 +114,18 @@ impl<'de> Deserialize<'de> for Once {
 /// What the error of [`Once`] begins with where that is the reason.
 pub(crate) const TWICE: &str = "a name stands twice in one object";
 
-/// A struct of members that may each be absent, and how it is read. What else the object holds is passed over.
+/// A struct of members that may each be absent, and how it is read. What else the object holds is passed over, or is kept by
+/// its name in a field after two dots.
 macro_rules! object {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $kind:ty = $text:literal,)* }) => {
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$doc:meta])* $field:ident: $kind:ty = $text:literal,)*
+        $(.. $(#[$other_doc:meta])* $others:ident: $other:ty,)?
+    }) => {
         $(#[$meta])*
-        struct $name { $($(#[$doc])* $field: Option<$kind>,)* }
+        struct $name {
+            $($(#[$doc])* $field: Option<$kind>,)*
+            $($(#[$other_doc])* $others: std::collections::BTreeMap<String, $other>,)?
+        }
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -125,8 +137,10 @@ macro_rules! object {
                         f.write_str("an object")
                     }
 
+                    #[allow(unreachable_code)]
                     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
                         $(let mut $field: Option<Option<$kind>> = None;)*
+                        $(let mut $others = std::collections::BTreeMap::new();)?
                         while let Some(name) = map.next_key::<$crate::json::Name<'de>>()? {
                             $(if name.is($text) {
                                 if $field.replace(map.next_value()?).is_some() {
@@ -134,9 +148,16 @@ macro_rules! object {
                                 }
                                 continue;
                             })*
+                            $(
+                                let value: Option<$other> = map.next_value()?;
+                                if $others.insert(name.into_string(), value.unwrap_or_default()).is_some() {
+                                    return Err(serde::de::Error::custom("a name stands there twice"));
+                                }
+                                continue;
+                            )?
                             map.next_value::<serde::de::IgnoredAny>()?;
                         }
-                        Ok($name { $($field: $field.flatten(),)* })
+                        Ok($name { $($field: $field.flatten(),)* $($others,)? })
                     }
                 }
                 deserializer.deserialize_map(Members)

@@ -5,6 +5,7 @@
 //! not. A payload holds secrets: its bytes are wiped, what is taken of them is decoded where it stands and wiped too,
 //! and no message quotes them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -94,6 +95,8 @@ pub struct SentKeys {
     pub openpgp_keys: usize,
     /// The client's module policies (`pkcs11-config`).
     pub policies: Vec<SecretBytes>,
+    /// Parameters of other names: those of a key provider have the provider's.
+    pub others: BTreeMap<String, Vec<SecretBytes>>,
 }
 
 /// Whether a descriptor that we inherited can carry a payload: containerd sends it through a pipe, a test may
@@ -155,6 +158,9 @@ impl Payload {
                 certificates: values(given.certificates),
                 openpgp_keys: values(given.openpgp_keys).len(),
                 policies: values(given.policies),
+                others: (given.others.into_iter())
+                    .map(|(name, values)| (name, values.0))
+                    .collect(),
             },
         }))
     }
@@ -182,6 +188,7 @@ object! {
         certificates: Secrets = "x509s",
         openpgp_keys: Secrets = "gpg-privatekeys",
         policies: Secrets = "pkcs11-config",
+        .. others: Secrets,
     }
 }
 

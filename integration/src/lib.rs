@@ -5,6 +5,7 @@
 
 pub mod containerd;
 pub mod cri;
+pub mod grpc_provider;
 pub mod key_provider;
 pub mod layer;
 pub mod layout;

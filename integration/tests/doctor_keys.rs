@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use integration::node::{Node, is_sound, line, set_mode};
-use integration::token::{PIN, WRONG_PIN};
+use integration::program::Program;
+use integration::token::{PIN, SOFTHSM, WRONG_PIN};
 
 /// Adds to what the stream processors have in `env`.
 fn add_variable(node: &Node, variable: &str) {
@@ -117,6 +118,81 @@ fn keys_are_tried_whatever_is_wrong_with_the_program() {
         "{text}"
     );
     assert!(!text.contains("/etc/containerd/ocicrypt/keys"), "{text}");
+}
+
+/// Gives the node the key file of another key of its token.
+fn with_key(node: &Node, name: &str) {
+    fs::copy(node.token.key_file(name), node.key_file()).unwrap();
+}
+
+#[test]
+fn a_key_on_a_curve_is_tried_by_a_real_agreement() {
+    let node = Node::new();
+    for (name, curve) in [("p256", "P-256"), ("p384", "P-384"), ("p521", "P-521")] {
+        with_key(&node, name);
+        let text = node.doctor(&[]).text();
+        let told = line(&text, "agrees on secrets");
+        assert!(told.starts_with("ok "), "{text}");
+        assert!(told.contains(&format!("ECDH on {curve}")), "{text}");
+        assert!(line(&text, "does ECDH").contains(curve), "{text}");
+        assert!(is_sound(&text), "{text}");
+    }
+
+    let options = ["--usage-sign", "--id", "77"];
+    let _ = (node.token).generate_with("signs", "EC:prime256v1", &options);
+    with_key(&node, "signs");
+    let text = node.complaint();
+    assert!(text.contains("(CKA_DERIVE is false)"), "{text}");
+    assert!(text.contains("ocihsm keys generate --type"), "{text}");
+    assert!(!text.contains("agrees on"), "{text}");
+}
+
+#[test]
+fn halves_on_a_curve_that_do_not_belong_together_are_found_out() {
+    let node = Node::new();
+    let place = node.token.path();
+    for (half, object) in [("one", "privkey"), ("other", "pubkey")] {
+        let (private, public) = (place.join(half), place.join(format!("{half}.pub")));
+        Program::new("openssl")
+            .args(["genpkey", "-algorithm", "EC", "-pkeyopt"])
+            .args(["ec_paramgen_curve:P-256", "-out"])
+            .arg(&private)
+            .ok();
+        Program::new("openssl")
+            .args(["pkey", "-pubout", "-in"])
+            .arg(&private)
+            .arg("-out")
+            .arg(&public)
+            .ok();
+        let file = if object == "privkey" { private } else { public };
+        Program::new("pkcs11-tool")
+            .env("SOFTHSM2_CONF", node.token.configuration())
+            .args([
+                "--module",
+                SOFTHSM,
+                "--login",
+                "--pin",
+                PIN,
+                "--write-object",
+            ])
+            .arg(&file)
+            .args([
+                "--type",
+                object,
+                "--label",
+                "halves",
+                "--id",
+                "78",
+                "--usage-derive",
+            ])
+            .ok();
+    }
+    with_key(&node, "halves");
+    let text = node.complaint();
+    assert!(
+        text.contains("agrees on another secret than its public half promises"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -57,6 +57,64 @@ fn a_list_shows_public_keys_to_everybody_and_pairs_after_a_login() {
 }
 
 #[test]
+fn keys_on_curves_are_listed_and_exported_as_others_are() {
+    let shell = Shell::new("curves");
+    shell.generate("curves", "rsa", &["--id", "01"]).ok();
+    for (kind, id) in [("p256", "02"), ("p384", "03"), ("p521", "04")] {
+        let made = [
+            "generate", "--token", "curves", "--label", kind, "--type", kind,
+        ];
+        let more = ["--id", id, "--pin-file", "pin", "--module", SOFTHSM];
+        shell.keys(&[&made[..], &more].concat()).ok();
+    }
+    // A curve that nobody here knows, and a key that agrees on nothing.
+    let options = ["--usage-sign", "--id", "05"];
+    let _ = shell.token.generate_with("other", "EC:secp256k1", &options);
+    let public = shell.listed(&[]);
+    assert_eq!(public.len(), 5, "{public:?}");
+    assert!(public.iter().all(|key| key["private"] == false));
+    let pairs = shell.listed(&["--token", "curves", "--pin-file", "pin"]);
+    assert_eq!(pairs.len(), 5, "{pairs:?}");
+    for (name, curve, bits) in [
+        ("p256", "P-256", 256),
+        ("p384", "P-384", 384),
+        ("p521", "P-521", 521),
+    ] {
+        let key = pairs.iter().find(|key| key["label"] == name).unwrap();
+        assert_eq!(key["type"], "EC");
+        assert_eq!((&key["curve"], &key["bits"]), (&curve.into(), &bits.into()));
+        assert_eq!(
+            (&key["public"], &key["private"]),
+            (&true.into(), &true.into())
+        );
+        assert_eq!(key["may"], serde_json::json!(["derive"]));
+        let uri = key["uri"].as_str().unwrap();
+        let pem = shell.keys(&["export", uri]).ok().text();
+        assert_eq!(pem, shell.read(&format!("{name}.pub.pem")));
+    }
+    let key = pairs.iter().find(|key| key["label"] == "other").unwrap();
+    assert_eq!((&key["type"], &key["bits"]), (&"EC".into(), &0.into()));
+    assert_eq!(key.get("curve"), None);
+    let may = key["may"].as_array().unwrap();
+    assert!(
+        may.contains(&"sign".into()) && !may.contains(&"derive".into()),
+        "{key}"
+    );
+    let rsa = pairs.iter().find(|key| key["label"] == "rsa").unwrap();
+    assert_eq!(rsa["type"], "RSA");
+    let table = shell.keys(&["list", "--module", SOFTHSM]).ok().text();
+    for part in [
+        "  RSA-2048  ",
+        "  P-256     ",
+        "  P-384     ",
+        "  P-521     ",
+        "  EC        ",
+    ] {
+        assert!(table.contains(part), "{part} {table}");
+    }
+}
+
+#[test]
 fn without_a_token_that_is_named_no_pin_is_used() {
     let shell = Shell::new("quiet");
     let unruly = Unruly::new();

@@ -89,7 +89,7 @@ impl KeyproviderArgs {
     fn file(&self) -> String {
         let provider = json!({ "cmd": {
             "path": self.path,
-            "args": ["keyprovider", "--decryption-keys-path", self.keys],
+            "args": ["keyprovider", "--name", self.name, "--decryption-keys-path", self.keys],
         } });
         let file = json!({ "key-providers": { self.name.clone(): provider } });
         format!("{file:#}")

@@ -20,7 +20,7 @@ pub struct Args {
     /// The images.
     #[command(flatten)]
     pub image: ImageArgs,
-    /// Key file, or directory of key files (repeatable)
+    /// Key file, or directory of key files, or provider:NAME[:TEXT] (repeatable)
     #[arg(long, value_name = "FILE", required = true)]
     pub key: Vec<PathBuf>,
     /// Where the PIN is, for key files that name none.
@@ -64,8 +64,8 @@ pub fn run(args: &Args) -> Result<()> {
         cipher.map_err(|error| unwrapping::in_layer(&layer.layer, error))?;
         locked.push(layer);
     }
-    let ring = unwrapping::keys(image_args::key_files(&args.key)?, &args.pin)?;
-    let opened = unwrapping::unwrap(&args.hsm, ring, &locked, |layer, parameters| {
+    let keys = unwrapping::keys(image_args::key_files(&args.key)?, &args.pin)?;
+    let opened = unwrapping::unwrap(&args.hsm, keys, &locked, |layer, parameters| {
         Ok(cipher::verify(
             parameters,
             source.blob(layer)?,

@@ -16,8 +16,8 @@ use crate::envelope::Scheme;
 use crate::keys::policy::Policy;
 use crate::keys::ring::KeyRing;
 use crate::options::PrivateOptions;
-use crate::schemes;
 use crate::schemes::provider::protocol::{Answer, MAX_MESSAGE, Request, Wanted};
+use crate::schemes::{self, provider};
 use crate::secret::SecretBytes;
 use crate::settings::{self, Arguments, Environment};
 
@@ -25,6 +25,9 @@ use crate::settings::{self, Arguments, Environment};
 #[derive(clap::Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
+    /// Name by which the other tools call it: what they give for other key providers is passed over
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// Where the keys are.
     #[command(flatten)]
     pub keys: KeyArgs,
@@ -65,7 +68,16 @@ pub fn run(args: &Args) -> Result<()> {
         Wanted::Wrap {
             parameters,
             options,
-        } => wrap(args, parameters.into_values().flatten(), &options)?,
+        } => {
+            // Beside what is for us stands what is for other schemes and providers.
+            let ours = |name: &str| match &args.name {
+                Some(own) => name == own,
+                None => provider::may_be(name),
+            };
+            let parameters = parameters.into_iter();
+            let texts = parameters.filter(|(name, _)| ours(name));
+            wrap(args, texts.flat_map(|(_, texts)| texts), &options)?
+        }
         Wanted::Unwrap { annotation } => unwrap(args, &annotation)?,
     };
     let mut output = io::stdout().lock();
@@ -88,7 +100,10 @@ fn wrap(
     let mut recipients = Vec::new();
     for text in texts {
         let text = String::from_utf8(text.expose().to_vec());
-        recipients.push(text.map_err(|_| Error::InvalidRequest)?);
+        let text = text.map_err(|_| Error::InvalidRequest)?;
+        if text != provider::ENABLED {
+            recipients.push(text);
+        }
     }
     if recipients.is_empty() {
         return Err(Error::NoRecipient);

@@ -3,6 +3,7 @@
 //!
 //! A public key is all that wrapping takes, but for a provider, which is asked. Nothing else of a scheme is known here.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::image_args;
@@ -26,6 +27,7 @@ use crate::options::PrivateOptions;
 use crate::schemes::jwe::{self, WrapFor};
 use crate::schemes::provider::{self, Providers};
 use crate::schemes::{pkcs7, pkcs11};
+use crate::secret::SecretBytes;
 use crate::settings::{self, Environment};
 
 const OAEP_HASH: &str = "OCICRYPT_OAEP_HASHALG";
@@ -41,8 +43,8 @@ pub(super) struct Recipients {
     packet: Vec<PublicKey>,
     jwe: Vec<(PublicKey, OaepHash)>,
     certificates: Vec<Certificate>,
-    /// Providers, each with the text behind its name.
-    providers: Vec<(String, String)>,
+    /// Providers, each with the texts behind its name.
+    providers: BTreeMap<String, Vec<SecretBytes>>,
     known: Providers,
 }
 
@@ -101,7 +103,8 @@ impl Recipients {
                 }
                 Written::Provider(name, text) => {
                     all.known.get(name)?;
-                    add(&mut all.providers, (name.to_owned(), text.to_owned()));
+                    let texts = all.providers.entry(name.to_owned()).or_default();
+                    add(texts, SecretBytes::new(text.into()));
                 }
                 Written::Bare(path) => {
                     let (key, asked) = public_key(path, &policy, hsm)?;
@@ -159,8 +162,8 @@ impl Recipients {
                 .map_err(crate::schemes::Error::from)?;
             envelope.push(Scheme::named("pkcs7"), &sealed);
         }
-        for (name, text) in &self.providers {
-            let wrapped = (self.known).wrap(name, text, &options, provider::PATIENCE)?;
+        for (name, texts) in &self.providers {
+            let wrapped = (self.known).wrap(name, texts, &options, provider::PATIENCE)?;
             envelope.push(Scheme::named(&format!("provider.{name}")), &wrapped);
         }
         Ok(envelope)
@@ -184,7 +187,7 @@ impl Recipients {
         let other = |text: &str| Error::RecipientOfProvider {
             text: text.to_owned(),
         };
-        if let Some((name, _)) = self.providers.first() {
+        if let Some(name) = self.providers.keys().next() {
             let name: String = name.chars().take(40).collect();
             return Err(other(&format!("provider:{name}")));
         }
@@ -234,8 +237,8 @@ pub(super) fn open(
         }
         locked.push(layer);
     }
-    let ring = unwrapping::keys(image_args::key_files(keys)?, pin)?;
-    let opened = unwrapping::unwrap(hsm, ring, &locked, verify)?;
+    let keys = unwrapping::keys(image_args::key_files(keys)?, pin)?;
+    let opened = unwrapping::unwrap(hsm, keys, &locked, verify)?;
     Ok(locked.into_iter().zip(opened).collect())
 }
 
@@ -295,7 +298,7 @@ impl<'a> Written<'a> {
                 "jwe" => Self::Jwe(Path::new(rest)),
                 "pkcs7" => Self::Pkcs7(Path::new(rest)),
                 "provider" => {
-                    let (name, text) = rest.split_once(':').unwrap_or((rest, ""));
+                    let (name, text) = provider::name_and_text(rest);
                     Self::Provider(name, text)
                 }
                 _ if PathBuf::from(text).exists() => Self::Bare(Path::new(text)),
@@ -362,7 +365,8 @@ mod tests {
             ("pkcs11:a:b", Written::Packet(path("a:b"))),
             ("jwe:a", Written::Jwe(path("a"))),
             ("pkcs7:a", Written::Pkcs7(path("a"))),
-            ("provider:n", Written::Provider("n", "")),
+            ("provider:n", Written::Provider("n", "Enabled")),
+            ("provider:n:", Written::Provider("n", "")),
             ("provider:n:t:u", Written::Provider("n", "t:u")),
             ("a.pem", Written::Bare(path("a.pem"))),
         ] {

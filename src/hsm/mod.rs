@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::client::{Client, Patience};
 pub use self::error::{Error, Result};
-pub use self::listing::{Permission, RsaKey, Token};
+pub use self::listing::{Permission, ShownKey, ShownKind, Token};
 use self::lockout::Lockout;
 pub use self::refusal::{Answer, How, Refusal};
 pub use self::worker::{Usage, main as worker_main};

@@ -10,7 +10,7 @@ use super::destination::Destination;
 use super::error::{Error, Result};
 use super::place::Settings;
 use super::reference::Reference;
-use super::registry::{self, Pushed, Upload};
+use super::registry::{Pushed, Upload};
 use super::staged_file::StagedFile;
 use super::staging::Staging;
 use crate::descriptor::Digest;

@@ -21,6 +21,7 @@ use crate::commands::{Error, Result};
 use crate::error::catch;
 use crate::keys::policy::Policy;
 use crate::keys::ring::KeyRing;
+use crate::schemes::provider;
 use crate::settings::{self, Arguments, Environment, KeySettings};
 use crate::spoil;
 use crate::telemetry::LayerRecord;
@@ -154,7 +155,9 @@ fn decode(args: &Args, inherited: Option<File>, progress: &mut Progress) -> Resu
     progress.record.learned_from = Some(layer.learned_from);
     progress.record.media_type = layer.media_type.clone();
     progress.record.layer = layer.digest.as_ref().map(ToString::to_string);
-    let mut opener = opener.with_keys(node?.and_those_of(&layer)?);
+    let mut opener = opener
+        .with_keys(node?.and_those_of(&layer)?)
+        .with_parameters(std::mem::take(&mut layer.keys.others));
 
     let digest = layer.digest.clone();
     // Where there is nothing to choose from, a file that may be another than the one on stdin proves nothing.
@@ -210,9 +213,10 @@ impl NodeKeys {
         ring.add_certificates(&sent.certificates);
         ring.add_private_keys(&sent.private_keys, &sent.passwords);
         ring.skip_openpgp_keys(sent.openpgp_keys);
+        let names_provider = sent.others.keys().any(|name| provider::may_be(name));
         match ring.only_reason() {
             Some(error) => Err(error.into()),
-            None if ring.is_empty() && !self.named => Err(Error::NoKeys),
+            None if ring.is_empty() && !self.named && !names_provider => Err(Error::NoKeys),
             None => Ok(ring),
         }
     }

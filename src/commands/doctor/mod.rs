@@ -12,6 +12,7 @@ mod keys;
 mod kind;
 mod log;
 mod media_types;
+mod mend;
 mod policy;
 mod processors;
 mod program;

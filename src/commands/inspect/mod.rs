@@ -17,6 +17,7 @@ use crate::image::choice::for_platform;
 use crate::image::reference::HELP;
 use crate::image::{Descriptor, Platform, Reference, media_type};
 use crate::keys;
+use crate::settings::{self, Environment};
 
 use self::report::{ImageReport, LayerReport, Report};
 
@@ -31,7 +32,7 @@ pub struct Args {
         value_parser = image_args::reference()
     )]
     pub image: Reference,
-    /// Key file, or directory of key files: tell which layers each key opens (repeatable)
+    /// Key file, or directory of key files, or provider:NAME[:TEXT]: tell which layers each key opens (repeatable)
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// Where the PIN is, for key files that name none.
@@ -124,13 +125,16 @@ fn read(layer: &Descriptor, line: &mut LayerReport) -> Result<Locked> {
 /// Notes which key opens which layer, and which keys could not be tried; returns the error of the first layer that
 /// stays shut.
 fn try_keys(args: &Args, readable: &Readable, report: &mut Report) -> Result<Option<Error>> {
-    let ring = unwrapping::keys(image_args::key_files(&args.key)?, &args.pin)?;
+    let keys = unwrapping::keys(image_args::key_files(&args.key)?, &args.pin)?;
     let Readable { layers, places } = readable;
-    report.untried = (ring.skipped())
+    report.untried = (keys.ring.skipped())
         .filter(|error| !matches!(error, keys::Error::NotAKeyFile { .. }))
         .map(ToString::to_string)
         .collect();
-    let mut opener = Opener::new(args.hsm.settings(), None).with_keys(ring);
+    let providers = settings::providers(&Environment::current());
+    let mut opener = Opener::new(args.hsm.settings(), providers)
+        .with_keys(keys.ring)
+        .with_parameters(keys.parameters);
     let mut shut = None;
     for (layer, &(image, line)) in layers.iter().zip(places) {
         let mut opened_by = Vec::new();
@@ -138,6 +142,12 @@ fn try_keys(args: &Args, readable: &Readable, report: &mut Report) -> Result<Opt
         for key in 0..opener.ring().keys().len() {
             match opener.try_key(key, layer) {
                 Said::Opens => opened_by.push(opener.ring().keys()[key].name().to_owned()),
+                Said::Shut(reason) => refused.push(reason),
+            }
+        }
+        for (name, said) in opener.try_providers(layer) {
+            match said {
+                Said::Opens => opened_by.push(name),
                 Said::Shut(reason) => refused.push(reason),
             }
         }

@@ -5,9 +5,11 @@ mod export;
 mod forget;
 mod generate;
 mod list;
+mod listing;
 mod new_file;
 mod one_key;
 mod survey;
+mod table;
 mod test;
 
 use clap::Subcommand;

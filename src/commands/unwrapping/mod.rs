@@ -12,12 +12,12 @@ mod queue;
 pub(super) mod refusals;
 mod tally;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cipher::Parameters;
+use crate::cipher;
 use crate::commands::args::HsmArgs;
 use crate::commands::pin::PinArgs;
 use crate::commands::{Error, Result};
@@ -28,7 +28,8 @@ use crate::image::Descriptor;
 use crate::keys::policy::Policy;
 use crate::keys::ring::{Key, KeyRing};
 use crate::options::PrivateOptions;
-use crate::schemes::WrappedKeys;
+use crate::schemes::{WrappedKeys, provider};
+use crate::secret::SecretBytes;
 use crate::settings::{self, Environment};
 
 pub(super) use self::asking::refusal;
@@ -36,6 +37,9 @@ pub(super) use self::description::{Description, Locked};
 use self::queue::{Queue, REJECTED};
 use self::refusals::Reason;
 use self::tally::{Tally, refusals};
+
+/// Texts for key providers, by their names.
+pub(super) type Parameters = BTreeMap<String, Vec<SecretBytes>>;
 
 /// How long operations may go on that open nothing, over all descriptions of one layer: so many times the time that a
 /// module has for one answer.
@@ -48,6 +52,8 @@ pub(super) struct Opener {
     patience: Duration,
     /// The file that names the key providers of this node.
     providers: Option<PathBuf>,
+    /// What each of them is told, by its name.
+    parameters: Parameters,
     /// What kept a key from being used; it is not asked again, or once more if that may pass.
     trouble: Vec<Option<hsm::Error>>,
     /// Keys that were waited for.
@@ -62,7 +68,7 @@ pub(super) struct Opener {
 #[derive(Debug)]
 pub(super) struct Unwrapped {
     /// What is needed to decrypt the layer, if this is its key.
-    pub(super) parameters: Parameters,
+    pub(super) parameters: cipher::Parameters,
     /// What was wrapped.
     pub(super) private: PrivateOptions,
     /// Length of the blob, as its description has it.
@@ -99,6 +105,7 @@ impl Opener {
             patience: settings.timeout.saturating_mul(PATIENCE),
             client: Client::new(settings),
             providers,
+            parameters: Parameters::new(),
             trouble: Vec::new(),
             waited_for: Vec::new(),
             told: Vec::new(),
@@ -118,6 +125,12 @@ impl Opener {
         self.waited_for = ring.keys().iter().map(|_| false).collect();
         self.told = ring.keys().iter().map(|_| false).collect();
         self.ring = ring;
+        self
+    }
+
+    /// What key providers are told from now on.
+    pub(super) fn with_parameters(mut self, parameters: Parameters) -> Self {
+        self.parameters = parameters;
         self
     }
 
@@ -202,7 +215,7 @@ impl Opener {
                 None => break,
             }
             if let Some(private) = self.ask(key, wrapped, &mut tally)
-                && Parameters::new(&layer.envelope.public_options, &private).is_ok()
+                && cipher::Parameters::new(&layer.envelope.public_options, &private).is_ok()
             {
                 return Said::Opens;
             }
@@ -259,16 +272,33 @@ impl Opener {
     }
 }
 
-/// The keys in these files and directories, with the PIN that was given for those whose files have none.
+/// What `--key` named: keys, and what key providers are told.
+pub(super) struct Given {
+    pub(super) ring: KeyRing,
+    pub(super) parameters: Parameters,
+}
+
+/// The keys in these files and directories, with the PIN that was given for those whose files have none; and
+/// `provider:NAME[:TEXT]`, which is no file.
 ///
 /// # Errors
 /// What is wrong with a path or the policy; what is wrong with the only key, and [`Error::NoUsableKey`] when there are
 /// several of these or none at all; [`Error::PinForSeveral`].
-pub(super) fn keys(paths: &[PathBuf], pin: &PinArgs) -> Result<KeyRing> {
+pub(super) fn keys(paths: &[PathBuf], pin: &PinArgs) -> Result<Given> {
     let policy = Policy::discover(&settings::policy(&Environment::current()))?;
-    // A key provider is no file.
-    let is_provider = |path: &&PathBuf| path.as_os_str().as_bytes().starts_with(b"provider:");
-    let files: Vec<_> = (paths.iter().filter(|path| !is_provider(path)).cloned()).collect();
+    let mut parameters = Parameters::new();
+    let mut files = Vec::new();
+    for path in paths {
+        match path.as_os_str().as_bytes().strip_prefix(b"provider:") {
+            Some(written) => {
+                let written = String::from_utf8_lossy(written);
+                let (name, text) = provider::name_and_text(&written);
+                let texts: &mut Vec<_> = parameters.entry(name.to_owned()).or_default();
+                texts.push(SecretBytes::new(text.into()));
+            }
+            None => files.push(path.clone()),
+        }
+    }
     let mut ring = KeyRing::read(&files, &policy)?;
     if let Some(given) = pin.given()? {
         ring.give_pin(&given.pin, &given.place)
@@ -276,11 +306,10 @@ pub(super) fn keys(paths: &[PathBuf], pin: &PinArgs) -> Result<KeyRing> {
     }
     match ring.only_reason() {
         Some(error) => Err(error.into()),
-        None if files.is_empty() && !paths.is_empty() => Ok(ring),
-        None if ring.keys().is_empty() => Err(Error::NoUsableKey {
+        None if ring.keys().is_empty() && parameters.is_empty() => Err(Error::NoUsableKey {
             refusals: Box::new(refusals(BTreeSet::new(), Vec::new(), &ring)),
         }),
-        None => Ok(ring),
+        None => Ok(Given { ring, parameters }),
     }
 }
 
@@ -291,12 +320,14 @@ pub(super) fn keys(paths: &[PathBuf], pin: &PinArgs) -> Result<KeyRing> {
 /// As [`Opener::open`], of the first layer that stays shut.
 pub(super) fn unwrap(
     hsm: &HsmArgs,
-    ring: KeyRing,
+    keys: Given,
     layers: &[Locked],
-    verify: impl Fn(&Descriptor, &Parameters) -> Result<()>,
+    verify: impl Fn(&Descriptor, &cipher::Parameters) -> Result<()>,
 ) -> Result<Vec<PrivateOptions>> {
     let providers = settings::providers(&Environment::current());
-    let mut opener = Opener::new(hsm.settings(), providers).with_keys(ring);
+    let mut opener = Opener::new(hsm.settings(), providers)
+        .with_keys(keys.ring)
+        .with_parameters(keys.parameters);
     let mut opened = Vec::with_capacity(layers.len());
     for locked in layers {
         let layer = &locked.layer;

@@ -1,16 +1,17 @@
-//! What a module shows: its tokens, and the RSA keys on each.
+//! What a module shows: its tokens, and the RSA and EC keys on each.
 //!
 //! Logs in only with a PIN that comes with the URI of one token, never to see what several of them make of it.
 
 use cryptoki_sys as sys;
 use serde::{Deserialize, Serialize};
 
+use super::curve::curve;
 use super::device::{Device, Key};
 use super::module::{Object, Session, Wanted};
 use crate::hsm::failure::{Failure, Fault};
 use crate::hsm::protocol::KeyPin;
 use crate::hsm::token::TokenInfo;
-use crate::hsm::{Permission, RsaKey};
+use crate::hsm::{Permission, ShownKey, ShownKind};
 use crate::keys::uri::Pkcs11Uri;
 
 /// Most keys of a token that are listed, of each half.
@@ -20,7 +21,7 @@ const MAX_KEYS: usize = 1024;
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::hsm) struct Listed {
     pub(in crate::hsm) info: TokenInfo,
-    pub(in crate::hsm) keys: Result<Vec<RsaKey>, Failure>,
+    pub(in crate::hsm) keys: Result<Vec<ShownKey>, Failure>,
 }
 
 pub(super) fn list(device: &mut Device<'_>, key: &Key) -> Result<Vec<Listed>, Failure> {
@@ -78,12 +79,16 @@ impl Stop {
 }
 
 /// The keys that a session shows, the halves of a pair in one.
-fn keys(device: &Device<'_>, session: Session) -> Result<Vec<RsaKey>, Stop> {
-    let mut halves: Vec<(Vec<u8>, RsaKey)> = Vec::new();
-    for class in [sys::CKO_PUBLIC_KEY, sys::CKO_PRIVATE_KEY] {
+fn keys(device: &Device<'_>, session: Session) -> Result<Vec<ShownKey>, Stop> {
+    let mut halves: Vec<(Vec<u8>, ShownKey)> = Vec::new();
+    let classes = [sys::CKO_PUBLIC_KEY, sys::CKO_PRIVATE_KEY];
+    let wanted = [sys::CKK_RSA, sys::CKK_EC]
+        .into_iter()
+        .flat_map(|kind| classes.map(|class| (kind, class)));
+    for (kind, class) in wanted {
         let wanted = Wanted {
             class,
-            kind: Some(sys::CKK_RSA),
+            kind: Some(kind),
             id: None,
             label: None,
         };
@@ -92,47 +97,64 @@ fn keys(device: &Device<'_>, session: Session) -> Result<Vec<RsaKey>, Stop> {
             return Err(Stop::TooMany);
         }
         for object in objects {
-            let (modulus, half) = half(device, session, object, class)?;
-            let other = halves.iter_mut().find(|(other_modulus, other)| {
-                half.private && !other.private && other.id == half.id && *other_modulus == modulus
+            let (number, half) = half(device, session, object, class, kind)?;
+            let other = halves.iter_mut().find(|(other_number, other)| {
+                half.private
+                    && !other.private
+                    && other.id == half.id
+                    && other.kind == half.kind
+                    && *other_number == number
             });
             match other {
                 Some((_, public)) => public.join(half),
-                None => halves.push((modulus, half)),
+                None => halves.push((number, half)),
             }
         }
     }
     Ok(halves.into_iter().map(|(_, key)| key).collect())
 }
 
-/// One object, with its modulus.
+/// One object, with what it has in common with its other half: the modulus, or the name of the curve, since private keys on
+/// curves show no point; and where the id says nothing, the label has to.
 fn half(
     device: &Device<'_>,
     session: Session,
     object: Object,
     class: sys::CK_OBJECT_CLASS,
-) -> Result<(Vec<u8>, RsaKey), Fault> {
+    kind: sys::CK_KEY_TYPE,
+) -> Result<(Vec<u8>, ShownKey), Fault> {
     let private = class == sys::CKO_PRIVATE_KEY;
-    let permissions: &[_] = if private {
-        &[
+    let is_rsa = kind == sys::CKK_RSA;
+    let permissions: &[_] = match (private, is_rsa) {
+        (true, true) => &[
             (sys::CKA_DECRYPT, Permission::Decrypt),
             (sys::CKA_SIGN, Permission::Sign),
             (sys::CKA_UNWRAP, Permission::Unwrap),
             (sys::CKA_EXTRACTABLE, Permission::Leave),
-        ]
-    } else {
-        &[
+        ],
+        (true, false) => &[
+            (sys::CKA_DERIVE, Permission::Derive),
+            (sys::CKA_SIGN, Permission::Sign),
+            (sys::CKA_EXTRACTABLE, Permission::Leave),
+        ],
+        (false, true) => &[
             (sys::CKA_ENCRYPT, Permission::Encrypt),
             (sys::CKA_VERIFY, Permission::Verify),
             (sys::CKA_WRAP, Permission::Wrap),
-        ]
+        ],
+        (false, false) => &[(sys::CKA_VERIFY, Permission::Verify)],
     };
     let module = &device.module;
-    let [id, label, modulus] = module.attributes(
-        session,
-        object,
-        [sys::CKA_ID, sys::CKA_LABEL, sys::CKA_MODULUS],
-    )?;
+    let number = match is_rsa {
+        true => sys::CKA_MODULUS,
+        false => sys::CKA_EC_PARAMS,
+    };
+    let attributes = [sys::CKA_ID, sys::CKA_LABEL, number];
+    let [id, label, number] = module.attributes(session, object, attributes)?;
+    let (id, mut number) = (id.unwrap_or_default(), number.unwrap_or_default());
+    let label = label
+        .and_then(|label| String::from_utf8(label).ok())
+        .unwrap_or_default();
     let mut may = Vec::new();
     for &(kind, permission) in permissions {
         let [value] = module.attributes(session, object, [kind])?;
@@ -140,20 +162,27 @@ fn half(
             may.push(permission);
         }
     }
-    let mut modulus = modulus.unwrap_or_default();
-    let zeros = modulus.iter().take_while(|&&byte| byte == 0).count();
-    modulus.drain(..zeros);
-    let key = RsaKey {
-        id: id.unwrap_or_default(),
-        label: label
-            .and_then(|label| String::from_utf8(label).ok())
-            .unwrap_or_default(),
-        bits: bits(&modulus),
+    let kind = if is_rsa {
+        let zeros = number.iter().take_while(|&&byte| byte == 0).count();
+        number.drain(..zeros);
+        let bits = bits(&number);
+        ShownKind::Rsa { bits }
+    } else {
+        let curve = curve(&number);
+        if id.is_empty() {
+            number.extend_from_slice(label.as_bytes());
+        }
+        ShownKind::Ec { curve }
+    };
+    let key = ShownKey {
+        id,
+        label,
+        kind,
         public: !private,
         private,
         may,
     };
-    Ok((modulus, key))
+    Ok((number, key))
 }
 
 fn bits(modulus: &[u8]) -> u32 {

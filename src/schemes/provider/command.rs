@@ -14,13 +14,12 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use super::protocol::MAX_MESSAGE;
+use super::words::shown;
 use crate::escape::escaped;
 use crate::secret::SecretBytes;
 
 /// Most bytes of standard error that are kept.
 const MAX_WORDS: usize = 64 << 10;
-/// Most characters of it that are shown.
-const SHOWN: usize = 300;
 
 /// Executes the program with the request on its standard input; gives what it wrote.
 pub(super) fn ask(
@@ -117,20 +116,4 @@ fn in_thread(
         let _ = sender.send(whole.then_some(bytes));
     });
     receiver
-}
-
-/// The end of what a program said, on one line.
-fn shown(words: &[u8]) -> String {
-    let text = String::from_utf8_lossy(words);
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let text = escaped(&lines.join("; "));
-    let skipped = text.chars().count().saturating_sub(SHOWN);
-    match skipped {
-        0 => text,
-        _ => format!("…{}", text.chars().skip(skipped).collect::<String>()),
-    }
 }

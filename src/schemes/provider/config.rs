@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Error;
+use super::{Address, Error, Tls};
 use crate::escape::escaped;
 use crate::file;
 
@@ -28,8 +28,15 @@ pub enum Provider {
     },
     /// A service.
     Grpc {
-        /// `host:port`, or `unix:///path`.
-        address: String,
+        /// Where it is.
+        address: Address,
+        /// How TLS is spoken to it, if it is.
+        tls: Option<Tls>,
+    },
+    /// Not by what its entry says. It is told when it is asked, and takes nothing from the others.
+    Unusable {
+        /// What is wrong with it.
+        what: &'static str,
     },
 }
 
@@ -43,6 +50,8 @@ struct ConfigJson {
 struct ProviderJson {
     cmd: Option<CommandJson>,
     grpc: Option<String>,
+    #[serde(rename = "grpc-tls")]
+    tls: Option<Tls>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +59,31 @@ struct CommandJson {
     path: PathBuf,
     #[serde(default)]
     args: Option<Vec<String>>,
+}
+
+impl From<ProviderJson> for Provider {
+    /// A program goes before a service, as for the reference.
+    fn from(json: ProviderJson) -> Self {
+        let grpc = json.grpc.filter(|target| !target.is_empty());
+        match (json.cmd, grpc) {
+            (Some(command), _) => Self::Command {
+                path: command.path,
+                args: command.args.unwrap_or_default(),
+            },
+            (None, Some(target)) => match Address::parse(&target) {
+                Some(address) => Self::Grpc {
+                    address,
+                    tls: json.tls,
+                },
+                None => Self::Unusable {
+                    what: "grpc is no address of the form host:port or unix:///path",
+                },
+            },
+            (None, None) => Self::Unusable {
+                what: "it has neither cmd nor grpc",
+            },
+        }
+    }
 }
 
 impl Providers {
@@ -85,30 +119,9 @@ impl Providers {
             let line = error.line();
             invalid(format!("line {line}: not the JSON of key providers"))
         })?;
-        let mut providers = BTreeMap::new();
-        for (name, provider) in config.providers {
-            let provider = match (provider.cmd, provider.grpc) {
-                (Some(command), None) => Provider::Command {
-                    path: command.path,
-                    args: command.args.unwrap_or_default(),
-                },
-                (None, Some(address)) => Provider::Grpc { address },
-                (Some(_), Some(_)) => {
-                    let name = escaped(&name);
-                    return Err(invalid(format!(
-                        "provider \"{name}\" has both cmd and grpc"
-                    )));
-                }
-                (None, None) => {
-                    let name = escaped(&name);
-                    return Err(invalid(format!(
-                        "provider \"{name}\" has neither cmd nor grpc"
-                    )));
-                }
-            };
-            providers.insert(name, provider);
-        }
-        Ok(Self(providers))
+        let providers = config.providers.into_iter();
+        let providers = providers.map(|(name, provider)| (name, provider.into()));
+        Ok(Self(providers.collect()))
     }
 
     /// The provider of that name.

@@ -38,7 +38,7 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// Its program does not end.
+    /// Its program does not end, or its service does not answer.
     #[error("key provider \"{name}\" gave no answer within {} s", patience.as_secs())]
     Silent {
         /// The provider.
@@ -46,15 +46,15 @@ pub enum Error {
         /// The time that it had.
         patience: Duration,
     },
-    /// Its program ended with a failure.
+    /// Its program ended with a failure, or its service answered with one.
     #[error("key provider \"{name}\" failed{}{}", if words.is_empty() { "" } else { ": " }, words)]
     Failed {
         /// The provider.
         name: String,
-        /// What it wrote to standard error: the end of it, escaped.
+        /// What it wrote to standard error, or what its service said: the end of it, escaped.
         words: String,
     },
-    /// It wrote more than an answer may have.
+    /// Its answer is longer than one may be.
     #[error("key provider \"{name}\" wrote more than {limit} bytes")]
     TooLong {
         /// The provider.
@@ -68,11 +68,44 @@ pub enum Error {
         /// The provider.
         name: String,
     },
-    /// A provider that is reached by gRPC.
-    #[error("key provider \"{name}\" is reached by gRPC, which this program does not speak")]
-    Grpc {
+    /// Its entry in the file is of no use.
+    #[error("key provider \"{name}\" cannot be asked: {what}")]
+    Unusable {
         /// The provider.
         name: String,
+        /// What is wrong with its entry.
+        what: &'static str,
+    },
+    /// Nobody answers where its service should be.
+    #[error(
+        "key provider \"{name}\": cannot connect to {address}: {}",
+        reason(source)
+    )]
+    Unreachable {
+        /// The provider.
+        name: String,
+        /// Its address.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No TLS with its service.
+    #[error("key provider \"{name}\": no TLS with {address}: {what}")]
+    Tls {
+        /// The provider.
+        name: String,
+        /// Its address.
+        address: String,
+        /// Why not, escaped.
+        what: String,
+    },
+    /// A file for TLS does not hold what it should.
+    #[error("{} does not hold {what} in PEM", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
     },
 }
 
@@ -84,8 +117,15 @@ impl Error {
             Self::Unknown { .. } => {
                 Some("name it in the file that OCICRYPT_KEYPROVIDER_CONFIG points to".to_owned())
             }
-            Self::Grpc { .. } => {
-                Some("give the provider as a program: \"cmd\": {\"path\": …}".to_owned())
+            Self::Unusable { .. } => Some(
+                "correct it in the file that OCICRYPT_KEYPROVIDER_CONFIG points to".to_owned(),
+            ),
+            Self::Unreachable { .. } => Some("see that its service runs there".to_owned()),
+            Self::Tls { .. } => Some(
+                "name in grpc-tls who signed its certificate (root-ca-file), and the name in it (server-name)".to_owned(),
+            ),
+            Self::Pem { .. } => {
+                Some("correct grpc-tls in the file that OCICRYPT_KEYPROVIDER_CONFIG points to".to_owned())
             }
             Self::File(error) => error.hint(),
             _ => None,

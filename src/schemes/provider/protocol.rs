@@ -67,12 +67,11 @@ pub enum Wanted {
 impl Request {
     /// Asks for private options to be wrapped.
     #[must_use]
-    pub fn wrap(name: &str, text: &str, options: &SecretBytes) -> Self {
-        let text = SecretBytes::new(text.as_bytes().to_vec());
+    pub fn wrap(name: &str, texts: &[SecretBytes], options: &SecretBytes) -> Self {
         Self {
             op: "keywrap".to_owned(),
             keywrapparams: Some(WrapParams {
-                ec: Some(config(name, &[text])),
+                ec: Some(config(name, texts)),
                 optsdata: Some(Zeroizing::new(STANDARD.encode(options.expose()))),
             }),
             keyunwrapparams: Some(UnwrapParams::default()),
@@ -90,6 +89,12 @@ impl Request {
                 annotation: Some(STANDARD.encode(annotation)),
             }),
         }
+    }
+
+    /// Whether something is to be wrapped.
+    #[must_use]
+    pub fn is_wrap(&self) -> bool {
+        self.op == "keywrap"
     }
 
     /// The JSON text.

@@ -33,13 +33,14 @@ fn a_request_reaches_the_program_and_its_answer_comes_back() {
     );
     let script = r#"printf '{"keywrapresults":{"annotation":"'; base64 -w0; printf '"}}'"#;
     let secret = SecretBytes::new(b"options".to_vec());
-    let wrapped = shell(script).wrap("p", "to", &secret, PATIENCE).unwrap();
+    let texts = ["to", "too"].map(|text| SecretBytes::new(text.into()));
+    let wrapped = shell(script).wrap("p", &texts, &secret, PATIENCE).unwrap();
     let request: serde_json::Value = serde_json::from_slice(&wrapped).unwrap();
     assert_eq!(
         request,
         serde_json::json!({
             "op": "keywrap",
-            "keywrapparams": { "ec": { "Parameters": { "p": ["dG8="] } }, "optsdata": "b3B0aW9ucw==" },
+            "keywrapparams": { "ec": { "Parameters": { "p": ["dG8=", "dG9v"] } }, "optsdata": "b3B0aW9ucw==" },
             "keyunwrapparams": {},
         })
     );
@@ -113,14 +114,33 @@ fn the_file_names_providers_and_one_that_is_absent_names_none() {
             args: Vec::new()
         }
     );
-    assert!(matches!(read.get("b").unwrap(), Provider::Grpc { .. }));
+    let socket = Address::Unix(PathBuf::from("/y"));
+    let grpc = Provider::Grpc {
+        address: socket,
+        tls: None,
+    };
+    assert_eq!(read.get("b").unwrap(), &grpc);
     for bad in [
         "",
         "[]",
-        r#"{"key-providers":{"a":{}}}"#,
-        r#"{"key-providers":{"a":{"cmd":{"path":"/x"},"grpc":"y"}}}"#,
+        r#"{"key-providers":{"a":{"grpc":"x","grpc-tls":1}}}"#,
     ] {
         assert!(matches!(parse(bad), Err(Error::Config { .. })), "{bad}");
+    }
+    // As the reference has it: a program goes first, and what is wrong with one is told by that one alone.
+    let read = parse(
+        r#"{"key-providers":{"a":{"cmd":{"path":"/x"},"grpc":"y:1"},"b":{},"c":{"grpc":"a b"},"d":{"grpc":"y:1","grpc-tls":{"server-name":"z"}}}}"#,
+    )
+    .unwrap();
+    assert!(matches!(read.get("a").unwrap(), Provider::Command { .. }));
+    assert!(matches!(
+        read.get("d").unwrap(),
+        Provider::Grpc { tls: Some(_), .. }
+    ));
+    for (name, what) in [("b", "neither cmd nor grpc"), ("c", "no address")] {
+        let error = read.unwrap(name, b"", &[], PATIENCE).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+        assert!(error.hint().is_some());
     }
     let missing = parse(r#"{"key-providers":{"p":{"cmd":{"path":"/nonexistent/x"}}}}"#).unwrap();
     let error = missing.unwrap("p", b"", &[], PATIENCE).unwrap_err();
