@@ -215,7 +215,7 @@ fn a_layer_that_is_only_called_encrypted_is_refused_or_told() {
         let platform = json!({"os": "linux", "architecture": architecture});
         with(image, "platform", platform)
     };
-    let other = made.manifest(&[called.clone()], json!({}));
+    let other = made.manifest(std::slice::from_ref(&called), json!({}));
     made.index(&[of(made.ordinary(), "amd64"), of(other, "arm64")]);
     let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
     said(
