@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::function::Function;
 use crate::file;
 use crate::keys;
+use crate::keys::key_file::COMMAND_LINE;
 use crate::words::{reason, told};
 
 /// What happened, and where.
@@ -307,7 +308,7 @@ impl Error {
     /// Says to which key it happened, unless it names the key file already.
     #[must_use]
     pub fn in_key_file(self, name: &str) -> Self {
-        match self.names_key_file() {
+        match self.names_key_file() || name == COMMAND_LINE {
             true => self,
             false => Self::InKeyFile {
                 name: name.to_owned(),

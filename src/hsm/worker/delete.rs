@@ -35,7 +35,13 @@ pub(super) fn delete(device: &mut Device<'_>, key: &Key) -> Result<Deleted, Fail
     }
     let on_token = |fault: Fault| fault.on(&token.label);
     if !are_one(device, session, &all).map_err(on_token)? {
-        let named = search::named(device, session, &token, &key.file.uri, &all);
+        // Each is told once, by one of its halves.
+        let told = if private.is_empty() {
+            &public
+        } else {
+            &private
+        };
+        let named = search::named(device, session, &token, &key.file.uri, told);
         return Err(named.map_err(on_token)?);
     }
     // The private ones first: what they open is what matters.
