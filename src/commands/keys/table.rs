@@ -102,7 +102,7 @@ mod tests {
         }
     }
 
-    fn text(tokens: Vec<Token>) -> String {
+    fn shown(tokens: Vec<Token>) -> String {
         let survey = Survey {
             modules: vec![Asked {
                 module: "/nowhere/m.so".into(),
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_labels_cannot_reach_the_terminal() {
-        let text = text(vec![
+        let text = shown(vec![
             token("a\u{1b}[2Jb", vec![key("k")]),
             token("long label", Vec::new()),
         ]);
@@ -140,21 +140,21 @@ mod tests {
     fn uris_of_tokens_with_one_label_tell_them_apart() {
         let mut second = token("same", vec![key("k")]);
         second.serial = "s2".to_owned();
-        let text = text(vec![token("same", vec![key("k")]), second]);
+        let text = shown(vec![token("same", vec![key("k")]), second]);
         assert!(text.contains("pkcs11:serial=s1;token=same;"));
         assert!(text.contains("pkcs11:serial=s2;token=same;"));
-        let alone = text(vec![token("same", vec![key("k")])]);
+        let alone = shown(vec![token("same", vec![key("k")])]);
         assert!(!alone.contains("serial"));
         let mut second = token("same", vec![key("k")]);
         second.slot = 8;
-        let text = text(vec![token("same", vec![key("k")]), second]);
+        let text = shown(vec![token("same", vec![key("k")]), second]);
         assert!(
             text.contains("slot-id=7") && text.contains("slot-id=8"),
             "{text}"
         );
         let mut second = token("same", vec![key("k")]);
         second.model = "y".to_owned();
-        let text = text(vec![token("same", vec![key("k")]), second]);
+        let text = shown(vec![token("same", vec![key("k")]), second]);
         assert!(
             text.contains("model=x") && text.contains("model=y"),
             "{text}"
@@ -169,7 +169,7 @@ mod tests {
             may: vec![Permission::Derive],
             ..key("k")
         };
-        let text = text(vec![token("t", vec![on(Some(Curve::P384)), on(None)])]);
+        let text = shown(vec![token("t", vec![on(Some(Curve::P384)), on(None)])]);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].contains("P-384  pair  derive  pkcs11:token=t;id=%AB"));
         assert!(lines[2].contains("EC     pair  derive  "), "{text}");
@@ -179,7 +179,7 @@ mod tests {
     fn what_has_no_name_is_named_by_its_slot_or_not_at_all() {
         let mut nameless = key("");
         nameless.id.clear();
-        let text = text(vec![token("", vec![key("k"), nameless])]);
+        let text = shown(vec![token("", vec![key("k"), nameless])]);
         assert!(text.contains("pkcs11:slot-id=7;id=%AB"));
         assert!(text.lines().nth(2).unwrap().ends_with(" -"));
     }
