@@ -13,6 +13,7 @@ use crate::operation::Curve;
 /// Everything that was found.
 #[derive(Serialize)]
 pub(super) struct Listing {
+    version: u32,
     pub(super) modules: Vec<ListedModule>,
 }
 
@@ -76,6 +77,7 @@ impl Listing {
             }
         });
         Self {
+            version: 1,
             modules: modules.collect(),
         }
     }
