@@ -171,18 +171,25 @@ impl Client {
     /// its tokens.
     pub fn tokens(&mut self, key: &TokenKey, patience: Patience) -> Result<Vec<Token>, Error> {
         let listed: Vec<Listed> = self.ask(key, patience, Question::Tokens)?;
-        let tokens = listed.into_iter().map(|Listed { info, keys }| Token {
-            slot: info.slot,
-            needs_login: info.needs_login(),
-            has_pin_pad: info.has_pin_pad(),
-            is_locked: info.is_locked(),
-            is_final_try: info.is_final_try(),
-            label: info.label,
-            manufacturer: info.manufacturer,
-            model: info.model,
-            serial: info.serial,
-            keys: keys.map_err(|failure| failure.into_error(key, None)),
-        });
+        let tokens = listed.into_iter().map(
+            |Listed {
+                 info,
+                 mechanisms,
+                 keys,
+             }| Token {
+                slot: info.slot,
+                needs_login: info.needs_login(),
+                has_pin_pad: info.has_pin_pad(),
+                is_locked: info.is_locked(),
+                is_final_try: info.is_final_try(),
+                label: info.label,
+                manufacturer: info.manufacturer,
+                model: info.model,
+                serial: info.serial,
+                mechanisms,
+                keys: keys.map_err(|failure| failure.into_error(key, None)),
+            },
+        );
         Ok(tokens.collect())
     }
 

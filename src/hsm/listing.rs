@@ -28,6 +28,8 @@ pub struct Token {
     pub is_locked: bool,
     /// The token says that one more wrong PIN locks it.
     pub is_final_try: bool,
+    /// What it does of what opens layers, by the names of the standard.
+    pub mechanisms: Vec<String>,
     /// Its RSA and EC keys, or why they cannot be listed.
     pub keys: Result<Vec<ShownKey>, Error>,
 }

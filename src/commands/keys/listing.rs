@@ -34,6 +34,8 @@ pub(super) struct ListedToken {
     pub(super) slot: u64,
     pub(super) uri: String,
     pub(super) login: &'static str,
+    /// What the token does of what opens layers.
+    pub(super) mechanisms: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
     pub(super) keys: Vec<ListedKey>,
@@ -131,6 +133,7 @@ impl ListedToken {
             serial: token.serial.clone(),
             slot: token.slot,
             login: login(token),
+            mechanisms: token.mechanisms.clone(),
             error,
             keys: keys.iter().map(|key| ListedKey::new(&uri, key)).collect(),
             uri: uri.with_query(),

@@ -21,7 +21,23 @@ pub(super) fn to_text(listing: &Listing) -> String {
             several => format!("no token in any of {several} modules"),
         };
     }
-    lined_up(&rows)
+    lined_up(&rows) + &mechanisms(listing)
+}
+
+/// What each token does, below the table.
+fn mechanisms(listing: &Listing) -> String {
+    let tokens = listing.modules.iter().flat_map(|module| &module.tokens);
+    let tell = |token: &ListedToken| {
+        let label = escaped(&token.label);
+        format!("\n{label} does {}", escaped(&token.mechanisms.join(", ")))
+    };
+    let told: Vec<_> = (tokens.filter(|token| !token.mechanisms.is_empty()))
+        .map(tell)
+        .collect();
+    match told.is_empty() {
+        true => String::new(),
+        false => format!("\n{}", told.concat()),
+    }
 }
 
 fn row(token: &ListedToken, key: Option<&ListedKey>) -> [String; 6] {
@@ -87,6 +103,7 @@ mod tests {
             has_pin_pad: false,
             is_locked: false,
             is_final_try: false,
+            mechanisms: Vec::new(),
             keys: Ok(keys),
         }
     }

@@ -21,6 +21,7 @@ const MAX_KEYS: usize = 1024;
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::hsm) struct Listed {
     pub(in crate::hsm) info: TokenInfo,
+    pub(in crate::hsm) mechanisms: Vec<String>,
     pub(in crate::hsm) keys: Result<Vec<ShownKey>, Failure>,
 }
 
@@ -32,6 +33,7 @@ pub(super) fn list(device: &mut Device<'_>, key: &Key) -> Result<Vec<Listed>, Fa
             let session = device.login(&info, key)?;
             let keys = keys(device, session).map_err(|failure| failure.on(&info.label))?;
             return Ok(vec![Listed {
+                mechanisms: mechanisms(device, &info),
                 info,
                 keys: Ok(keys),
             }]);
@@ -44,10 +46,41 @@ pub(super) fn list(device: &mut Device<'_>, key: &Key) -> Result<Vec<Listed>, Fa
             let keys = device
                 .session(&info)
                 .and_then(|session| keys(device, session).map_err(|stop| stop.on(&info.label)));
-            Listed { info, keys }
+            Listed {
+                mechanisms: mechanisms(device, &info),
+                info,
+                keys,
+            }
         });
         Ok(listed.collect())
     })
+}
+
+/// What the token does of what opens layers; nothing where it does not tell.
+fn mechanisms(device: &Device<'_>, token: &TokenInfo) -> Vec<String> {
+    let module = &device.module;
+    let told = [
+        (
+            "CKM_RSA_PKCS_OAEP",
+            module.decrypts(token.slot, sys::CKM_RSA_PKCS_OAEP),
+        ),
+        (
+            "CKM_RSA_X_509",
+            module.decrypts(token.slot, sys::CKM_RSA_X_509),
+        ),
+        (
+            "CKM_RSA_PKCS",
+            module.decrypts(token.slot, sys::CKM_RSA_PKCS),
+        ),
+        (
+            "CKM_ECDH1_DERIVE",
+            module.has(token.slot, sys::CKM_ECDH1_DERIVE),
+        ),
+    ];
+    let does = told
+        .into_iter()
+        .filter(|(_, does)| matches!(does, Ok(true)));
+    does.map(|(name, _)| name.to_owned()).collect()
 }
 
 fn names_a_token(uri: &Pkcs11Uri) -> bool {
