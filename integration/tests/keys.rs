@@ -43,6 +43,11 @@ fn a_list_shows_public_keys_to_everybody_and_pairs_after_a_login() {
     }
 
     let table = shell.keys(&["list", "--module", SOFTHSM]).ok().text();
+    let (table, tokens) = table.split_once("\n\n").unwrap();
+    assert!(
+        tokens.starts_with("token \"two keys\" does CKM_RSA_PKCS_OAEP, CKM_RSA_X_509, "),
+        "{tokens}"
+    );
     let lines: Vec<_> = table.lines().collect();
     assert_eq!(lines.len(), 3, "{table}");
     assert!(

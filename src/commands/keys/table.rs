@@ -29,7 +29,10 @@ fn mechanisms(listing: &Listing) -> String {
     let tokens = listing.modules.iter().flat_map(|module| &module.tokens);
     let tell = |token: &ListedToken| {
         let label = escaped(&token.label);
-        format!("\n{label} does {}", escaped(&token.mechanisms.join(", ")))
+        format!(
+            "\ntoken \"{label}\" does {}",
+            escaped(&token.mechanisms.join(", "))
+        )
     };
     let told: Vec<_> = (tokens.filter(|token| !token.mechanisms.is_empty()))
         .map(tell)

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, Body};
@@ -21,6 +21,8 @@ use crate::image::media_type;
 
 /// How often something is tried, all in all.
 pub(super) const TRIES: u32 = 5;
+/// A token that is refused later than this after it was asked for may have been good.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// How long it may take to say that it has TLS.
 const PROBE: Duration = Duration::from_secs(10);
 /// Longest wait that a registry may ask for.
@@ -168,14 +170,20 @@ impl Connection {
     /// Asks, with a login if one is wanted, and again where that may help. Any answer but that one is the caller's.
     pub(super) fn send(&self, call: &Call<'_>) -> Result<Response<Body>> {
         let mut wait = Duration::from_millis(200);
-        let mut authorized = false;
+        let mut authorized: Option<Instant> = None;
         let mut tries = 1;
         loop {
             let answer = self.once(call);
             let last = tries == TRIES;
             match answer {
-                Ok(response) if response.status() == 401 && !authorized => {
-                    authorized = true;
+                // A token may be over by the time that the registry looks at it. A login that is refused comes back sooner.
+                Ok(response)
+                    if response.status() == 401
+                        && !last
+                        && authorized.is_none_or(|at| at.elapsed() > SHORTEST_LIFE) =>
+                {
+                    authorized = Some(Instant::now());
+                    tries += 1;
                     if !self.authorize(&response)? {
                         return Ok(response);
                     }
