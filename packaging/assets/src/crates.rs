@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(crates.program.name, "ocihsm");
         assert!(names.contains(&"aes"), "{names:?}");
         assert!(!names.contains(&"divan"), "{names:?}");
-        assert!(!names.contains(&"tonic"), "{names:?}");
+        assert!(!names.contains(&"trycmd"), "{names:?}");
         assert!(
             crates
                 .libraries
