@@ -34,7 +34,7 @@ pub(crate) fn text(crates: &Crates) -> Result<String, Error> {
             "{name}\n    {}\n    {}",
             library.licence, library.repository
         );
-        for text in texts_of(library)? {
+        for text in texts_for(library, crates)? {
             // Files that differ in line ends and indents are one text.
             let key = text.split_whitespace().collect::<Vec<_>>().join(" ");
             texts
@@ -53,6 +53,29 @@ pub(crate) fn text(crates: &Crates) -> Result<String, Error> {
         let _ = write!(table, "{rule}\n\n{}\n", text.trim_matches('\n'));
     }
     Ok(table)
+}
+
+/// Those of a crate; one of a family that came without any is under the text that its siblings have.
+fn texts_for(library: &Crate, crates: &Crates) -> Result<Vec<String>, Error> {
+    let is_sibling = |other: &&Crate| {
+        other.repository == library.repository
+            && !other.repository.is_empty()
+            && other.licence == library.licence
+    };
+    let siblings = crates.libraries.iter().filter(is_sibling);
+    for one in [library].into_iter().chain(siblings) {
+        let texts = texts_of(one)?;
+        if !texts.is_empty() {
+            return Ok(texts);
+        }
+    }
+    if library.licence.contains("Apache-2.0") {
+        return Ok(vec![APACHE.to_owned()]);
+    }
+    Err(Error::NoText {
+        name: library.name.clone(),
+        licence: library.licence.clone(),
+    })
 }
 
 fn texts_of(library: &Crate) -> Result<Vec<String>, Error> {
@@ -78,14 +101,24 @@ fn texts_of(library: &Crate) -> Result<Vec<String>, Error> {
         let lines = text.lines().map(str::trim_end);
         texts.push(lines.collect::<Vec<_>>().join("\n"));
     }
-    if texts.is_empty() && library.licence.contains("Apache-2.0") {
-        texts.push(APACHE.to_owned());
-    }
-    if texts.is_empty() {
-        return Err(Error::NoText {
-            name: library.name.clone(),
-            licence: library.licence.clone(),
-        });
-    }
     Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_crate_has_the_text_of_its_licence() {
+        for target in ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"] {
+            let crates = Crates::of_program(target).unwrap();
+            let text = text(&crates).unwrap();
+            let (table, texts) = text.split_once("\n---").unwrap();
+            for library in &crates.libraries {
+                let name = format!("{} {}\n", library.name, library.version);
+                assert!(table.contains(&name), "{name}");
+                assert!(texts.contains(&name), "{name}");
+            }
+        }
+    }
 }
