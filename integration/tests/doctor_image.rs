@@ -90,7 +90,7 @@ fn a_layer_that_stays_shut_says_why() {
     let (found, sound) = ask(&node, &reference(&plain), &[]);
     assert!(sound);
     assert_eq!(ids(&found), ["image"]);
-    assert!(found[0].contains("of which 0 are encrypted"), "{found:#?}");
+    assert!(found[0].contains("encrypted: 0"), "{found:#?}");
     // As an operator reads it.
     let text = node.doctor(&["--image", &image]).text();
     assert!(text.contains("fail  layer: "), "{text}");

@@ -296,7 +296,7 @@ fn a_token_that_several_modules_show_needs_one_named() {
     let nobody = shell.keys(&other.concat()).env("OCICRYPT_CONFIG", &policy);
     refused(
         &nobody.run(),
-        "no token matches pkcs11:token=nobody in any of 2 PKCS#11 modules",
+        "no token matches pkcs11:token=nobody (PKCS#11 modules that were asked: 2)",
     );
     generate(&["--module", "two"]).ok();
     assert!(shell.read("layers.yaml").contains("?pin-source="));

@@ -171,7 +171,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// No module shows the token.
-    #[error("no token matches {uri} in any of {modules} PKCS#11 modules")]
+    #[error("no token matches {uri} (PKCS#11 modules that were asked: {modules})")]
     TokenInNoModule {
         /// The URI, without its query.
         uri: String,

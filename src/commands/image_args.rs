@@ -54,16 +54,20 @@ impl JobsArgs {
 
 /// How registries are spoken to.
 #[derive(clap::Args, Clone, Debug)]
-#[command(next_help_heading = "Registry")]
 pub struct RegistryArgs {
     /// Whether a registry has to show a certificate that is trusted; if not, it may also speak plain HTTP
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", help_heading = "Registry", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
     pub tls_verify: bool,
     /// Directory with certificates: *.crt of authorities to trust as well, *.cert and *.key of our own
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Registry")]
     pub cert_dir: Option<PathBuf>,
     /// File with the passwords of registries [default: podman's, skopeo's and Docker's]
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "REGISTRY_AUTH_FILE",
+        help_heading = "Registry"
+    )]
     pub authfile: Option<PathBuf>,
 }
 

@@ -214,8 +214,9 @@ impl Recipients {
     }
 }
 
-/// Each of the layers, with its private options; the keys come with the PIN for those that have none. `recipients` says how many a layer will have that has so many; `verify`
-/// looks at the layer itself, where more than one wrapped key might be meant.
+/// Each of the layers, with its private options; the keys come with the PIN for those that have none. `recipients` says
+/// how many a layer will have that has so many; `verify` looks at the layer itself, where more than one wrapped key might
+/// be meant.
 ///
 /// # Errors
 /// [`Error::TooLarge`] for too many recipients; whatever keeps a layer from being opened.

@@ -38,12 +38,12 @@ pub struct Args {
     #[command(flatten)]
     pub pin: PinArgs,
     /// Who will be able to decrypt as well, beside those who are (repeatable; as --recipient of `encrypt`)
-    #[arg(long, value_name = "pkcs11:FILE", group = "recipients")]
+    #[arg(long, value_name = "[SCHEME:]FILE", group = "recipients")]
     pub add: Vec<String>,
     /// Who alone will be able to decrypt: every other recipient of every scheme is dropped (repeatable)
     #[arg(
         long,
-        value_name = "pkcs11:FILE",
+        value_name = "[SCHEME:]FILE",
         group = "recipients",
         conflicts_with = "add"
     )]
@@ -51,7 +51,7 @@ pub struct Args {
     /// Only the images for this platform; others stay in the index as they are
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
-    /// Hash of the RSA-OAEP padding: sha256 or sha1 [env: OCICRYPT_OAEP_HASHALG=] [default: sha256]
+    /// Hash of the RSA-OAEP padding: sha256 or sha1; without it, sha256 for pkcs11 and sha1 for jwe, as other tools write [env: OCICRYPT_OAEP_HASHALG=]
     #[arg(long, value_name = "HASH", value_parser = oaep_hash)]
     pub oaep_hash: Option<OaepHash>,
     /// Replace an image that DST's tag names already

@@ -260,7 +260,9 @@ impl Failure {
                 (Some(false), false) => Some(NOT_REMEMBERED),
                 (Some(true), true) => Some(GIVEN_REMEMBERED),
                 (Some(false), true) => Some(GIVEN_NOT_REMEMBERED),
-                (None, _) => fault.code.hint(fault.function, file.name == COMMAND_LINE),
+                (None, _) => fault
+                    .code
+                    .hint(fault.function, given || file.name == COMMAND_LINE),
             },
             passing,
         }

@@ -49,7 +49,13 @@ pub(super) struct Lockout {
 /// A lock, if there is any; another process goes on when it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
-    _lock: Option<Flock<File>>,
+    lock: Option<Flock<File>>,
+}
+
+impl Turn {
+    fn is_held(&self) -> bool {
+        self.lock.is_some()
+    }
 }
 
 /// One login, from before it to what came of it. One that is dropped was neither: nothing is kept of it.
@@ -77,7 +83,8 @@ impl Attempt<'_> {
         };
         thread::scope(|scope| {
             let (answered, answer) = mpsc::channel::<()>();
-            scope.spawn(move || {
+            // Where no thread can be had, the file that was noted before has to do.
+            let _ = thread::Builder::new().spawn_scoped(scope, move || {
                 if answer.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout)
                     && !record.is_working(self.file)
                 {
@@ -176,21 +183,21 @@ impl Lockout {
             digest.update(value);
         }
         let Some(mut file) = self.file(format!("module-{}.lock", short(&digest.finalize()))) else {
-            return Turn { _lock: None };
+            return Turn { lock: None };
         };
         let begin = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => {
                     let _ = lock.set_modified(SystemTime::now());
-                    return Turn { _lock: Some(lock) };
+                    return Turn { lock: Some(lock) };
                 }
                 Err((back, Errno::EWOULDBLOCK)) if begin.elapsed() < STUCK || !is_stuck(&back) => {
                     file = back;
                     thread::sleep(PAUSE);
                 }
                 Err((back, Errno::EINTR)) => file = back,
-                Err(_) => return Turn { _lock: None },
+                Err(_) => return Turn { lock: None },
             }
         }
     }
@@ -203,19 +210,19 @@ impl Lockout {
     /// Waits for the token's turn. Who holds a module's turn must not: those who wait for other tokens wait for that.
     pub(super) fn token_turn(&self, token: &TokenInfo) -> Turn {
         let turn = self.lock(token, FlockArg::LockExclusive);
-        turn.unwrap_or(Turn { _lock: None })
+        turn.unwrap_or(Turn { lock: None })
     }
 
     fn lock(&self, token: &TokenInfo, how: FlockArg) -> Option<Turn> {
         let Some(mut file) = self.file(format!("{}.lock", token_name(token))) else {
-            return Some(Turn { _lock: None });
+            return Some(Turn { lock: None });
         };
         loop {
             match Flock::lock(file, how) {
-                Ok(lock) => return Some(Turn { _lock: Some(lock) }),
+                Ok(lock) => return Some(Turn { lock: Some(lock) }),
                 Err((_, Errno::EWOULDBLOCK)) => return None,
                 Err((back, Errno::EINTR)) => file = back,
-                Err(_) => return Some(Turn { _lock: None }),
+                Err(_) => return Some(Turn { lock: None }),
             }
         }
     }
@@ -251,14 +258,12 @@ impl Lockout {
         mut marks: Option<Marks>,
     ) -> Result<Attempt<'a>, Before> {
         // Without a lock it may be another's, who is at it.
-        let path = self.rejected_path(token).filter(|_| turn._lock.is_some());
+        let record_path = self.rejected_path(token);
+        let path = record_path.clone().filter(|_| turn.is_held());
         if let Some(path) = &path {
             settle(path);
         }
-        let mut record = self
-            .rejected_path(token)
-            .as_deref()
-            .and_then(Rejected::read);
+        let mut record = record_path.as_deref().and_then(Rejected::read);
         if let Some(record) = &record
             && !record.is_working(file)
         {

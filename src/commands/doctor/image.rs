@@ -67,7 +67,7 @@ pub(super) fn read(
     findings.ok(
         kind::IMAGE,
         format!(
-            "{reference} is {}: for {platform} it has {} layers, of which {encrypted} are encrypted",
+            "{reference} is {}, for {platform}; its layers: {}, encrypted: {encrypted}",
             image.entry.digest,
             layers.len()
         ),
@@ -210,7 +210,7 @@ fn untried(findings: &mut Findings, layers: &[(String, Locked)]) {
         findings.warn(
             kind::LAYER_UNTRIED,
             format!("{name}: not tried, since there are no keys to try"),
-            "mend the keys first, or name them with --decryption-keys-path",
+            "mend the keys first, or name them with --key",
         );
     }
 }

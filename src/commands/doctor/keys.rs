@@ -65,7 +65,7 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
             findings.error(
                 kind::KEYS_UNREADABLE,
                 &error,
-                "name a PKCS#11 key file, or a directory of them, with --decryption-keys-path",
+                "name a PKCS#11 key file, or a directory of them, with --key",
             );
             return Vec::new();
         }
@@ -117,7 +117,7 @@ fn mend_absent(path: &Path) -> String {
             ["yaml", "yml", "json", "conf", "pem", "key", "der"].contains(&ending)
         });
     if is_named_like_a_file {
-        "put the key file there, or correct --decryption-keys-path".to_owned()
+        "put the key file there, or correct --key".to_owned()
     } else {
         format!(
             "mkdir -m 700 -p {}, and put key files there",

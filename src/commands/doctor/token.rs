@@ -4,7 +4,7 @@ use std::fs;
 
 use super::findings::Findings;
 use super::kind;
-use super::mend::{mend_failed, mend_refused, mend_rejected};
+use super::mend::{MEND_FAILED, mend_refused, mend_rejected, mend_unanswered};
 use super::setup::Setup;
 use crate::commands::trial::{self, Tried};
 use crate::commands::unwrapping;
@@ -94,23 +94,19 @@ impl<'a> Trial<'a> {
                 if error.is_about_pin() {
                     self.refused.push(key.clone());
                 }
-                let mend = mend_failed(key, &error);
                 match (
                     error.in_key_file(&key.file.name),
                     setup.named_runtime_dir.as_deref(),
                 ) {
-                    (
-                        error @ (hsm::Error::PinRejectedBefore { .. }
-                        | hsm::Error::PinUnanswered { .. }),
-                        Some(directory),
-                    ) => {
-                        findings.fail(
-                            kind::KEY_FAILED,
-                            error.to_string(),
-                            mend_rejected(directory),
-                        );
+                    (error @ hsm::Error::PinRejectedBefore { .. }, Some(directory)) => {
+                        let mend = mend_rejected(directory);
+                        findings.fail(kind::KEY_FAILED, error.to_string(), mend);
                     }
-                    (error, _) => findings.error(kind::KEY_FAILED, &error, &mend),
+                    (error @ hsm::Error::PinUnanswered { .. }, Some(directory)) => {
+                        let mend = mend_unanswered(directory);
+                        findings.fail(kind::KEY_FAILED, error.to_string(), mend);
+                    }
+                    (error, _) => findings.error(kind::KEY_FAILED, &error, MEND_FAILED),
                 }
                 attempt.compare_environment(findings);
             }

@@ -34,7 +34,7 @@ pub struct Args {
 /// What `keys` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List tokens and their RSA keys, each with its URI
+    /// List tokens and their keys, each with its URI
     List(list::Args),
     /// Make a key pair in a token, and the files that go with it
     Generate(generate::Args),

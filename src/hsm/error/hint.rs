@@ -16,7 +16,7 @@ impl Error {
             }
             Self::Call { hint, .. } => (*hint)?,
             Self::Crashed { .. } => {
-                "try the module with `pkcs11-tool --module FILE -L`, in the environment of the key file's module.env"
+                "try the module with `pkcs11-tool --module FILE -L` in the same environment (module.env of a key file)"
             }
             Self::Load { .. } => {
                 "install the module together with the libraries that it needs, or correct module-path or module-name"
@@ -27,7 +27,7 @@ impl Error {
                 "if the module is a client (p11-kit), check that its server runs and that module.env names its address"
             }
             Self::TokenNotFound { .. } => {
-                "compare the URI with what `ocihsm keys list` shows, in the environment of the key file's module.env"
+                "compare the URI with what `ocihsm keys list` shows in the same environment (module.env of a key file)"
             }
             Self::SeveralTokens { .. } => "add `serial` or `slot-id` to the URI",
             Self::SeveralKeys { .. } => "name `id` and `object` in the URI",

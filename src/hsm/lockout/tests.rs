@@ -280,9 +280,9 @@ fn who_hangs_with_the_turn_of_a_module_is_not_waited_for() {
     let hangs = lockout.turn(place);
     let begin = Instant::now();
     let passed = lockout.turn(place);
-    assert!(passed._lock.is_none() && begin.elapsed() >= STUCK);
+    assert!(passed.lock.is_none() && begin.elapsed() >= STUCK);
     drop(hangs);
-    assert!(lockout.turn(place)._lock.is_some());
+    assert!(lockout.turn(place).lock.is_some());
     // Those who come and go are waited for, however long all of them take.
     let begin = Instant::now();
     thread::scope(|scope| {
@@ -290,7 +290,7 @@ fn who_hangs_with_the_turn_of_a_module_is_not_waited_for() {
             let lockout = &lockout;
             scope.spawn(move || {
                 let turn = lockout.turn(place);
-                assert!(turn._lock.is_some());
+                assert!(turn.lock.is_some());
                 thread::sleep(STUCK / 4);
             });
         }

@@ -28,6 +28,8 @@ use super::messages::{AddResource, Empty, Lease, Namespaces, Resource, method};
 
 /// Longest that containerd may take to begin an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Namespaces of `ctr`, of Kubernetes and of Docker.
+const USUAL: [&str; 3] = ["default", "k8s.io", "moby"];
 /// For how long what we have written is kept if we do not end as we should: as long as `ctr` has it kept.
 const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes of a blob that may be on the way to us.
@@ -54,8 +56,8 @@ struct Connection {
 }
 
 impl Client {
-    /// Connects. The part of `name` before the first `/` is the namespace if containerd has one of that name. Returns the
-    /// rest of the name as well.
+    /// Connects. The part of `name` before the first `/` is the namespace if containerd has one of that name, or it is one
+    /// that everybody uses. Returns the rest of the name as well.
     pub(super) fn open(address: &Path, namespace: &str, name: &str) -> Result<(Self, String)> {
         let connection = Connection::open(address)?;
         let mut this = Self {
@@ -65,7 +67,7 @@ impl Client {
         };
         let mut name = name;
         if let Some((first, rest)) = name.split_once('/')
-            && this.has_namespace(first)?
+            && (USUAL.contains(&first) || this.has_namespace(first)?)
         {
             first.clone_into(&mut this.namespace);
             name = rest;
@@ -169,8 +171,21 @@ impl Client {
     }
 
     /// Blocks until something has come to its end.
-    pub(super) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
-        self.connection.handle.block_on(work)
+    /// Waits for what containerd says next, but not for ever.
+    pub(super) fn wait<T>(
+        &self,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let bounded = async { tokio::time::timeout(PATIENCE, work).await };
+        self.connection
+            .handle
+            .block_on(bounded)
+            .unwrap_or_else(|_| {
+                let seconds = PATIENCE.as_secs();
+                Err(Status::deadline_exceeded(format!(
+                    "no answer for {seconds} s"
+                )))
+            })
     }
 
     async fn ready(&self) -> Result<Grpc<Channel>, Status> {

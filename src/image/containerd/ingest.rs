@@ -268,11 +268,12 @@ impl Ingest {
         let questions = self.questions.as_ref();
         let questions = questions.ok_or_else(|| Status::aborted("all is said"))?;
         self.unanswered = true;
-        if self.client.wait(questions.send(question)).is_err() {
+        let sent = async { Ok(questions.send(question).await.is_ok()) };
+        match self.client.wait(sent)? {
+            true => Ok(()),
             // It says why in its last answer.
-            return self.settle();
+            false => self.settle(),
         }
-        Ok(())
     }
 
     pub(in crate::image) fn keep(self, digest: &Digest) -> crate::image::Result<()> {
