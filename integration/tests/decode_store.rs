@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use integration::layout::Layout;
 use integration::processor::{Outcome, Processor};
 use integration::token::Token;
 use integration::vectors::Vector;
@@ -113,6 +117,63 @@ fn a_description_for_others_is_passed_over() {
     let outcome = decode(&token, &vector, store.path());
     assert!(outcome.output.status.success(), "{:?}", outcome.output);
     vector.assert_plain(&outcome.output.stdout);
+}
+
+/// The layer with other content beside what its key unwraps.
+fn altered(layer: &Value) -> Value {
+    let mut layer = layer.clone();
+    let annotations = layer["annotations"].as_object_mut().unwrap();
+    let scheme = "org.opencontainers.image.enc.keys.";
+    let (name, value) = (annotations.iter_mut())
+        .find(|(name, _)| name.starts_with(scheme))
+        .unwrap();
+    let mut bytes = STANDARD.decode(value.as_str().unwrap()).unwrap();
+    if name.ends_with("jwe") {
+        let mut message: Value = serde_json::from_slice(&bytes).unwrap();
+        let text = message["ciphertext"].as_str().unwrap();
+        let first = if text.starts_with('A') { "B" } else { "A" };
+        message["ciphertext"] = format!("{first}{}", &text[1..]).into();
+        bytes = message.to_string().into_bytes();
+    } else {
+        *bytes.last_mut().unwrap() ^= 1;
+    }
+    *value = STANDARD.encode(bytes).into();
+    layer
+}
+
+#[test]
+fn other_content_beside_the_same_wrapped_key_takes_nothing_from_the_layer() {
+    let token = Token::vectors();
+    for image in ["jwe-p256", "jwe-rsa", "pkcs7-rsa"] {
+        let layout = Layout::open(integration::vector("images").join(image));
+        let layer = layout.layers()[0].clone();
+        let store = tempfile::tempdir().unwrap();
+        layout.store(store.path());
+        let blobs = store
+            .path()
+            .join("io.containerd.content.v1.content/blobs/sha256");
+        for entry in fs::read_dir(&blobs).unwrap() {
+            let file = fs::File::options().write(true).open(entry.unwrap().path());
+            let hour = Duration::from_secs(3600);
+            file.unwrap()
+                .set_modified(SystemTime::now() - hour)
+                .unwrap();
+        }
+        // Younger, so that it is looked at first.
+        describe(store.path(), &altered(&layer));
+        let digest: Digest = layer["digest"].as_str().unwrap().parse().unwrap();
+        let key = integration::vector(format!("keys/{image}.pem"));
+        let outcome = Processor::decode(&token, &layout, &layer, &key)
+            .blob(blobs.join(digest.hex()))
+            .store(store.path())
+            .run();
+        assert!(
+            outcome.output.status.success(),
+            "{image}: {:?}",
+            outcome.output
+        );
+        assert!(!outcome.output.stdout.is_empty());
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use integration::layout::Layout;
 use integration::ocihsm;
 use integration::program::Program;
 use integration::shell::{Shell, refused};
-use integration::token::{PIN, WRONG_PIN};
+use integration::token::{PIN, SOFTHSM, WRONG_PIN};
 use nix::pty::openpty;
 
 /// A key whose file names no PIN, and an image that is encrypted for it.
@@ -180,6 +180,32 @@ fn what_may_be_several_keys_is_not_deleted() {
     shell
         .keys(&["delete", one, "--yes", "--pin-file", "pin"])
         .ok();
+    assert_eq!(there(), 1);
+}
+
+#[test]
+fn two_keys_on_a_curve_with_one_id_are_not_taken_for_one() {
+    let shell = Shell::new("curves");
+    for label in ["one", "two"] {
+        Program::new("pkcs11-tool")
+            .args(["--module", SOFTHSM, "--token-label", "curves", "--login"])
+            .args(["--pin", PIN, "--keypairgen", "--key-type", "EC:secp384r1"])
+            .args(["--id", "07", "--label", label])
+            .env("SOFTHSM2_CONF", shell.token.configuration())
+            .ok();
+    }
+    let uri = "pkcs11:token=curves;id=%07?module-name=softhsm2";
+    let delete = |uri: &str| shell.keys(&["delete", uri, "--yes", "--pin-file", "pin"]);
+    refused(
+        &delete(uri).run(),
+        "error: pkcs11:token=curves;id=%07 matches several keys",
+    );
+    let there = || {
+        let listed = shell.listed(&["--token", "curves", "--pin-file", "pin"]);
+        listed.len()
+    };
+    assert_eq!(there(), 2);
+    delete("pkcs11:token=curves;id=%07;object=one?module-name=softhsm2").ok();
     assert_eq!(there(), 1);
 }
 

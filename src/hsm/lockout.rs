@@ -27,7 +27,7 @@ use super::private::{self, Reserved};
 use super::rejected::{Before, ENTRY, Marks, Rejected, hex};
 use super::token::TokenInfo;
 use crate::file;
-use crate::keys::key_file::KeyFile;
+use crate::keys::key_file::{KeyFile, OF_PAYLOAD};
 use crate::secret::Pin;
 use crate::words::reason;
 
@@ -76,21 +76,22 @@ impl Attempt<'_> {
     }
 
     /// Does the login. Should this process end meanwhile, the PIN counts as tried without an answer, in whatever file it
-    /// stands: its slow hash is made as soon as the token takes its time.
+    /// stands: of one that came with a layer the slow hash is made as soon as the token takes its time.
     pub(super) fn during<T>(&self, login: impl FnOnce() -> T) -> T {
         let Some((record, reserved)) = &self.kept else {
             return login();
         };
+        if self.file.name != OF_PAYLOAD {
+            return login();
+        }
         thread::scope(|scope| {
             let (answered, answer) = mpsc::channel::<()>();
             // Where no thread can be had, the file that was noted before has to do.
             let _ = thread::Builder::new().spawn_scoped(scope, move || {
-                if answer.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout)
-                    && !record.is_working(self.file)
-                {
+                if answer.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout) {
                     let mut record = record.clone();
-                    record.ask(self.file, SystemTime::now());
                     record.add(Before::Unanswered, self.marks_in(&record), self.file);
+                    record.ask(self.file, SystemTime::now());
                     let _ = reserved.write(&record.to_json());
                 }
             });
@@ -281,9 +282,17 @@ impl Lockout {
             }
         }
         let record = record.take().or_else(|| Rejected::new(&token.label));
+        let mut made = None;
         let kept = path.zip(record).and_then(|(path, record)| {
             let mut unanswered = record.clone();
             if !record.is_working(file) {
+                // What each layer brings anew would cost each layer the slow hash: see `during`.
+                if file.name != OF_PAYLOAD {
+                    let marks = marks.take_if(|marks| record.made(marks));
+                    let marks = marks.unwrap_or_else(|| record.marks(pin, file));
+                    unanswered.add(Before::Unanswered, marks.clone(), file);
+                    made = Some(marks);
+                }
                 unanswered.ask(file, SystemTime::now());
             }
             let json = unanswered.to_json();
@@ -293,7 +302,7 @@ impl Lockout {
         Ok(Attempt {
             pin,
             file,
-            marks,
+            marks: made.or(marks),
             kept,
             _turn: turn,
         })

@@ -19,6 +19,9 @@ use crate::secret::Pin;
 /// Most bytes that a key file may have.
 pub const MAX_KEY_FILE: usize = 64 << 10;
 
+/// Name of a key file that a client sent with a layer.
+pub const OF_PAYLOAD: &str = "key of the payload";
+
 /// What to call a key that no file describes.
 pub const COMMAND_LINE: &str = "the command line";
 

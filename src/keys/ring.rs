@@ -14,7 +14,7 @@ use super::certificate::Certificate;
 use super::client;
 use super::error::{Error, Result};
 use super::key_dir::{COPY, KeyDir};
-use super::key_file::KeyFile;
+use super::key_file::{KeyFile, OF_PAYLOAD};
 use super::policy::{ClientPolicy, Policy};
 use super::private::{self, PrivateKey};
 use crate::secret::{Pin, SecretBytes};
@@ -175,7 +175,7 @@ impl KeyRing {
     pub fn skip_openpgp_keys(&mut self, count: usize) {
         self.skipped
             .extend((0..count.min(1)).map(|_| Error::NotAKeyFile {
-                name: "key of the payload".to_owned(),
+                name: OF_PAYLOAD.to_owned(),
                 what: "it is for OpenPGP, which this program does not read",
             }));
     }

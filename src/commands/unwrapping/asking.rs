@@ -13,6 +13,7 @@ use crate::keys::ring::Key;
 use crate::operation::{KeyKind, KeyOperation};
 use crate::options::PrivateOptions;
 use crate::schemes::{self, WrappedKey};
+use crate::secret::SecretBytes;
 use crate::software;
 
 impl Opener {
@@ -75,7 +76,8 @@ impl Opener {
         kind.map_err(|error| self.note(key, error)).ok()
     }
 
-    /// Has one operation done, unless it was done before.
+    /// What a key makes of a wrapped key. What it answered to the same operation before is not asked for again: anybody
+    /// can put other content beside the input of an operation.
     pub(super) fn ask(
         &mut self,
         key: usize,
@@ -83,10 +85,42 @@ impl Opener {
         tally: &mut Tally,
     ) -> Option<PrivateOptions> {
         let question = (key, tally.hash(&wrapped.operation));
-        if let Some(known) = tally.answers.get(&question) {
-            return known.clone();
+        let begin = Instant::now();
+        let secret = match tally.answers.get(&question) {
+            Some(known) => known.clone(),
+            None => {
+                let answer = self.operate(key, wrapped, tally);
+                self.asked_for += begin.elapsed();
+                tally.answers.insert(question, answer.clone());
+                answer
+            }
+        };
+        let opened = match wrapped.private_options(secret.as_ref()?) {
+            Ok(private) => Some(private),
+            // Not this key's: what is not authentic may be for another one.
+            Err(error @ schemes::Error::NotOpened) => {
+                tally.note(key, self.another_key(key, &error.to_string()), false);
+                None
+            }
+            Err(error) => {
+                tally.rejected = tally.rejected.take().or(Some(error.into()));
+                None
+            }
+        };
+        if opened.is_none() {
+            tally.in_vain += begin.elapsed();
         }
-        let start = Instant::now();
+        opened
+    }
+
+    /// Has one operation done.
+    fn operate(
+        &mut self,
+        key: usize,
+        wrapped: &WrappedKey,
+        tally: &mut Tally,
+    ) -> Option<SecretBytes> {
+        let begin = Instant::now();
         let answer = match &self.ring.keys()[key] {
             Key::File(file) => Ok(software::answer(file, &wrapped.operation)
                 .map_err(|why| (self.another_key(key, &why.to_string()), false))),
@@ -99,35 +133,13 @@ impl Opener {
                 Err(error) => Err(error),
             },
         };
-        let took = start.elapsed();
-        self.asked_for += took;
-        let opened = match answer {
-            Ok(Ok(secret)) => match wrapped.private_options(&secret) {
-                Ok(private) => Some(private),
-                // Not this key's: what is not authentic may be for another one.
-                Err(error @ schemes::Error::NotOpened) => {
-                    tally.note(key, self.another_key(key, &error.to_string()), false);
-                    None
-                }
-                Err(error) => {
-                    tally.rejected = tally.rejected.take().or(Some(error.into()));
-                    None
-                }
-            },
-            Ok(Err((why, may_be_the_device))) => {
-                tally.note(key, why, may_be_the_device);
-                None
-            }
-            Err(error) => {
-                self.note(key, error);
-                None
-            }
-        };
-        if opened.is_none() {
-            tally.in_vain += took;
+        match answer {
+            Ok(Ok(secret)) => return Some(secret),
+            Ok(Err((why, may_be_the_device))) => tally.note(key, why, may_be_the_device),
+            Err(error) => self.note(key, error),
         }
-        tally.answers.insert(question, opened.clone());
-        opened
+        tally.in_vain += begin.elapsed();
+        None
     }
 
     pub(super) fn unwrapped(

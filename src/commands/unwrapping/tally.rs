@@ -13,8 +13,8 @@ use crate::hsm;
 use crate::keys::certificate::Certificate;
 use crate::keys::ring::KeyRing;
 use crate::operation::{KeyKind, KeyOperation};
-use crate::options::PrivateOptions;
 use crate::schemes;
+use crate::secret::SecretBytes;
 
 /// What happened on the way to one layer.
 pub(super) struct Tally {
@@ -25,8 +25,8 @@ pub(super) struct Tally {
     failed: Vec<bool>,
     /// What the keys are for which nothing was there.
     pub(super) unsuited: Vec<Option<KeyKind>>,
-    /// Operations that were asked for already, and what they opened.
-    pub(super) answers: HashMap<(usize, u64), Option<PrivateOptions>>,
+    /// Operations that were asked for already, and their answers.
+    pub(super) answers: HashMap<(usize, u64), Option<SecretBytes>>,
     /// The first description or wrapped key that could not be read.
     pub(super) broken: Option<Error>,
     /// Wrapped keys that could not be read.

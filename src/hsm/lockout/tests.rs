@@ -89,7 +89,7 @@ fn a_changed_key_file_is_tried_once_more() {
 #[test]
 fn keys_of_a_payload_do_not_count_as_changed_files() {
     let (_directory, lockout) = lockout();
-    let name = "key 1 of the payload";
+    let name = OF_PAYLOAD;
     assert!(reject(&lockout, "0000", &file(name, "a")));
     assert!(is_refused(&lockout, "1", "0000", &file(name, "b")));
 }
@@ -230,7 +230,7 @@ fn a_pin_without_an_answer_is_not_tried_again_until_its_file_changes() {
 #[test]
 fn a_pin_that_takes_its_time_is_known_in_other_files_too() {
     let (_directory, lockout) = lockout();
-    let payload = file("key 1 of the payload", "a");
+    let payload = file(OF_PAYLOAD, "a");
     die(&lockout, &pin("0000"), &payload, Duration::ZERO);
     assert!(
         !is_refused(&lockout, "1", "0000", &payload),

@@ -55,6 +55,8 @@ pub(super) struct Device<'a> {
     /// Why a slot could not be described.
     unclear: Option<Fault>,
     pub(super) sessions: Vec<Open>,
+    /// Logins that failed in a way that may pass.
+    pub(super) logins: u32,
     /// Tokens that nobody may log in to any more, and why.
     pub(super) barred: Vec<(TokenInfo, Failure)>,
     /// Keys that were found since the start, by their URIs.
@@ -88,6 +90,7 @@ impl<'a> Device<'a> {
             any_slot: false,
             unclear: None,
             sessions: Vec::new(),
+            logins: 0,
             barred: Vec::new(),
             found: Vec::new(),
         })

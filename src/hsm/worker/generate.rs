@@ -1,7 +1,7 @@
 //! A new pair, made in a token, RSA or elliptic: it decrypts, or agrees on secrets, and never leaves.
 //!
-//! Work that changes a token, as only this and `delete` do. It logs in as unwrapping does. What failed is not tried again, since a key may
-//! have been made all the same; only a request that was refused is made in another way.
+//! Work that changes a token, as only this and `delete` do. It logs in as unwrapping does. What failed is not tried again, since
+//! a key may have been made all the same; only a request that was refused is made in another way.
 
 use cryptoki_sys as sys;
 

@@ -10,6 +10,10 @@ use crate::hsm::protocol::KeyPin;
 use crate::hsm::rejected::Before;
 use crate::hsm::token::TokenInfo;
 
+/// How often a login is repeated that fails as if the token were not there yet, over all that a worker does. SoftHSM and
+/// openCryptoki need three at most, with 20 processes at once.
+const MAX_LOGINS: u32 = 4;
+
 impl Device<'_> {
     /// A session on the token with the user logged in, where the token wants that. Once per token and start.
     pub(super) fn login(&mut self, token: &TokenInfo, key: &Key) -> Result<Session, Failure> {
@@ -92,7 +96,8 @@ impl Device<'_> {
         if flags.is_final_try() && !self.here.allow_final_try {
             return Err(Failure::FinalTry { token: label() });
         }
-        let failed = |fault: Fault, remembered| match fault.is_transient() {
+        let passes = self.logins < MAX_LOGINS;
+        let failed = |fault: Fault, remembered| match passes && fault.is_transient() {
             true => fault.on(&token.label),
             false => Failure::Login {
                 token: label(),
@@ -121,6 +126,7 @@ impl Device<'_> {
                 Ok(())
             }
             Err(fault) => {
+                self.logins += u32::from(fault.is_transient());
                 let remembered = is_rejection(fault).then(|| attempt.rejected());
                 Err(failed(fault, remembered))
             }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{self, SigHandler, SigSet, Signal};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{self, alarm, getpid, getppid};
 
@@ -70,6 +70,7 @@ pub(super) fn with_parent(parent: u32) -> io::Result<()> {
 /// to has to be known. The system ends a process that takes longer than `left`.
 pub(super) fn to_its_end<T>(left: Duration, work: impl FnOnce() -> T) -> T {
     let parent = getppid();
+    heed_alarms();
     alarm::set(
         u32::try_from(left.as_secs())
             .unwrap_or(u32::MAX)
@@ -84,6 +85,16 @@ pub(super) fn to_its_end<T>(left: Duration, work: impl FnOnce() -> T) -> T {
         false => alarm::set(FAREWELL),
     };
     result
+}
+
+/// Whoever started us, or the module, may have it that an alarm ends nobody.
+fn heed_alarms() {
+    #[allow(unsafe_code)]
+    // SAFETY: the default action takes no handler of ours.
+    let _ = unsafe { signal::signal(Signal::SIGALRM, SigHandler::SigDfl) };
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGALRM);
+    let _ = set.thread_unblock();
 }
 
 /// Closes every descriptor above 2 except one.
