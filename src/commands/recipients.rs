@@ -295,9 +295,9 @@ impl<'a> Written<'a> {
         };
         if let Some((scheme, rest)) = text.split_once(':') {
             let written = match scheme {
-                "pkcs11" => Self::Packet(Path::new(rest)),
-                "jwe" => Self::Jwe(Path::new(rest)),
-                "pkcs7" => Self::Pkcs7(Path::new(rest)),
+                "pkcs11" => Self::Packet(file(rest)),
+                "jwe" => Self::Jwe(file(rest)),
+                "pkcs7" => Self::Pkcs7(file(rest)),
                 "provider" => {
                     let (name, text) = provider::name_and_text(rest);
                     Self::Provider(name, text)
@@ -315,6 +315,12 @@ impl<'a> Written<'a> {
             false => Ok(Self::Bare(Path::new(text))),
         }
     }
+}
+
+/// A recipient's file. It takes no password, and one that is given all the same is not for a message.
+fn file(text: &str) -> &Path {
+    let end = text.find(":pass=").filter(|_| !Path::new(text).exists());
+    Path::new(&text[..end.unwrap_or(text.len())])
 }
 
 fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {

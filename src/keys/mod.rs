@@ -25,6 +25,7 @@ use std::path::PathBuf;
 
 pub use self::error::{Error, Result};
 use self::key_file::KeyFile;
+pub use self::password::shown;
 
 /// A private key in a token, and the module that reaches it, which the policy allowed.
 #[derive(Clone, Debug)]

@@ -21,21 +21,31 @@ const MAX_PASSWORD: usize = 4096;
 pub(super) fn split(given: &Path) -> Result<(PathBuf, Option<SecretBytes>)> {
     let text = given.as_os_str().as_bytes();
     let is_file = |at: &usize| Path::new(OsStr::from_bytes(&text[..*at])).is_file();
-    let is_marked = |at: &usize| {
-        let behind = &text[at + 1..];
-        ["pass=", "file=", "fd="]
-            .iter()
-            .any(|kind| behind.starts_with(kind.as_bytes()))
-    };
     // A file that is there says where its name ends; of one that is not, the first mark does.
     let colons = || memchr::memchr_iter(b':', text);
-    let at = colons().find(is_file).or_else(|| colons().find(is_marked));
+    let at = (colons().find(is_file)).or_else(|| colons().find(|&at| is_marked(text, at)));
     let Some(at) = at.filter(|_| !given.exists()) else {
         return Ok((given.to_owned(), None));
     };
     let path = PathBuf::from(OsStr::from_bytes(&text[..at]));
     let password = read(&path, &text[at + 1..])?;
     Ok((path, Some(password)))
+}
+
+/// What a message may say of what was given: without the password.
+#[must_use]
+pub fn shown(given: &Path) -> PathBuf {
+    let text = given.as_os_str().as_bytes();
+    let marked = memchr::memchr_iter(b':', text).find(|&at| is_marked(text, at));
+    let end = marked.filter(|_| !given.exists()).unwrap_or(text.len());
+    PathBuf::from(OsStr::from_bytes(&text[..end]))
+}
+
+/// Whether a password, or where it is, stands behind a colon.
+fn is_marked(text: &[u8], colon: usize) -> bool {
+    ["pass=", "file=", "fd="]
+        .iter()
+        .any(|kind| text[colon + 1..].starts_with(kind.as_bytes()))
 }
 
 fn read(path: &Path, given: &[u8]) -> Result<SecretBytes> {
@@ -73,6 +83,17 @@ mod tests {
         let (path, password) = split(Path::new(text)).unwrap();
         let password = password.map(|text| String::from_utf8(text.expose().to_vec()).unwrap());
         (path.display().to_string(), password)
+    }
+
+    #[test]
+    fn what_is_shown_has_no_password() {
+        for (text, expected) in [
+            ("/absent.pem:pass=secret", "/absent.pem"),
+            ("/absent:fd=3", "/absent"),
+            ("/absent", "/absent"),
+        ] {
+            assert_eq!(shown(Path::new(text)), Path::new(expected));
+        }
     }
 
     #[test]

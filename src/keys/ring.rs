@@ -17,6 +17,7 @@ use super::key_dir::{COPY, KeyDir};
 use super::key_file::{KeyFile, OF_PAYLOAD};
 use super::policy::{ClientPolicy, Policy};
 use super::private::{self, PrivateKey};
+use super::shown;
 use crate::secret::{Pin, SecretBytes};
 
 /// A private key, wherever it is.
@@ -76,7 +77,7 @@ impl KeyRing {
     /// What is wrong with a path. A single key that cannot be used is skipped.
     pub fn read(paths: &[PathBuf], policy: &Policy) -> Result<Self> {
         let mut ring = Self {
-            searched: paths.to_vec(),
+            searched: paths.iter().map(|path| shown(path)).collect(),
             ..Self::default()
         };
         for path in paths {

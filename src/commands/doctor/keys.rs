@@ -59,7 +59,10 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
         );
         return Vec::new();
     }
-    let found = match KeyDir::read(directory) {
+    let found = KeyDir::read(directory);
+    // From here on it is named, and its password is not.
+    let directory = &keys::shown(directory);
+    let found = match found {
         Ok(found) => found,
         Err(error) if directory.exists() => {
             findings.error(

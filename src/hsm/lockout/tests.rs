@@ -223,8 +223,11 @@ fn a_pin_without_an_answer_is_not_tried_again_until_its_file_changes() {
         );
     }
     assert!(!is_refused(&lockout, "2", "0000", &here));
+    // Written anew, it may hold another PIN; the same one stays what it is until the file says something else.
     fs::write(&here.name, "y").unwrap();
-    assert!(!is_refused(&lockout, "1", "0000", &here));
+    assert!(is_refused(&lockout, "1", "0000", &here));
+    assert!(!is_refused(&lockout, "1", "1111", &here));
+    assert!(!is_refused(&lockout, "1", "0000", &file(&here.name, "b")));
 }
 
 #[test]
