@@ -156,29 +156,14 @@ impl Destination {
         }
         match &self.place {
             Place::Layout(layout) => self.add_to(layout, &entry),
-            Place::EmptyDirectory => {
-                // Others of us take turns: the second finds a layout here.
-                let _lock = locked(&self.directory)?;
-                if !is_empty(&self.directory).map_err(failed("list", &self.directory))? {
-                    return self.add_to_another(&entry);
-                }
-                let new = self.build(&entry)?;
-                let mut moved = Moved(Vec::new());
-                for name in [BLOBS_DIRECTORY, MARKER, INDEX] {
-                    let target = self.directory.join(name);
-                    rename(&new.join(name), &target)?;
-                    moved.0.push(target);
-                }
-                moved.0.clear();
-                sync_directory(&self.directory)
-            }
+            Place::EmptyDirectory => self.fill(&entry),
             Place::Nothing => {
                 let new = self.build(&entry)?;
                 match fs::rename(&new, &self.directory) {
                     // Over a directory that has been filled since.
                     Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                         self.unbuild(&new)?;
-                        self.add_to_another(&entry)
+                        self.fill(&entry)
                     }
                     Err(error) => Err(failed("create", &self.directory)(error)),
                     Ok(()) => {
@@ -193,9 +178,22 @@ impl Destination {
         self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the image to a layout that another of us has made since.
-    fn add_to_another(&self, entry: &Descriptor) -> Result<()> {
-        self.add_to_locked(&Layout::open(&self.directory)?, entry)
+    /// Fills an empty directory, or adds the image to the layout that another of us has made of it since.
+    fn fill(&self, entry: &Descriptor) -> Result<()> {
+        // Others of us take turns: the second finds a layout here.
+        let _lock = locked(&self.directory)?;
+        if !is_empty(&self.directory).map_err(failed("list", &self.directory))? {
+            return self.add_to_locked(&Layout::open(&self.directory)?, entry);
+        }
+        let new = self.build(entry)?;
+        let mut moved = Moved(Vec::new());
+        for name in [BLOBS_DIRECTORY, MARKER, INDEX] {
+            let target = self.directory.join(name);
+            rename(&new.join(name), &target)?;
+            moved.0.push(target);
+        }
+        moved.0.clear();
+        sync_directory(&self.directory)
     }
 
     /// Takes the blobs back out of a layout that has found no place.

@@ -155,6 +155,36 @@ fn two_writers_at_once_lose_no_image() {
 }
 
 #[test]
+fn many_writers_to_one_new_place_lose_no_image() {
+    let dir = TempDir::new().unwrap();
+    for round in 0..5 {
+        let path = dir.path().join(format!("new{round}"));
+        // All find nothing there.
+        let prepared = std::sync::Barrier::new(6);
+        std::thread::scope(|scope| {
+            for number in 0..6 {
+                let (path, prepared) = (&path, &prepared);
+                scope.spawn(move || {
+                    let bytes = number.to_string();
+                    let bytes = bytes.as_bytes();
+                    let tag = format!("t{number}");
+                    let destination = Destination::prepare(path, Some(&tag), false).unwrap();
+                    destination.put(&descriptor(bytes), bytes).unwrap();
+                    prepared.wait();
+                    destination.commit(descriptor(bytes)).unwrap();
+                });
+            }
+        });
+        let layout = Layout::open(&path).unwrap();
+        for number in 0..6 {
+            let entry = find(&layout, &format!("t{number}")).unwrap();
+            let bytes = number.to_string();
+            assert_eq!(layout.document(&entry).unwrap(), bytes.as_bytes());
+        }
+    }
+}
+
+#[test]
 fn containerds_name_stays_with_its_tag_alone() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("layout");
