@@ -253,7 +253,7 @@ impl Destination {
         sync_directory(directory)
     }
 
-    /// The text of `index.json` with the entry in the place of the one of its tag, if that may be replaced.
+    /// The text of `index.json` with the entry in the place of those of its tag, if they may be replaced.
     fn index_with(&self, layout: &Layout, entry: &Value) -> Result<Vec<u8>> {
         let Some(tag) = &self.tag else {
             return Err(Error::TagNeeded {
@@ -283,7 +283,11 @@ impl Destination {
                     tag: tag.clone(),
                 });
             }
-            Some(place) => manifests[place] = entry.clone(),
+            Some(place) => {
+                // All of them, or a plain image could stay under the tag of an encrypted one.
+                manifests.retain(|other| !named(other));
+                manifests.insert(place, entry.clone());
+            }
             None => manifests.push(entry.clone()),
         }
         Ok(style.write(&index))

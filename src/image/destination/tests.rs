@@ -224,6 +224,24 @@ fn a_tag_is_replaced_only_with_force() {
 }
 
 #[test]
+fn all_of_one_tag_are_replaced() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("layout");
+    for (tag, bytes) in [("a", b"1"), ("b", b"2"), ("c", b"3"), ("d", b"4")] {
+        write(&path, Some(tag), bytes).unwrap();
+    }
+    let text = fs::read_to_string(path.join(INDEX)).unwrap();
+    fs::write(path.join(INDEX), text.replace("\"d\"", "\"b\"")).unwrap();
+    write(&path, Some("b"), b"5").unwrap();
+    let layout = Layout::open(&path).unwrap();
+    let index: Value = serde_json::from_slice(&layout.index().unwrap()).unwrap();
+    let digests = index["manifests"].as_array().unwrap().iter();
+    let digests: Vec<_> = digests.map(|entry| entry["digest"].clone()).collect();
+    let expected = [b"1", b"5", b"3"].map(|bytes| Value::from(digest_of(bytes).to_string()));
+    assert_eq!(digests, expected);
+}
+
+#[test]
 fn the_second_of_two_writers_to_a_new_place_adds_to_it() {
     let dir = TempDir::new().unwrap();
     for (name, is_there) in [("new", false), ("empty", true)] {
