@@ -68,6 +68,35 @@ fn an_empty_directory_is_filled() {
 }
 
 #[test]
+fn what_a_killed_run_began_is_completed() {
+    let dir = TempDir::new().unwrap();
+    for left in [&[INDEX][..], &[INDEX, MARKER]] {
+        let path = dir.path().join(left.len().to_string());
+        write(&path, Some("a"), b"1").unwrap();
+        for name in left {
+            fs::remove_file(path.join(name)).unwrap();
+        }
+        for (tag, bytes) in [("b", b"2"), ("a", b"1")] {
+            write(&path, Some(tag), bytes).unwrap();
+            let layout = Layout::open(&path).unwrap();
+            let entry = find(&layout, tag).unwrap();
+            assert_eq!(layout.document(&entry).unwrap(), bytes);
+        }
+        assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+    }
+}
+
+#[test]
+fn blobs_of_something_else_are_left_alone() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir_all(dir.path().join(BLOBS)).unwrap();
+    fs::write(dir.path().join(BLOBS).join("notes"), "mine").unwrap();
+    let error = write(dir.path(), Some("a"), b"{}").unwrap_err();
+    assert!(matches!(error, Error::NotALayout { .. }), "{error}");
+    assert_eq!(names(dir.path()), ["blobs"]);
+}
+
+#[test]
 fn nothing_is_left_without_a_commit() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("new");
