@@ -4,8 +4,10 @@
 //! does not see it. Dropped before that, nothing is left. Blobs that the image does not name are never written.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +18,7 @@ use serde_json::{Value, json};
 use super::descriptor::Descriptor;
 use super::document;
 use super::error::{Error, Result};
-use super::layout::{BLOBS, INDEX, Layout, MARKER};
+use super::layout::{BLOBS, INDEX, Layout, MARKER, is_version_one};
 use super::media_type;
 use super::reference::meant;
 use super::selection::{CONTAINERD_NAME, REF_NAME};
@@ -26,6 +28,8 @@ use super::style::Style;
 use crate::descriptor::Digest;
 
 const BLOBS_DIRECTORY: &str = "blobs";
+/// Most bytes of `oci-layout`.
+const MARKER_LIMIT: usize = 4096;
 
 /// Where an image is being written to.
 #[derive(Debug)]
@@ -156,29 +160,14 @@ impl Destination {
         }
         match &self.place {
             Place::Layout(layout) => self.add_to(layout, &entry),
-            Place::EmptyDirectory => {
-                // Others of us take turns: the second finds a layout here.
-                let _lock = locked(&self.directory)?;
-                if !is_empty(&self.directory).map_err(failed("list", &self.directory))? {
-                    return self.add_to_another(&entry);
-                }
-                let new = self.build(&entry)?;
-                let mut moved = Moved(Vec::new());
-                for name in [BLOBS_DIRECTORY, MARKER, INDEX] {
-                    let target = self.directory.join(name);
-                    rename(&new.join(name), &target)?;
-                    moved.0.push(target);
-                }
-                moved.0.clear();
-                sync_directory(&self.directory)
-            }
+            Place::EmptyDirectory => self.fill(&entry),
             Place::Nothing => {
                 let new = self.build(&entry)?;
                 match fs::rename(&new, &self.directory) {
                     // Over a directory that has been filled since.
                     Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                         self.unbuild(&new)?;
-                        self.add_to_another(&entry)
+                        self.fill(&entry)
                     }
                     Err(error) => Err(failed("create", &self.directory)(error)),
                     Ok(()) => {
@@ -193,9 +182,38 @@ impl Destination {
         self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the image to a layout that another of us has made since.
-    fn add_to_another(&self, entry: &Descriptor) -> Result<()> {
-        self.add_to_locked(&Layout::open(&self.directory)?, entry)
+    /// Fills an empty directory, or adds the image to the layout that another of us has made of it since.
+    fn fill(&self, entry: &Descriptor) -> Result<()> {
+        // Others of us take turns: the second finds a layout here.
+        let _lock = locked(&self.directory)?;
+        if !is_empty(&self.directory).map_err(failed("list", &self.directory))? {
+            return self.add_to_locked(&Layout::open(&self.directory)?, entry);
+        }
+        let new = self.build(entry)?;
+        let mut moved = Moved(Vec::new());
+        let mut names = vec![BLOBS_DIRECTORY, MARKER, INDEX];
+        if self.directory.join(BLOBS_DIRECTORY).exists() {
+            // Of one of us that was killed here: what it has moved stays.
+            names.remove(0);
+            create_directories(&self.directory.join(BLOBS))?;
+            for digest in self.staged().keys() {
+                let name = Path::new(BLOBS).join(digest.hex());
+                let target = self.directory.join(&name);
+                let was_there = target.exists();
+                rename(&new.join(&name), &target)?;
+                if !was_there {
+                    moved.0.push(target);
+                }
+            }
+            sync_directory(&self.directory.join(BLOBS))?;
+        }
+        for name in names {
+            let target = self.directory.join(name);
+            rename(&new.join(name), &target)?;
+            moved.0.push(target);
+        }
+        moved.0.clear();
+        sync_directory(&self.directory)
     }
 
     /// Takes the blobs back out of a layout that has found no place.
@@ -255,7 +273,7 @@ impl Destination {
         sync_directory(directory)
     }
 
-    /// The text of `index.json` with the entry in the place of the one of its tag, if that may be replaced.
+    /// The text of `index.json` with the entry in the place of those of its tag, if they may be replaced.
     fn index_with(&self, layout: &Layout, entry: &Value) -> Result<Vec<u8>> {
         let Some(tag) = &self.tag else {
             return Err(Error::TagNeeded {
@@ -285,7 +303,11 @@ impl Destination {
                     tag: tag.clone(),
                 });
             }
-            Some(place) => manifests[place] = entry.clone(),
+            Some(place) => {
+                // All of them, or a plain image could stay under the tag of an encrypted one.
+                manifests.retain(|other| !named(other));
+                manifests.insert(place, entry.clone());
+            }
             None => manifests.push(entry.clone()),
         }
         Ok(style.write(&index))
@@ -303,10 +325,35 @@ impl Drop for Moved {
     }
 }
 
-/// Whether nothing is in a directory but what others of us are writing.
+/// Whether nothing is in a directory but what others of us are writing, or had moved there when they were killed: an
+/// index comes last.
 fn is_empty(directory: &Path) -> io::Result<bool> {
-    let mut names = fs::read_dir(directory)?.flatten();
-    Ok(names.all(|entry| is_staging(&entry.file_name())))
+    let mut entries = fs::read_dir(directory)?.flatten();
+    Ok(entries.all(|entry| {
+        let (name, path) = (entry.file_name(), entry.path());
+        match name.to_str() {
+            Some(BLOBS_DIRECTORY) => is_blobs(&path),
+            Some(MARKER) => {
+                directory.join(BLOBS_DIRECTORY).is_dir()
+                    && crate::file::read(&path, MARKER_LIMIT).is_ok_and(|it| is_version_one(&it))
+            }
+            _ => is_staging(&name),
+        }
+    }))
+}
+
+/// Whether a directory has the blobs of a layout, and nothing else.
+fn is_blobs(directory: &Path) -> bool {
+    let is_blob =
+        |name: &OsStr| name.len() == 64 && name.as_bytes().iter().all(u8::is_ascii_hexdigit);
+    let names = |directory: &Path| -> io::Result<Vec<OsString>> {
+        fs::read_dir(directory)?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect()
+    };
+    let sha256 = Path::new(BLOBS).file_name().unwrap_or_default();
+    names(directory).is_ok_and(|names| names.iter().all(|name| name == sha256))
+        && names(&directory.join(sha256)).is_ok_and(|names| names.iter().all(|name| is_blob(name)))
 }
 
 /// The lock of a directory, until it is dropped.

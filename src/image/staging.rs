@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 use tempfile::TempDir;
@@ -14,6 +14,12 @@ use super::error::{Error, Result};
 
 /// What the name of such a directory begins with.
 const PREFIX: &str = ".ocihsm-";
+/// How many letters and digits follow, which are random.
+const RANDOM: usize = 6;
+/// The mode of such a directory.
+const MODE: u32 = 0o700;
+/// The empty file in it that says that it is ours to remove, and holds its lock.
+const MARK: &str = ".ocihsm-temporary";
 /// How often one is made anew that another of us took for a dead one's.
 const TRIES: usize = 16;
 
@@ -38,12 +44,15 @@ impl Staging {
         loop {
             let directory = tempfile::Builder::new()
                 .prefix(PREFIX)
-                .permissions(Permissions::from_mode(0o700))
+                .rand_bytes(RANDOM)
+                .permissions(Permissions::from_mode(MODE))
                 .tempdir_in(place)
                 .map_err(failed)?;
             tries += 1;
+            let mark = directory.path().join(MARK);
+            File::create_new(&mark).map_err(failed)?;
             // Whoever sweeps between these two steps has the lock, or has removed it.
-            match lock(directory.path()) {
+            match lock(&mark) {
                 Some(lock) => {
                     return Ok(Self {
                         directory,
@@ -61,31 +70,69 @@ impl Staging {
     }
 }
 
+impl Drop for Staging {
+    fn drop(&mut self) {
+        empty(self.path());
+    }
+}
+
 /// Whether a directory entry of this name is one of ours, and not what a user keeps there.
 pub(super) fn is_staging(name: &std::ffi::OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with(PREFIX))
+    let random = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+    random.is_some_and(|it| it.len() == RANDOM && it.bytes().all(|it| it.is_ascii_alphanumeric()))
 }
 
 /// Removes the directories that nobody holds. What cannot be removed is left for another time.
+///
+/// A user may have a directory of such a name, so only one that has our mark is removed.
 fn sweep(place: &Path) {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_staging(&entry.file_name())) {
         let path = entry.path();
-        let ours = entry
-            .metadata()
-            .is_ok_and(|it| it.is_dir() && it.uid() == geteuid().as_raw());
-        if ours && let Some(_lock) = lock(&path) {
-            let _ = fs::remove_dir_all(&path);
+        let ours = entry.metadata().is_ok_and(|it| {
+            it.is_dir() && it.uid() == geteuid().as_raw() && it.mode() & 0o777 == MODE
+        });
+        let mark = path.join(MARK);
+        if ours
+            && is_mark(&mark)
+            && let Some(_lock) = lock(&mark)
+        {
+            empty(&path);
+            let _ = fs::remove_dir(&path);
         }
     }
 }
 
-/// The lock of a directory, if nobody has it and the directory is still there.
+/// Whether an empty file of ours is there.
+fn is_mark(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|it| it.is_file() && it.len() == 0 && it.uid() == geteuid().as_raw())
+}
+
+/// Removes what is in a directory, the mark last: were we killed before that, the next of us would still know it.
+fn empty(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_other = |path: &PathBuf| !path.ends_with(MARK);
+    let mut is_clear = true;
+    for path in entries.map(|entry| entry.path()).filter(is_other) {
+        let is_directory = fs::symlink_metadata(&path).is_ok_and(|it| it.is_dir());
+        let removed = match is_directory {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        };
+        is_clear &= removed.is_ok();
+    }
+    if is_clear {
+        let _ = fs::remove_file(directory.join(MARK));
+    }
+}
+
+/// The lock of a file, if nobody has it and the file is still there.
 fn lock(path: &Path) -> Option<File> {
-    let directory = File::open(path).ok()?;
-    directory.try_lock().ok()?;
-    let (held, there) = (directory.metadata().ok()?, fs::symlink_metadata(path).ok()?);
-    (held.dev() == there.dev() && held.ino() == there.ino()).then_some(directory)
+    let file = File::open(path).ok()?;
+    file.try_lock().ok()?;
+    let (held, there) = (file.metadata().ok()?, fs::symlink_metadata(path).ok()?);
+    (held.dev() == there.dev() && held.ino() == there.ino()).then_some(file)
 }
 
 #[cfg(test)]
@@ -97,15 +144,48 @@ mod tests {
         let place = TempDir::new().unwrap();
         let living = Staging::within(place.path()).unwrap();
         fs::write(living.path().join("0"), "half a layer").unwrap();
-        let dead = place.path().join(".ocihsm-dead00");
-        fs::create_dir(&dead).unwrap();
+        let dead = directory(place.path(), ".ocihsm-dead00", MODE);
+        fs::write(dead.join(MARK), "").unwrap();
         fs::write(dead.join("0"), "half a layer").unwrap();
+        fs::create_dir_all(dead.join("layout/blobs")).unwrap();
         let mine = place.path().join("notes");
         fs::write(&mine, "").unwrap();
         let second = Staging::within(place.path()).unwrap();
         assert!(!dead.exists());
         assert!(living.path().join("0").exists() && mine.exists());
         assert_ne!(living.path(), second.path());
+    }
+
+    #[test]
+    fn what_a_user_keeps_under_such_a_name_stays() {
+        let place = TempDir::new().unwrap();
+        let kept = [
+            (".ocihsm-keys", MODE, Some("")),
+            (".ocihsm-dead000", MODE, Some("")),
+            (".ocihsm-dead-0", MODE, Some("")),
+            (".ocihsm-backup", MODE, None),
+            (".ocihsm-marked", MODE, Some("mine")),
+            (".ocihsm-shared", 0o755, Some("")),
+        ]
+        .map(|(name, mode, mark)| {
+            let path = directory(place.path(), name, mode);
+            if let Some(mark) = mark {
+                fs::write(path.join(MARK), mark).unwrap();
+            }
+            fs::write(path.join("key.pem"), "mine").unwrap();
+            path
+        });
+        drop(Staging::within(place.path()).unwrap());
+        for path in kept {
+            assert!(path.join("key.pem").exists(), "{path:?}");
+        }
+    }
+
+    fn directory(place: &Path, name: &str, mode: u32) -> PathBuf {
+        let path = place.join(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
     }
 
     #[test]

@@ -68,6 +68,35 @@ fn an_empty_directory_is_filled() {
 }
 
 #[test]
+fn what_a_killed_run_began_is_completed() {
+    let dir = TempDir::new().unwrap();
+    for left in [&[INDEX][..], &[INDEX, MARKER]] {
+        let path = dir.path().join(left.len().to_string());
+        write(&path, Some("a"), b"1").unwrap();
+        for name in left {
+            fs::remove_file(path.join(name)).unwrap();
+        }
+        for (tag, bytes) in [("b", b"2"), ("a", b"1")] {
+            write(&path, Some(tag), bytes).unwrap();
+            let layout = Layout::open(&path).unwrap();
+            let entry = find(&layout, tag).unwrap();
+            assert_eq!(layout.document(&entry).unwrap(), bytes);
+        }
+        assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+    }
+}
+
+#[test]
+fn blobs_of_something_else_are_left_alone() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir_all(dir.path().join(BLOBS)).unwrap();
+    fs::write(dir.path().join(BLOBS).join("notes"), "mine").unwrap();
+    let error = write(dir.path(), Some("a"), b"{}").unwrap_err();
+    assert!(matches!(error, Error::NotALayout { .. }), "{error}");
+    assert_eq!(names(dir.path()), ["blobs"]);
+}
+
+#[test]
 fn nothing_is_left_without_a_commit() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("new");
@@ -155,6 +184,36 @@ fn two_writers_at_once_lose_no_image() {
 }
 
 #[test]
+fn many_writers_to_one_new_place_lose_no_image() {
+    let dir = TempDir::new().unwrap();
+    for round in 0..5 {
+        let path = dir.path().join(format!("new{round}"));
+        // All find nothing there.
+        let prepared = std::sync::Barrier::new(6);
+        std::thread::scope(|scope| {
+            for number in 0..6 {
+                let (path, prepared) = (&path, &prepared);
+                scope.spawn(move || {
+                    let bytes = number.to_string();
+                    let bytes = bytes.as_bytes();
+                    let tag = format!("t{number}");
+                    let destination = Destination::prepare(path, Some(&tag), false).unwrap();
+                    destination.put(&descriptor(bytes), bytes).unwrap();
+                    prepared.wait();
+                    destination.commit(descriptor(bytes)).unwrap();
+                });
+            }
+        });
+        let layout = Layout::open(&path).unwrap();
+        for number in 0..6 {
+            let entry = find(&layout, &format!("t{number}")).unwrap();
+            let bytes = number.to_string();
+            assert_eq!(layout.document(&entry).unwrap(), bytes.as_bytes());
+        }
+    }
+}
+
+#[test]
 fn containerds_name_stays_with_its_tag_alone() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("layout");
@@ -191,6 +250,24 @@ fn a_tag_is_replaced_only_with_force() {
     let entry = find(&layout, "b").unwrap();
     assert_eq!(layout.document(&entry).unwrap(), b"2");
     assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+}
+
+#[test]
+fn all_of_one_tag_are_replaced() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("layout");
+    for (tag, bytes) in [("a", b"1"), ("b", b"2"), ("c", b"3"), ("d", b"4")] {
+        write(&path, Some(tag), bytes).unwrap();
+    }
+    let text = fs::read_to_string(path.join(INDEX)).unwrap();
+    fs::write(path.join(INDEX), text.replace("\"d\"", "\"b\"")).unwrap();
+    write(&path, Some("b"), b"5").unwrap();
+    let layout = Layout::open(&path).unwrap();
+    let index: Value = serde_json::from_slice(&layout.index().unwrap()).unwrap();
+    let digests = index["manifests"].as_array().unwrap().iter();
+    let digests: Vec<_> = digests.map(|entry| entry["digest"].clone()).collect();
+    let expected = [b"1", b"5", b"3"].map(|bytes| Value::from(digest_of(bytes).to_string()));
+    assert_eq!(digests, expected);
 }
 
 #[test]
