@@ -120,11 +120,15 @@ impl Connection {
         format!("{}/v2/{}/{place}/{reference}", self.base, self.name.path)
     }
 
-    /// A `Location` may be a path alone.
-    pub(super) fn absolute(&self, location: &str) -> String {
+    /// A `Location` may be a path alone. Where the registry has TLS it is not followed without: layers go there.
+    pub(super) fn absolute(&self, location: &str) -> Result<String> {
+        let scheme = location.split(':').next().unwrap_or_default();
+        if self.base.starts_with("https://") && scheme.eq_ignore_ascii_case("http") {
+            return Err(self.nonsense("it wants a blob sent in the clear"));
+        }
         match location.starts_with('/') {
-            true => format!("{}{location}", self.base),
-            false => location.to_owned(),
+            true => Ok(format!("{}{location}", self.base)),
+            false => Ok(location.to_owned()),
         }
     }
 
@@ -415,6 +419,22 @@ mod tests {
         ] {
             assert_eq!(registry.is_ours(&uri.parse().unwrap()), expected, "{uri}");
         }
+    }
+
+    #[test]
+    fn a_blob_is_not_sent_in_the_clear_where_the_registry_has_tls() {
+        let mut registry = connection("r.test/a");
+        for (location, expected) in [
+            ("/v2/a", Some("https://r.test/v2/a")),
+            ("https://other.test/a", Some("https://other.test/a")),
+            ("http://r.test/v2/a", None),
+            ("HTTP://other.test/a", None),
+        ] {
+            let absolute = registry.absolute(location).ok();
+            assert_eq!(absolute.as_deref(), expected, "{location}");
+        }
+        registry.base = "http://r.test".to_owned();
+        assert!(registry.absolute("http://r.test/v2/a").is_ok());
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Pushed {
             201 => Ok(Existing::Sound),
             // It did not, and begins an upload in place of that.
             202 => {
-                if let Some(location) = location(&self.connection, &response) {
+                if let Ok(Some(location)) = location(&self.connection, &response) {
                     let _ = self
                         .connection
                         .send(&Call::new(Method::DELETE, location, None));
@@ -173,7 +173,7 @@ impl Upload {
         if response.status() != 202 {
             return Err(connection.refused("begin to write a blob", response));
         }
-        let location = location(&connection, &response);
+        let location = location(&connection, &response)?;
         let location =
             location.ok_or_else(|| connection.nonsense("it says of no place for a blob"))?;
         Ok(Self {
@@ -195,7 +195,7 @@ impl Upload {
                 .header("content-range", format!("{}-{end}", self.sent));
             let trouble = match self.connection.send(&call) {
                 Ok(response) if matches!(response.status().as_u16(), 202 | 201 | 204) => {
-                    if let Some(location) = location(&self.connection, &response) {
+                    if let Some(location) = location(&self.connection, &response)? {
                         self.location = Some(location);
                     }
                     self.sent = end + 1;
@@ -247,7 +247,7 @@ impl Upload {
         let more = more.ok_or_else(|| self.connection.nonsense("it has lost a part of a blob"))?;
         self.chunk.drain(..more);
         self.sent = has;
-        if let Some(location) = location(&self.connection, &response) {
+        if let Some(location) = location(&self.connection, &response)? {
             self.location = Some(location);
         }
         Ok(())
@@ -301,7 +301,8 @@ impl Drop for Upload {
     }
 }
 
-fn location(connection: &Connection, response: &Response<Body>) -> Option<String> {
-    let location = response.headers().get("location")?.to_str().ok()?;
-    Some(connection.absolute(location))
+fn location(connection: &Connection, response: &Response<Body>) -> Result<Option<String>> {
+    let location = response.headers().get("location");
+    let location = location.and_then(|it| it.to_str().ok());
+    location.map(|it| connection.absolute(it)).transpose()
 }
