@@ -249,7 +249,7 @@ fn a_registry_that_fails_for_good_is_told_and_has_no_tag() {
     let registry = Registry::start();
     registry.push(&image("plain"), "plain");
     type Decide = fn(&str, usize) -> Fate;
-    let cases: [(Decide, &str); 4] = [
+    let cases: [(Decide, &str); 5] = [
         (
             |line, _| {
                 if line.starts_with("PATCH") {
@@ -289,6 +289,16 @@ fn a_registry_that_fails_for_good_is_told_and_has_no_tag() {
                 }
             },
             "400",
+        ),
+        (
+            |line, _| {
+                if line.starts_with("HEAD") && line.contains("/new/blobs/") {
+                    Fate::Answer("200 OK\r\ncontent-length: 1".to_owned())
+                } else {
+                    Fate::Pass
+                }
+            },
+            "not as long",
         ),
     ];
     for (decide, part) in cases {

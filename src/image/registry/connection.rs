@@ -167,6 +167,16 @@ impl Connection {
         }
     }
 
+    /// Looks at how long a registry says a blob is. One that it has damaged it keeps, though it be sent again.
+    pub(super) fn check_length(&self, response: &Response<Body>, size: u64) -> Result<()> {
+        let length = response.headers().get("content-length");
+        let length = length.and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+        match length.is_none_or(|length| length == size) {
+            true => Ok(()),
+            false => Err(self.nonsense("a blob that it has is not as long as it should be")),
+        }
+    }
+
     pub(super) fn download(self: &Arc<Self>, descriptor: &Descriptor) -> Result<Download> {
         Download::begin(Arc::clone(self), descriptor)
     }

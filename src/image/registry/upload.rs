@@ -90,7 +90,10 @@ impl Pushed {
         let url = self.connection.url("blobs", descriptor.digest.as_str());
         let response = self.connection.send(&Call::head(url))?;
         match response.status().as_u16() {
-            200 => return Ok(Existing::Sound),
+            200 => {
+                self.connection.check_length(&response, descriptor.size)?;
+                return Ok(Existing::Sound);
+            }
             404 => {}
             _ => return Err(self.connection.refused("look for a blob", response)),
         }
@@ -267,8 +270,9 @@ impl Upload {
         }
         // A first try may have come through, and only its answer not.
         let url = self.connection.url("blobs", digest.as_str());
-        match self.connection.send(&Call::head(url))?.status().as_u16() {
-            200 => Ok(()),
+        let there = self.connection.send(&Call::head(url))?;
+        match there.status().as_u16() {
+            200 => self.connection.check_length(&there, self.sent),
             _ => Err(self.connection.refused("write a blob to its end", response)),
         }
     }
