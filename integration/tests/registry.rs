@@ -249,7 +249,7 @@ fn a_registry_that_fails_for_good_is_told_and_has_no_tag() {
     let registry = Registry::start();
     registry.push(&image("plain"), "plain");
     type Decide = fn(&str, usize) -> Fate;
-    let cases: [(Decide, &str); 5] = [
+    let cases: [(Decide, &str); 6] = [
         (
             |line, _| {
                 if line.starts_with("PATCH") {
@@ -299,6 +299,19 @@ fn a_registry_that_fails_for_good_is_told_and_has_no_tag() {
                 }
             },
             "not as long",
+        ),
+        (
+            |line, _| {
+                if line.starts_with("PUT") && line.contains("/manifests/") {
+                    let digest = "0".repeat(64);
+                    Fate::Answer(format!(
+                        "201 Created\r\ndocker-content-digest: sha256:{digest}\r\ncontent-length: 0"
+                    ))
+                } else {
+                    Fate::Pass
+                }
+            },
+            "another digest there",
         ),
     ];
     for (decide, part) in cases {

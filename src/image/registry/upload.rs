@@ -16,6 +16,7 @@ use super::name::Name;
 use super::{Result, Settings};
 use crate::descriptor::Digest;
 use crate::image::descriptor::Descriptor;
+use crate::image::layout::digest_of;
 use crate::image::target::Existing;
 
 /// Bytes of a layer that are sent together. Some registries take no less than 5 MiB but at the end. Several layers are
@@ -137,9 +138,21 @@ impl Pushed {
         let call = Call::new(Method::PUT, url, Some(bytes))
             .header("content-type", descriptor.media_type.clone());
         let response = self.connection.send(&call)?;
-        match response.status().as_u16() {
-            200..300 => Ok(()),
-            _ => Err(self.connection.refused("write a manifest", response)),
+        if !response.status().is_success() {
+            return Err(self.connection.refused("write a manifest", response));
+        }
+        // A registry may name a manifest by SHA-256 whatever we named it by.
+        let stored = response.headers().get("docker-content-digest");
+        let is_same = stored.is_none_or(|stored| {
+            [&descriptor.digest, &digest_of(bytes)]
+                .iter()
+                .any(|digest| stored.as_bytes() == digest.as_str().as_bytes())
+        });
+        match is_same {
+            true => Ok(()),
+            false => Err(self
+                .connection
+                .nonsense("a manifest that was sent has another digest there")),
         }
     }
 
