@@ -333,7 +333,7 @@ impl Connection {
             };
             if let Some(response) = response {
                 if response.status() != 200 {
-                    return Err(self.refused("get a token", response));
+                    return Err(self.refused("get a token", response).unsaid());
                 }
                 let mut bytes = Zeroizing::new(Vec::new());
                 let body = response.into_body().into_with_config().limit(MAX_TOKEN);
