@@ -14,6 +14,8 @@ pub enum Fate {
     Pass,
     /// It is answered with this status, and never reaches the registry.
     Status(u16),
+    /// It gets this answer, status and headers, and never reaches the registry.
+    Answer(String),
     /// It is passed on, and the connection breaks after so many bytes of the answer's body.
     CutAnswer(usize),
     /// So many bytes of its body are passed on, then the connection breaks.
@@ -116,10 +118,14 @@ fn serve(
     };
     let length = content_length(&head);
     let fate = decide(&line, count);
-    if let Fate::Status(status) = fate {
+    let answer = match &fate {
+        Fate::Status(status) => Some(format!("{status} No\r\ncontent-length: 0")),
+        Fate::Answer(answer) => Some(answer.clone()),
+        _ => None,
+    };
+    if let Some(answer) = answer {
         io::copy(&mut (&client).take(length), &mut io::sink())?;
-        let answer =
-            format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let answer = format!("HTTP/1.1 {answer}\r\nconnection: close\r\n\r\n");
         return client.write_all(answer.as_bytes());
     }
     let mut server = TcpStream::connect(registry)?;

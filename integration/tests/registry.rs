@@ -249,7 +249,7 @@ fn a_registry_that_fails_for_good_is_told_and_has_no_tag() {
     let registry = Registry::start();
     registry.push(&image("plain"), "plain");
     type Decide = fn(&str, usize) -> Fate;
-    let cases: [(Decide, &str); 4] = [
+    let cases: [(Decide, &str); 6] = [
         (
             |line, _| {
                 if line.starts_with("PATCH") {
@@ -290,6 +290,29 @@ fn a_registry_that_fails_for_good_is_told_and_has_no_tag() {
             },
             "400",
         ),
+        (
+            |line, _| {
+                if line.starts_with("HEAD") && line.contains("/new/blobs/") {
+                    Fate::Answer("200 OK\r\ncontent-length: 1".to_owned())
+                } else {
+                    Fate::Pass
+                }
+            },
+            "not as long",
+        ),
+        (
+            |line, _| {
+                if line.starts_with("PUT") && line.contains("/manifests/") {
+                    let digest = "0".repeat(64);
+                    Fate::Answer(format!(
+                        "201 Created\r\ndocker-content-digest: sha256:{digest}\r\ncontent-length: 0"
+                    ))
+                } else {
+                    Fate::Pass
+                }
+            },
+            "another digest there",
+        ),
     ];
     for (decide, part) in cases {
         let proxy = Proxy::start(registry.host(), decide);
@@ -315,6 +338,55 @@ fn a_registry_that_fails_for_good_is_told_and_has_no_tag() {
         .args(["inspect", "docker://127.0.0.1:1/a", PLAIN_HTTP])
         .run();
     assert_fails(&output, &["cannot reach registry 127.0.0.1:1"]);
+}
+
+/// A blob may be kept elsewhere. Who keeps it gets no password, whatever it asks for.
+#[test]
+fn a_password_goes_to_nobody_that_the_registry_redirects_to() {
+    if !skip::programs(&["docker-registry"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let registry = Registry::start();
+    registry.push(&image("plain"), "plain");
+    for scheme in ["Basic", "Bearer"] {
+        let giver = Proxy::start(registry.host(), |_, _| Fate::Status(404));
+        let realm = format!("http://{}/token", giver.host());
+        let other = Proxy::start(registry.host(), move |_, _| {
+            Fate::Answer(format!(
+                "401 No\r\nwww-authenticate: {scheme} realm=\"{realm}\"\r\ncontent-length: 0"
+            ))
+        });
+        let place = other.host().to_owned();
+        let proxy = Proxy::start(registry.host(), move |line, _| {
+            match line.starts_with("GET") && line.contains("/blobs/") {
+                true => Fate::Answer(format!(
+                    "307 There\r\nlocation: http://{place}/elsewhere\r\ncontent-length: 0"
+                )),
+                false => Fate::Pass,
+            }
+        });
+        let mut auths = json!({});
+        auths[proxy.host()] = json!({ "auth": STANDARD.encode(format!("{USER}:{PASSWORD}")) });
+        let file = stage.at("auth.json");
+        fs::write(&file, json!({ "auths": auths }).to_string()).unwrap();
+        let target = stage.at("target");
+        let output = stage
+            .encrypt(
+                &docker(proxy.host(), "plain:latest"),
+                target.to_str().unwrap(),
+            )
+            .arg(PLAIN_HTTP)
+            .env("REGISTRY_AUTH_FILE", &file)
+            .run();
+        assert_fails(&output, &["does not let"]);
+        assert_eq!(
+            other.requests().len(),
+            1,
+            "it is asked once, without a login"
+        );
+        assert!(giver.requests().is_empty(), "{:?}", giver.requests());
+    }
 }
 
 /// A certificate of an authority of the test's own, for 127.0.0.1.

@@ -59,7 +59,10 @@ impl Reference {
     /// [`Error::InvalidReference`] without a path, with a tag that cannot be one, or for another transport.
     pub fn parse(text: &OsStr) -> Result<Self> {
         let invalid = |what| Error::InvalidReference {
-            text: text.to_string_lossy().chars().take(80).collect(),
+            text: without_login(&text.to_string_lossy())
+                .chars()
+                .take(80)
+                .collect(),
             what,
         };
         let bytes = text.as_bytes();
@@ -106,6 +109,22 @@ impl Reference {
             Self::Registry(name) => name.tag(),
             Self::Containerd(_) => None,
         }
+    }
+}
+
+/// What a message may show of a reference: somebody may have put a password before the host, as in an address.
+fn without_login(text: &str) -> String {
+    let after = |mark: &str| text.find(mark).map(|at| at + mark.len());
+    let Some(start) = after("://").or(after("docker:")) else {
+        return text.to_owned();
+    };
+    let end = ["@sha256:", "@sha512:"]
+        .iter()
+        .find_map(|it| text.rfind(it));
+    let name = &text[start..end.filter(|&end| end >= start).unwrap_or(text.len())];
+    match name.rfind('@') {
+        None => text.to_owned(),
+        Some(at) => format!("{}…{}", &text[..start], &text[start + at..]),
     }
 }
 
@@ -298,5 +317,22 @@ mod tests {
             panic!("{reference}");
         };
         assert_eq!(place.path.as_os_str().as_bytes(), b"\xff");
+    }
+
+    #[test]
+    fn a_password_in_a_reference_is_not_shown() {
+        for (text, shown) in [
+            ("docker://me:pw@r.test/a", "docker://…@r.test/a"),
+            ("docker:me:pw@r.test/a", "docker:…@r.test/a"),
+            ("https://me:p/w@r.test/a", "https://…@r.test/a"),
+            (
+                "docker://me:p@w@r.test/a@sha256:ab",
+                "docker://…@r.test/a@sha256:ab",
+            ),
+            ("docker://r.test/A@sha256:ab", "docker://r.test/A@sha256:ab"),
+            ("dir@home:x y", "dir@home:x y"),
+        ] {
+            assert_eq!(without_login(text), shown);
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ureq::http::{Method, Request, Response};
-use ureq::{Agent, Body};
+use ureq::http::{Method, Request, Response, Uri};
+use ureq::{Agent, Body, ResponseExt as _};
 use zeroize::Zeroizing;
 
 use super::auth::{self, Challenge, MAX_TOKEN, Question};
@@ -120,11 +120,15 @@ impl Connection {
         format!("{}/v2/{}/{place}/{reference}", self.base, self.name.path)
     }
 
-    /// A `Location` may be a path alone.
-    pub(super) fn absolute(&self, location: &str) -> String {
+    /// A `Location` may be a path alone. Where the registry has TLS it is not followed without: layers go there.
+    pub(super) fn absolute(&self, location: &str) -> Result<String> {
+        let scheme = location.split(':').next().unwrap_or_default();
+        if self.base.starts_with("https://") && scheme.eq_ignore_ascii_case("http") {
+            return Err(self.nonsense("it wants a blob sent in the clear"));
+        }
         match location.starts_with('/') {
-            true => format!("{}{location}", self.base),
-            false => location.to_owned(),
+            true => Ok(format!("{}{location}", self.base)),
+            false => Ok(location.to_owned()),
         }
     }
 
@@ -163,6 +167,16 @@ impl Connection {
         }
     }
 
+    /// Looks at how long a registry says a blob is. One that it has damaged it keeps, though it be sent again.
+    pub(super) fn check_length(&self, response: &Response<Body>, size: u64) -> Result<()> {
+        let length = response.headers().get("content-length");
+        let length = length.and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+        match length.is_none_or(|length| length == size) {
+            true => Ok(()),
+            false => Err(self.nonsense("a blob that it has is not as long as it should be")),
+        }
+    }
+
     pub(super) fn download(self: &Arc<Self>, descriptor: &Descriptor) -> Result<Download> {
         Download::begin(Arc::clone(self), descriptor)
     }
@@ -180,6 +194,7 @@ impl Connection {
                 Ok(response)
                     if response.status() == 401
                         && !last
+                        && self.is_ours(response.get_uri())
                         && authorized.is_none_or(|at| at.elapsed() > SHORTEST_LIFE) =>
                 {
                     authorized = Some(Instant::now());
@@ -236,6 +251,23 @@ impl Connection {
         }
     }
 
+    /// Whether it is the registry itself that an address leads to. Who it redirects us to, or has us send a blob to, may ask
+    /// for a login, and gets none.
+    fn is_ours(&self, uri: &Uri) -> bool {
+        let port = |uri: &Uri| {
+            let default = if uri.scheme_str() == Some("http") {
+                80
+            } else {
+                443
+            };
+            uri.port_u16().unwrap_or(default)
+        };
+        let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
+        self.base.parse().is_ok_and(|base: Uri| {
+            base.scheme() == uri.scheme() && host(&base) == host(uri) && port(&base) == port(uri)
+        })
+    }
+
     /// Answers a challenge; `false` where we cannot.
     fn authorize(&self, response: &Response<Body>) -> Result<bool> {
         let headers = response.headers().get_all("www-authenticate").iter();
@@ -265,7 +297,10 @@ impl Connection {
     }
 
     fn token(&self, question: &Question) -> Result<Zeroizing<String>> {
-        if self.tls_verify && !question.url.starts_with("https://") {
+        // Without `tls_verify` as well: a registry that has TLS is not to ask for less.
+        let says_who = question.authorization.is_some() || question.form.is_some();
+        let has_tls = self.base.starts_with("https://");
+        if (self.tls_verify || (has_tls && says_who)) && !question.url.starts_with("https://") {
             return Err(self.nonsense("it wants our password sent in the clear"));
         }
         let unreachable = |error| Error::Unreachable {
@@ -298,7 +333,7 @@ impl Connection {
             };
             if let Some(response) = response {
                 if response.status() != 200 {
-                    return Err(self.refused("get a token", response));
+                    return Err(self.refused("get a token", response).unsaid());
                 }
                 let mut bytes = Zeroizing::new(Vec::new());
                 let body = response.into_body().into_with_config().limit(MAX_TOKEN);
@@ -365,4 +400,60 @@ pub(super) fn is_temporary(status: u16) -> bool {
 fn may_pass(error: &ureq::Error) -> bool {
     use ureq::Error::{ConnectionFailed, Io, Protocol, Timeout};
     matches!(error, Io(_) | Timeout(_) | ConnectionFailed | Protocol(_)) && !is_about_tls(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(name: &str) -> Connection {
+        let settings = Settings {
+            tls_verify: true,
+            cert_dir: None,
+            machine_cert_dirs: Vec::new(),
+            auth_files: Vec::new(),
+        };
+        Connection::open(&Name::parse(name).unwrap(), &settings, true).unwrap()
+    }
+
+    #[test]
+    fn only_the_registry_itself_may_ask_for_a_login() {
+        let registry = connection("r.test/a");
+        for (uri, expected) in [
+            ("https://r.test/v2/a", true),
+            ("https://R.test:443/v2/a", true),
+            ("http://r.test/v2/a", false),
+            ("https://r.test:444/v2/a", false),
+            ("https://r.test.evil/v2/a", false),
+            ("https://r.test@evil/v2/a", false),
+        ] {
+            assert_eq!(registry.is_ours(&uri.parse().unwrap()), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_blob_is_not_sent_in_the_clear_where_the_registry_has_tls() {
+        let mut registry = connection("r.test/a");
+        for (location, expected) in [
+            ("/v2/a", Some("https://r.test/v2/a")),
+            ("https://other.test/a", Some("https://other.test/a")),
+            ("http://r.test/v2/a", None),
+            ("HTTP://other.test/a", None),
+        ] {
+            let absolute = registry.absolute(location).ok();
+            assert_eq!(absolute.as_deref(), expected, "{location}");
+        }
+        registry.base = "http://r.test".to_owned();
+        assert!(registry.absolute("http://r.test/v2/a").is_ok());
+    }
+
+    #[test]
+    fn a_login_is_not_sent_in_the_clear_where_the_registry_has_tls() {
+        let mut registry = connection("r.test/a");
+        registry.tls_verify = false;
+        let login = Login::Token(Zeroizing::new("secret".to_owned()));
+        let question = Question::new("http://127.0.0.1:1/t", None, &[], Some(&login));
+        let error = registry.token(&question).unwrap_err().to_string();
+        assert!(error.contains("in the clear"), "{error}");
+    }
 }

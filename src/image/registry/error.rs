@@ -102,6 +102,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Without what the server says, which may be what we sent it: a password.
+    pub(super) fn unsaid(mut self) -> Self {
+        if let Self::Status { said, .. } = &mut self {
+            said.clear();
+        }
+        self
+    }
+
     /// One sentence on what to do about it, where we can know.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

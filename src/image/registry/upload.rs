@@ -16,6 +16,7 @@ use super::name::Name;
 use super::{Result, Settings};
 use crate::descriptor::Digest;
 use crate::image::descriptor::Descriptor;
+use crate::image::layout::digest_of;
 use crate::image::target::Existing;
 
 /// Bytes of a layer that are sent together. Some registries take no less than 5 MiB but at the end. Several layers are
@@ -90,7 +91,10 @@ impl Pushed {
         let url = self.connection.url("blobs", descriptor.digest.as_str());
         let response = self.connection.send(&Call::head(url))?;
         match response.status().as_u16() {
-            200 => return Ok(Existing::Sound),
+            200 => {
+                self.connection.check_length(&response, descriptor.size)?;
+                return Ok(Existing::Sound);
+            }
             404 => {}
             _ => return Err(self.connection.refused("look for a blob", response)),
         }
@@ -108,7 +112,7 @@ impl Pushed {
             201 => Ok(Existing::Sound),
             // It did not, and begins an upload in place of that.
             202 => {
-                if let Some(location) = location(&self.connection, &response) {
+                if let Ok(Some(location)) = location(&self.connection, &response) {
                     let _ = self
                         .connection
                         .send(&Call::new(Method::DELETE, location, None));
@@ -134,9 +138,21 @@ impl Pushed {
         let call = Call::new(Method::PUT, url, Some(bytes))
             .header("content-type", descriptor.media_type.clone());
         let response = self.connection.send(&call)?;
-        match response.status().as_u16() {
-            200..300 => Ok(()),
-            _ => Err(self.connection.refused("write a manifest", response)),
+        if !response.status().is_success() {
+            return Err(self.connection.refused("write a manifest", response));
+        }
+        // A registry may name a manifest by SHA-256 whatever we named it by.
+        let stored = response.headers().get("docker-content-digest");
+        let is_same = stored.is_none_or(|stored| {
+            [&descriptor.digest, &digest_of(bytes)]
+                .iter()
+                .any(|digest| stored.as_bytes() == digest.as_str().as_bytes())
+        });
+        match is_same {
+            true => Ok(()),
+            false => Err(self
+                .connection
+                .nonsense("a manifest that was sent has another digest there")),
         }
     }
 
@@ -173,7 +189,7 @@ impl Upload {
         if response.status() != 202 {
             return Err(connection.refused("begin to write a blob", response));
         }
-        let location = location(&connection, &response);
+        let location = location(&connection, &response)?;
         let location =
             location.ok_or_else(|| connection.nonsense("it says of no place for a blob"))?;
         Ok(Self {
@@ -195,7 +211,7 @@ impl Upload {
                 .header("content-range", format!("{}-{end}", self.sent));
             let trouble = match self.connection.send(&call) {
                 Ok(response) if matches!(response.status().as_u16(), 202 | 201 | 204) => {
-                    if let Some(location) = location(&self.connection, &response) {
+                    if let Some(location) = location(&self.connection, &response)? {
                         self.location = Some(location);
                     }
                     self.sent = end + 1;
@@ -247,7 +263,7 @@ impl Upload {
         let more = more.ok_or_else(|| self.connection.nonsense("it has lost a part of a blob"))?;
         self.chunk.drain(..more);
         self.sent = has;
-        if let Some(location) = location(&self.connection, &response) {
+        if let Some(location) = location(&self.connection, &response)? {
             self.location = Some(location);
         }
         Ok(())
@@ -267,8 +283,9 @@ impl Upload {
         }
         // A first try may have come through, and only its answer not.
         let url = self.connection.url("blobs", digest.as_str());
-        match self.connection.send(&Call::head(url))?.status().as_u16() {
-            200 => Ok(()),
+        let there = self.connection.send(&Call::head(url))?;
+        match there.status().as_u16() {
+            200 => self.connection.check_length(&there, self.sent),
             _ => Err(self.connection.refused("write a blob to its end", response)),
         }
     }
@@ -301,7 +318,8 @@ impl Drop for Upload {
     }
 }
 
-fn location(connection: &Connection, response: &Response<Body>) -> Option<String> {
-    let location = response.headers().get("location")?.to_str().ok()?;
-    Some(connection.absolute(location))
+fn location(connection: &Connection, response: &Response<Body>) -> Result<Option<String>> {
+    let location = response.headers().get("location");
+    let location = location.and_then(|it| it.to_str().ok());
+    location.map(|it| connection.absolute(it)).transpose()
 }
