@@ -291,7 +291,7 @@ def build_probe():
 
 def put_file(image, size):
     blobs = image / "blobs/sha256"
-    blobs.mkdir(parents=True)
+    blobs.mkdir(parents=True, exist_ok=True)
     hash, partial = hashlib.sha256(), image / "partial"
     with open(partial, "wb") as file:
         for at in range(0, size, 1 << 20):
