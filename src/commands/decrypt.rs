@@ -20,7 +20,7 @@ pub struct Args {
     /// The images.
     #[command(flatten)]
     pub image: ImageArgs,
-    /// Key file, or directory of key files, or provider:NAME[:TEXT] (repeatable)
+    /// Key file, or directory of key files, or provider:NAME:TEXT (repeatable)
     #[arg(long, value_name = "FILE", required = true)]
     pub key: Vec<PathBuf>,
     /// Where the PIN is, for key files that name none.

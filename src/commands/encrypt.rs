@@ -39,7 +39,7 @@ pub struct Args {
     /// Leave layers, configs and entries of this media type plain, which have no encrypted form (repeatable)
     #[arg(long, value_name = "TYPE")]
     pub leave_plain: Vec<String>,
-    /// Key file, or directory of key files, or provider:NAME[:TEXT], that opens layers which are encrypted already: they get the
+    /// Key file, or directory of key files, or provider:NAME:TEXT, that opens layers which are encrypted already: they get the
     /// recipients as well, and are not encrypted anew (repeatable)
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,

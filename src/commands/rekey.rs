@@ -31,7 +31,7 @@ pub struct Args {
     /// Image to write; without it, SRC's tag is moved to the new image
     #[arg(value_name = "DST", value_parser = image_args::reference())]
     pub destination: Option<Reference>,
-    /// Key file, or directory of key files, or provider:NAME[:TEXT], that opens the layers as they are (repeatable)
+    /// Key file, or directory of key files, or provider:NAME:TEXT, that opens the layers as they are (repeatable)
     #[arg(long, value_name = "FILE", required = true)]
     pub key: Vec<PathBuf>,
     /// Where the PIN is, for key files that name none.

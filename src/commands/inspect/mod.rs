@@ -32,7 +32,7 @@ pub struct Args {
         value_parser = image_args::reference()
     )]
     pub image: Reference,
-    /// Key file, or directory of key files, or provider:NAME[:TEXT]: tell which layers each key opens (repeatable)
+    /// Key file, or directory of key files, or provider:NAME:TEXT: tell which layers each key opens (repeatable)
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// Where the PIN is, for key files that name none.

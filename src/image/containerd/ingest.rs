@@ -42,7 +42,7 @@ impl Stored {
     /// Prepares to write an image under a name.
     ///
     /// # Errors
-    /// [`crate::image::Error::TagTaken`]; [`Error::Unreachable`]; whatever containerd refuses.
+    /// [`crate::image::Error::TagTaken`]; [`super::Error::Unreachable`]; whatever containerd refuses.
     pub fn prepare(name: &Name, settings: &Settings, force: bool) -> crate::image::Result<Self> {
         let (mut client, name) = Client::open(&settings.address, &settings.namespace, &name.0)?;
         if !force && client.image(&name)?.is_some() {
