@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use integration::layer::{Compression, Layer, noise};
 use integration::layout::Layout;
-use integration::made::MANIFEST;
 use integration::program::{Output, Program};
 use integration::proxy::{Fate, Proxy};
 use integration::registry::Registry;
@@ -164,26 +163,19 @@ fn in_a_registry_manifests_alone_move() {
     );
 }
 
-/// Ten layers that say they have a GiB each. Whoever fetched one would see that it has less.
 #[test]
-fn an_image_of_ten_gibibytes_is_rekeyed_with_a_few_kilobytes() {
+fn an_image_of_eighty_mebibytes_is_rekeyed_with_a_few_kilobytes() {
     if !skip::programs(&["docker-registry"]) {
         return;
     }
     let stage = Stage::new();
     let registry = Registry::start();
     let layers: Vec<_> = (0..10)
-        .map(|number| Layer::file("a", &[number; 100], Compression::None))
+        .map(|number| Layer::file("a", &vec![number; 8 << 20], Compression::None))
         .collect();
     let layout = Layout::create(stage.at("source"), &layers, &["/a"]);
     let encrypted = stage.token.encrypt(&layout, "rsa3072", &[]);
-    let mut manifest = encrypted.manifest("amd64");
-    for layer in manifest["layers"].as_array_mut().unwrap() {
-        layer["size"] = (1_u64 << 30).into();
-    }
-    let entry = encrypted.put(MANIFEST, manifest.to_string().as_bytes());
-    let index = json!({"schemaVersion": 2, "manifests": [entry]});
-    std::fs::write(encrypted.path().join("index.json"), index.to_string()).unwrap();
+    let manifest = encrypted.manifest("amd64");
     registry.push(&encrypted, "app");
     let proxy = Proxy::start(registry.host(), |_, _| Fate::Pass);
     let app = format!("docker://{}/app:latest", proxy.host());
