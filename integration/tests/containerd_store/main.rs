@@ -4,6 +4,7 @@ mod stage;
 mod trouble;
 
 use integration::layout::Layout;
+use integration::node::Node;
 use integration::registry::Registry;
 use integration::root::Root;
 use integration::vector;
@@ -29,6 +30,15 @@ fn an_image_is_encrypted_run_rekeyed_and_decrypted_in_containerd() {
         for layer in report["images"][0]["layers"].as_array().unwrap() {
             assert!(layer["mediaType"].as_str().unwrap().ends_with("+encrypted"));
         }
+
+        // By a node of the test's own: of this machine's it would take the place of locks as well.
+        let node = Node::new();
+        let doctor = stage.asks(
+            node.doctor_program()
+                .args(["--json", "--image", &at(ENCRYPTED)]),
+        );
+        let found = doctor.ok().text();
+        assert_eq!(found.matches("\"layer-opens\"").count(), 2, "{found}");
 
         // What ctr exports, we open, and it is what it was.
         let archive = stage.export(ENCRYPTED);

@@ -52,7 +52,11 @@ impl Stage {
     }
 
     pub(crate) fn ocihsm(&self, args: &[&str]) -> Program {
-        let program = self.token.ocihsm().args(args);
+        self.asks(self.token.ocihsm().args(args))
+    }
+
+    /// A program that is told which containerd is meant.
+    pub(crate) fn asks(&self, program: Program) -> Program {
         program
             .env("CONTAINERD_ADDRESS", self.containerd.socket())
             .env("CONTAINERD_NAMESPACE", self.containerd.namespace())

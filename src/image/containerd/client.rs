@@ -123,8 +123,7 @@ impl Client {
     {
         let request = self.request(request);
         self.wait(async {
-            let mut grpc = self.ready().await?;
-            let path = PathAndQuery::from_static(method);
+            let (mut grpc, path) = self.ready(method).await?;
             let answer = grpc.unary(request, path, ProstCodec::default()).await?;
             Ok(answer.into_inner())
         })
@@ -142,10 +141,10 @@ impl Client {
     {
         let request = self.request(request);
         self.wait(async {
-            let mut grpc = self.ready().await?;
-            let path = PathAndQuery::from_static(method);
-            let codec = ProstCodec::default();
-            let answer = grpc.server_streaming(request, path, codec).await?;
+            let (mut grpc, path) = self.ready(method).await?;
+            let answer = grpc
+                .server_streaming(request, path, ProstCodec::default())
+                .await?;
             Ok(answer.into_inner())
         })
     }
@@ -162,15 +161,12 @@ impl Client {
     {
         let request = self.request(requests);
         self.wait(async {
-            let mut grpc = self.ready().await?;
-            let path = PathAndQuery::from_static(method);
-            let codec = ProstCodec::default();
-            let answer = grpc.streaming(request, path, codec).await?;
+            let (mut grpc, path) = self.ready(method).await?;
+            let answer = grpc.streaming(request, path, ProstCodec::default()).await?;
             Ok(answer.into_inner())
         })
     }
 
-    /// Blocks until something has come to its end.
     /// Waits for what containerd says next, but not for ever.
     pub(super) fn wait<T>(
         &self,
@@ -188,12 +184,12 @@ impl Client {
             })
     }
 
-    async fn ready(&self) -> Result<Grpc<Channel>, Status> {
+    async fn ready(&self, method: &'static str) -> Result<(Grpc<Channel>, PathAndQuery), Status> {
         let mut grpc = Grpc::new(self.connection.channel.clone());
         grpc.ready()
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(grpc)
+        Ok((grpc, PathAndQuery::from_static(method)))
     }
 
     fn request<T>(&self, message: T) -> Request<T> {

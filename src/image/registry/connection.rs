@@ -1,15 +1,14 @@
-//! Questions to one repository of a registry: addresses, login, and another try where that may help.
+//! Questions to one repository of a registry: addresses, and another try where that may help.
 
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ureq::http::{Method, Request, Response, Uri};
+use ureq::http::{Method, Request, Response};
 use ureq::{Agent, Body, ResponseExt as _};
 use zeroize::Zeroizing;
 
-use super::auth::{self, Challenge, MAX_TOKEN, Question};
 use super::credentials::{self, Login};
 use super::download::Download;
 use super::error::{Error, is_about_tls};
@@ -32,13 +31,13 @@ const MAX_SAID: u64 = 200;
 
 /// A repository.
 pub(super) struct Connection {
-    agent: Agent,
+    pub(super) agent: Agent,
     /// `https://HOST`.
-    base: String,
+    pub(super) base: String,
     pub(super) name: Name,
-    login: Option<Login>,
-    scopes: Vec<String>,
-    tls_verify: bool,
+    pub(super) login: Option<Login>,
+    pub(super) scopes: Vec<String>,
+    pub(super) tls_verify: bool,
     authorization: Mutex<Option<Arc<Zeroizing<String>>>>,
 }
 
@@ -238,10 +237,7 @@ impl Connection {
         }
         let authorization = self.lock().clone();
         // A blob may be kept elsewhere, where our login is nobody's business.
-        let ours = call
-            .url
-            .strip_prefix(&self.base)
-            .is_some_and(|it| it.starts_with('/'));
+        let ours = call.url.parse().is_ok_and(|uri| self.is_ours(&uri));
         if let Some(authorization) = authorization.filter(|_| ours) {
             request = request.header("authorization", authorization.as_str());
         }
@@ -249,102 +245,6 @@ impl Connection {
             None => self.agent.run(request.body(())?),
             Some(body) => self.agent.run(request.body(body)?),
         }
-    }
-
-    /// Whether it is the registry itself that an address leads to. Who it redirects us to, or has us send a blob to, may ask
-    /// for a login, and gets none.
-    fn is_ours(&self, uri: &Uri) -> bool {
-        let port = |uri: &Uri| {
-            let default = if uri.scheme_str() == Some("http") {
-                80
-            } else {
-                443
-            };
-            uri.port_u16().unwrap_or(default)
-        };
-        let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
-        self.base.parse().is_ok_and(|base: Uri| {
-            base.scheme() == uri.scheme() && host(&base) == host(uri) && port(&base) == port(uri)
-        })
-    }
-
-    /// Answers a challenge; `false` where we cannot.
-    fn authorize(&self, response: &Response<Body>) -> Result<bool> {
-        let headers = response.headers().get_all("www-authenticate").iter();
-        let mut challenges: Vec<_> = headers
-            .filter_map(|header| Challenge::parse(header.to_str().ok()?))
-            .collect();
-        // A token says no more of us than it has to.
-        challenges.sort_by_key(|challenge| *challenge == Challenge::Basic);
-        let authorization = match challenges.first() {
-            None => return Ok(false),
-            Some(Challenge::Basic) => match self.login.as_ref().and_then(Login::basic) {
-                None => return Ok(false),
-                Some(basic) => basic,
-            },
-            Some(Challenge::Bearer { realm, service }) => {
-                let login = self.login.as_ref();
-                self.token(&Question::new(
-                    realm,
-                    service.as_deref(),
-                    &self.scopes,
-                    login,
-                ))?
-            }
-        };
-        *self.lock() = Some(Arc::new(authorization));
-        Ok(true)
-    }
-
-    fn token(&self, question: &Question) -> Result<Zeroizing<String>> {
-        // Without `tls_verify` as well: a registry that has TLS is not to ask for less.
-        let says_who = question.authorization.is_some() || question.form.is_some();
-        let has_tls = self.base.starts_with("https://");
-        if (self.tls_verify || (has_tls && says_who)) && !question.url.starts_with("https://") {
-            return Err(self.nonsense("it wants our password sent in the clear"));
-        }
-        let unreachable = |error| Error::Unreachable {
-            host: self.name.host.clone(),
-            source: Box::new(error),
-        };
-        let mut wait = Duration::from_millis(200);
-        for tries in 1.. {
-            let mut request = Request::builder().uri(&question.url);
-            if let Some(authorization) = &question.authorization {
-                request = request.header("authorization", authorization.as_str());
-            }
-            let answer = match &question.form {
-                None => request
-                    .body(())
-                    .map_err(ureq::Error::from)
-                    .and_then(|it| self.agent.run(it)),
-                Some(form) => request
-                    .method(Method::POST)
-                    .header("content-type", "application/x-www-form-urlencoded")
-                    .body(form.as_bytes())
-                    .map_err(ureq::Error::from)
-                    .and_then(|it| self.agent.run(it)),
-            };
-            let response = match answer {
-                Err(error) if tries < TRIES && may_pass(&error) => None,
-                Err(error) => return Err(unreachable(error)),
-                Ok(response) if tries < TRIES && is_temporary(response.status().as_u16()) => None,
-                Ok(response) => Some(response),
-            };
-            if let Some(response) = response {
-                if response.status() != 200 {
-                    return Err(self.refused("get a token", response).unsaid());
-                }
-                let mut bytes = Zeroizing::new(Vec::new());
-                let body = response.into_body().into_with_config().limit(MAX_TOKEN);
-                let read = body.reader().read_to_end(&mut bytes);
-                read.map_err(|source| self.broken(tries, source))?;
-                return auth::token(&bytes).ok_or_else(|| self.nonsense("its token is none"));
-            }
-            thread::sleep(wait);
-            wait *= 2;
-        }
-        Err(self.nonsense("it gives no token"))
     }
 
     /// What an answer means that is not the one that was wanted.
@@ -384,7 +284,7 @@ impl Connection {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Zeroizing<String>>>> {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Zeroizing<String>>>> {
         self.authorization
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -397,16 +297,16 @@ pub(super) fn is_temporary(status: u16) -> bool {
 }
 
 /// Whether what went wrong may be right the next time.
-fn may_pass(error: &ureq::Error) -> bool {
+pub(super) fn may_pass(error: &ureq::Error) -> bool {
     use ureq::Error::{ConnectionFailed, Io, Protocol, Timeout};
     matches!(error, Io(_) | Timeout(_) | ConnectionFailed | Protocol(_)) && !is_about_tls(error)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn connection(name: &str) -> Connection {
+    pub(in super::super) fn connection(name: &str) -> Connection {
         let settings = Settings {
             tls_verify: true,
             cert_dir: None,
@@ -414,21 +314,6 @@ mod tests {
             auth_files: Vec::new(),
         };
         Connection::open(&Name::parse(name).unwrap(), &settings, true).unwrap()
-    }
-
-    #[test]
-    fn only_the_registry_itself_may_ask_for_a_login() {
-        let registry = connection("r.test/a");
-        for (uri, expected) in [
-            ("https://r.test/v2/a", true),
-            ("https://R.test:443/v2/a", true),
-            ("http://r.test/v2/a", false),
-            ("https://r.test:444/v2/a", false),
-            ("https://r.test.evil/v2/a", false),
-            ("https://r.test@evil/v2/a", false),
-        ] {
-            assert_eq!(registry.is_ours(&uri.parse().unwrap()), expected, "{uri}");
-        }
     }
 
     #[test]
@@ -445,15 +330,5 @@ mod tests {
         }
         registry.base = "http://r.test".to_owned();
         assert!(registry.absolute("http://r.test/v2/a").is_ok());
-    }
-
-    #[test]
-    fn a_login_is_not_sent_in_the_clear_where_the_registry_has_tls() {
-        let mut registry = connection("r.test/a");
-        registry.tls_verify = false;
-        let login = Login::Token(Zeroizing::new("secret".to_owned()));
-        let question = Question::new("http://127.0.0.1:1/t", None, &[], Some(&login));
-        let error = registry.token(&question).unwrap_err().to_string();
-        assert!(error.contains("in the clear"), "{error}");
     }
 }

@@ -7,6 +7,7 @@ mod connection;
 mod credentials;
 mod download;
 mod error;
+mod login;
 mod name;
 mod tls;
 mod upload;
