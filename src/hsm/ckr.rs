@@ -130,7 +130,7 @@ impl Ckr {
         }
         let hint = match (function, self) {
             (_, Self::CKR_PIN_INCORRECT | Self::CKR_PIN_INVALID | Self::CKR_PIN_LEN_RANGE) => {
-                "correct the PIN in the key file"
+                "correct the PIN in the key file, or in the PIN file that it names"
             }
             (_, Self::CKR_PIN_LOCKED) => {
                 "have the token's security officer unlock the PIN, and correct it first wherever it is kept"

@@ -3,33 +3,33 @@
 //! All is written to a private directory first and moved when it is whole, so that whoever looks sees the image or
 //! does not see it. Dropped before that, nothing is left. Blobs that the image does not name are never written.
 
+mod disk;
+
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
+use self::disk::{
+    Moved, create_directories, failed, is_empty, locked, rename, sync_directory, write_synced,
+};
 use super::descriptor::Descriptor;
 use super::document;
 use super::error::{Error, Result};
-use super::layout::{BLOBS, INDEX, Layout, MARKER, is_version_one};
+use super::layout::{BLOBS, INDEX, Layout, MARKER};
 use super::media_type;
 use super::reference::meant;
 use super::selection::{CONTAINERD_NAME, REF_NAME};
 use super::staged_file::StagedFile;
-use super::staging::{Staging, is_staging};
+use super::staging::Staging;
 use super::style::Style;
 use crate::descriptor::Digest;
 
 const BLOBS_DIRECTORY: &str = "blobs";
-/// Most bytes of `oci-layout`.
-const MARKER_LIMIT: usize = 4096;
 
 /// Where an image is being written to.
 #[derive(Debug)]
@@ -311,91 +311,6 @@ impl Destination {
             None => manifests.push(entry.clone()),
         }
         Ok(style.write(&index))
-    }
-}
-
-/// What no index names yet; removed when dropped.
-struct Moved(Vec<PathBuf>);
-
-impl Drop for Moved {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
-        }
-    }
-}
-
-/// Whether nothing is in a directory but what others of us are writing, or had moved there when they were killed: an
-/// index comes last.
-fn is_empty(directory: &Path) -> io::Result<bool> {
-    let mut entries = fs::read_dir(directory)?.flatten();
-    Ok(entries.all(|entry| {
-        let (name, path) = (entry.file_name(), entry.path());
-        match name.to_str() {
-            Some(BLOBS_DIRECTORY) => is_blobs(&path),
-            Some(MARKER) => {
-                directory.join(BLOBS_DIRECTORY).is_dir()
-                    && crate::file::read(&path, MARKER_LIMIT).is_ok_and(|it| is_version_one(&it))
-            }
-            _ => is_staging(&name),
-        }
-    }))
-}
-
-/// Whether a directory has the blobs of a layout, and nothing else.
-fn is_blobs(directory: &Path) -> bool {
-    let is_blob =
-        |name: &OsStr| name.len() == 64 && name.as_bytes().iter().all(u8::is_ascii_hexdigit);
-    let names = |directory: &Path| -> io::Result<Vec<OsString>> {
-        fs::read_dir(directory)?
-            .map(|entry| Ok(entry?.file_name()))
-            .collect()
-    };
-    let sha256 = Path::new(BLOBS).file_name().unwrap_or_default();
-    names(directory).is_ok_and(|names| names.iter().all(|name| name == sha256))
-        && names(&directory.join(sha256)).is_ok_and(|names| names.iter().all(|name| is_blob(name)))
-}
-
-/// The lock of a directory, until it is dropped.
-fn locked(directory: &Path) -> Result<File> {
-    let lock = File::open(directory).map_err(failed("read", directory))?;
-    lock.lock().map_err(failed("lock", directory))?;
-    Ok(lock)
-}
-
-fn create_directories(path: &Path) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o777)
-        .create(path)
-        .map_err(failed("create", path))
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    File::create(path)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .map_err(failed("write", path))
-}
-
-fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("write", path))
-}
-
-fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(failed("create", to))
-}
-
-fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::File {
-        action,
-        path: path.clone(),
-        source,
     }
 }
 

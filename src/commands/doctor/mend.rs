@@ -9,7 +9,7 @@ pub(super) const MEND_FAILED: &str =
 /// As the error's own hint, which does not know where the decoder remembers what was rejected.
 pub(super) fn mend_rejected(directory: &str) -> String {
     format!(
-        "correct the PIN in the key file, or run `OCIHSM_RUNTIME_DIR={directory} ocihsm keys forget-rejected-pins` if \
+        "correct the PIN in the key file, or in the PIN file that it names, or run `OCIHSM_RUNTIME_DIR={directory} ocihsm keys forget-rejected-pins` if \
          the token was given it since"
     )
 }

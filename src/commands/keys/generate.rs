@@ -74,7 +74,7 @@ takes from the environment. Without --pin-file and OCIHSM_PIN the PIN is asked f
 
 Examples:
   ocihsm keys generate --token prod --label imagekey
-  ocihsm keys generate --token prod --label imagekey --pin-file pin --out /root/keys --json
+  ocihsm keys generate --token prod --label imagekey --pin-file pin --out keys --json
   ocihsm keys generate --token prod --label edge --type p256";
 
 /// What kind of key: RSA, where there is no curve.

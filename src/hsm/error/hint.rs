@@ -58,7 +58,7 @@ impl Error {
                 "give the right PIN, or run `ocihsm keys forget-rejected-pins` if the token was given this one since"
             }
             Self::PinRejectedBefore { .. } => {
-                "correct the PIN in the key file, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
+                "correct the PIN in the key file, or in the PIN file that it names, or run `ocihsm keys forget-rejected-pins` if the token was given it since"
             }
             Self::PinUnanswered { .. } => {
                 "make sure that the PIN is right and the HSM answers, then run `ocihsm keys forget-rejected-pins`"
