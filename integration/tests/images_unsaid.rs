@@ -188,6 +188,45 @@ fn data_in_a_descriptor_is_the_blob_or_refused() {
 }
 
 #[test]
+fn data_where_nobody_reads_it_is_refused() {
+    let (stage, made) = made();
+    let parts = ["where nobody reads it"];
+    let layer = made.layer(TAR, SECRET);
+    let hidden = with(layer.clone(), "data", STANDARD.encode(SECRET));
+    let layers = [layer];
+    for others in [
+        json!({"subject": hidden}),
+        json!({"blobs": [hidden]}),
+        json!({"x-more": {"list": [hidden]}}),
+    ] {
+        made.name(made.manifest(&layers, others));
+        refused(&stage, &made, &parts);
+    }
+    // A manifest that is not here, and not chosen.
+    let other = b"the plain content of another layer";
+    let gone = json!({"mediaType": MANIFEST, "digest": digest(other), "size": other.len(), "data": STANDARD.encode(other)});
+    let mut here = made.manifest(&layers, json!({}));
+    here["platform"] = json!({"os": "linux", "architecture": "amd64"});
+    made.index(&[here, gone]);
+    let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
+    assert_fails(&output, &parts);
+}
+
+#[test]
+fn a_config_for_another_platform_that_is_none_is_told() {
+    let (stage, made) = made();
+    let config = made.layer(CONFIG, SECRET);
+    let of = |image: Value, architecture: &str| {
+        let platform = json!({"os": "linux", "architecture": architecture});
+        with(image, "platform", platform)
+    };
+    let other = made.manifest(&[], json!({"config": config}));
+    made.index(&[of(made.ordinary(), "amd64"), of(other, "arm64")]);
+    let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
+    said(&output, &["config", short(&config), "nothing chose it"]);
+}
+
+#[test]
 fn a_layer_that_is_elsewhere_and_in_its_descriptor_too_is_not_shipped() {
     let (stage, made) = made();
     let mut layer = json!({"mediaType": TAR, "digest": digest(SECRET), "size": SECRET.len()});

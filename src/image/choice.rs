@@ -115,6 +115,11 @@ impl Plan {
     /// [`Error::NothingToEncrypt`].
     pub fn encrypt(image: &mut Image, choice: &Choice<'_>, source: &dyn Source) -> Result<Self> {
         let chosen = choose(image, choice.platform)?;
+        if image.holds_unread_data() {
+            return Err(Error::InvalidManifest {
+                what: "a document holds data (a blob in base64) where nobody reads it, and that may be a plain layer",
+            });
+        }
         let mut planning = Planning {
             plan: Self::default(),
             choice,
@@ -123,7 +128,7 @@ impl Plan {
         for (number, manifest) in image.manifests().into_iter().enumerate() {
             match chosen.contains(&number) {
                 true => planning.manifest(number, manifest)?,
-                false => planning.not_chosen(manifest),
+                false => planning.not_chosen(manifest)?,
             }
         }
         for (entry, names) in image.others() {
@@ -289,7 +294,13 @@ impl Planning<'_> {
         types.contains(&blob.media_type)
     }
 
-    fn not_chosen(&mut self, manifest: &Manifest) {
+    fn not_chosen(&mut self, manifest: &Manifest) -> Result<()> {
+        // It is copied with the rest; where it is no config, nobody has looked at what it is.
+        let config = &manifest.config;
+        let is_read = media_type::is_config(&config.media_type) && !is_empty(config);
+        if is_read && self.source.has(config)? && self.config(config).is_err() {
+            self.note("config", config, Why::NotChosen);
+        }
         for layer in &manifest.layers {
             match manifest.is_attestation() {
                 _ if media_type::decrypted(&layer.media_type).is_some() => {
@@ -300,6 +311,7 @@ impl Planning<'_> {
                 false => self.note("layer", layer, Why::NotChosen),
             }
         }
+        Ok(())
     }
 
     /// Leaves something as it is, if that was asked for.

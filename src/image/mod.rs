@@ -9,6 +9,7 @@ pub mod containerd;
 pub mod descriptor;
 pub mod destination;
 pub mod document;
+mod embedded;
 pub mod error;
 pub mod finished;
 pub mod layout;
