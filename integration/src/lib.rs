@@ -30,7 +30,7 @@ pub mod vectors;
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// The built `ocihsm`: `OCIHSM_BIN`, else the release build, else the debug build.
+/// The built `ocihsm`: `OCIHSM_BIN`, else the newer one of the release build and the debug build.
 ///
 /// # Panics
 /// If there is none.
@@ -44,7 +44,8 @@ pub fn ocihsm() -> PathBuf {
     ["release", "debug"]
         .map(|profile| target.join(profile).join("ocihsm"))
         .into_iter()
-        .find(|path| path.is_file())
+        .filter(|path| path.is_file())
+        .max_by_key(|path| path.metadata().and_then(|file| file.modified()).ok())
         .expect(
             "cargo build makes target/debug/ocihsm, cargo build --release target/release/ocihsm",
         )
