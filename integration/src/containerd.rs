@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::content_store;
 use crate::program::{Output, Program};
 use crate::root::Root;
 
@@ -212,9 +213,7 @@ impl Containerd {
     /// The file of a blob in its content store.
     #[must_use]
     pub fn blob(&self, digest: &str) -> PathBuf {
-        let name = digest.replace(':', "/");
-        let store = "root/io.containerd.content.v1.content/blobs";
-        self.directory.path().join(store).join(name)
+        content_store::file(&self.directory.path().join("root"), digest)
     }
 
     /// What it has logged so far.

@@ -4,6 +4,7 @@
 //! that cannot be set up is a panic with the reason, since there is then nothing to test.
 
 pub mod containerd;
+pub mod content_store;
 pub mod cri;
 pub mod grpc_provider;
 pub mod key_provider;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use integration::content_store;
 use integration::layer::{Compression, Layer, noise};
 use integration::layout::Layout;
 use integration::processor::{Outcome, Processor, TYPE_URL, Third, any};
@@ -88,8 +89,7 @@ impl Stage {
     fn stored_in(&self, root: &Path) -> PathBuf {
         self.layout.store(root);
         let digest = self.layer["digest"].as_str().unwrap();
-        root.join("io.containerd.content.v1.content/blobs")
-            .join(digest.replace(':', "/"))
+        content_store::file(root, digest)
     }
 
     fn decode(&self) -> Processor {

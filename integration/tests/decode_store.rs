@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use integration::content_store;
 use integration::layout::Layout;
 use integration::processor::{Outcome, Processor};
 use integration::token::Token;
 use integration::vectors::Vector;
-use ocihsm::descriptor::Digest;
 use ocihsm::envelope::{Envelope, Scheme};
 use ocihsm::keys::public::PublicKey;
 use ocihsm::operation::OaepHash;
@@ -19,17 +18,8 @@ use ocihsm::options::{NONCE, PrivateOptions};
 use ocihsm::schemes::pkcs11;
 use ocihsm::secret::LayerKey;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 const KEY: &str = "rsa3072";
-
-/// Adds a manifest that lists this layer alone.
-fn describe(store: &Path, layer: &Value) {
-    let manifest = json!({ "schemaVersion": 2, "layers": [layer] }).to_string();
-    let digest = Digest::from_sha256(&Sha256::digest(&manifest).into());
-    let blobs = store.join("io.containerd.content.v1.content/blobs/sha256");
-    fs::write(blobs.join(digest.hex()), manifest).unwrap();
-}
 
 /// The layer with its key wrapped for somebody whose public key this is: any key, and any MAC.
 fn rewrapped(layer: &Value, recipient: &str, key: [u8; 32], hmac: Option<[u8; 32]>) -> Value {
@@ -76,9 +66,9 @@ fn keys_that_others_wrapped_for_us_do_not_get_in_the_way() {
         let store = tempfile::tempdir().unwrap();
         vector.layout.store(store.path());
         for seed in 1..=4 {
-            describe(
+            content_store::describe(
                 store.path(),
-                &rewrapped(&vector.layer, KEY, [seed; 32], Some([seed; 32])),
+                &[rewrapped(&vector.layer, KEY, [seed; 32], Some([seed; 32]))],
             );
         }
         let outcome = decode(&token, vector, store.path());
@@ -97,7 +87,7 @@ fn a_description_with_a_wrong_size_is_passed_over() {
     for size in 1..=8 {
         let mut layer = vector.layer.clone();
         layer["size"] = size.into();
-        describe(store.path(), &layer);
+        content_store::describe(store.path(), std::slice::from_ref(&layer));
     }
     let outcome = decode(&token, &vector, store.path());
     assert!(outcome.output.status.success(), "{:?}", outcome.output);
@@ -110,9 +100,9 @@ fn a_description_for_others_is_passed_over() {
     let vector = Vector::first("sha256-pubkey");
     let store = tempfile::tempdir().unwrap();
     vector.layout.store(store.path());
-    describe(
+    content_store::describe(
         store.path(),
-        &rewrapped(&vector.layer, "other3072", [1; 32], None),
+        &[rewrapped(&vector.layer, "other3072", [1; 32], None)],
     );
     let outcome = decode(&token, &vector, store.path());
     assert!(outcome.output.status.success(), "{:?}", outcome.output);
@@ -148,23 +138,12 @@ fn other_content_beside_the_same_wrapped_key_takes_nothing_from_the_layer() {
         let layout = Layout::open(integration::vector("images").join(image));
         let layer = layout.layers()[0].clone();
         let store = tempfile::tempdir().unwrap();
-        layout.store(store.path());
-        let blobs = store
-            .path()
-            .join("io.containerd.content.v1.content/blobs/sha256");
-        for entry in fs::read_dir(&blobs).unwrap() {
-            let file = fs::File::options().write(true).open(entry.unwrap().path());
-            let hour = Duration::from_secs(3600);
-            file.unwrap()
-                .set_modified(SystemTime::now() - hour)
-                .unwrap();
-        }
-        // Younger, so that it is looked at first.
-        describe(store.path(), &altered(&layer));
-        let digest: Digest = layer["digest"].as_str().unwrap().parse().unwrap();
+        layout.store_earlier(store.path());
+        content_store::describe(store.path(), &[altered(&layer)]);
+        let digest = layer["digest"].as_str().unwrap();
         let key = integration::vector(format!("keys/{image}.pem"));
         let outcome = Processor::decode(&token, &layout, &layer, &key)
-            .blob(blobs.join(digest.hex()))
+            .blob(content_store::file(store.path(), digest))
             .store(store.path())
             .run();
         assert!(
@@ -182,22 +161,17 @@ fn wrong_keys_alone_yield_nothing() {
     // Another layer than in the other tests: this process holds its blob open, and is the parent of their decoders too.
     let vector = Vector::first("sha1-pubkey");
     let store = tempfile::tempdir().unwrap();
-    let other = tempfile::tempdir().unwrap();
-    vector.layout.store(other.path());
     // The blob alone, without the manifest that tells the truth.
-    let blobs = "io.containerd.content.v1.content/blobs/sha256";
-    let digest: Digest = vector.layer["digest"].as_str().unwrap().parse().unwrap();
-    fs::create_dir_all(store.path().join(blobs)).unwrap();
-    let blob = Path::new(blobs).join(digest.hex());
-    fs::copy(other.path().join(&blob), store.path().join(&blob)).unwrap();
+    let digest = vector.layer["digest"].as_str().unwrap();
+    let blob = content_store::put(store.path(), &fs::read(vector.layout.blob(digest)).unwrap());
     for seed in 1..=3 {
-        describe(
+        content_store::describe(
             store.path(),
-            &rewrapped(&vector.layer, KEY, [seed; 32], Some([seed; 32])),
+            &[rewrapped(&vector.layer, KEY, [seed; 32], Some([seed; 32]))],
         );
     }
     let outcome = Processor::decode(&token, &vector.layout, &vector.layer, &token.keys(&[KEY]))
-        .blob(store.path().join(&blob))
+        .blob(blob)
         .store(store.path())
         .run();
     assert!(!outcome.output.status.success());

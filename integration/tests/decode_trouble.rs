@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use integration::content_store::describe;
 use integration::layer::{Compression, Layer, digest, noise};
 use integration::layout::Layout;
 use integration::processor::Processor;
@@ -19,15 +20,7 @@ use ocihsm::secret::LayerKey;
 use serde_json::{Value, json};
 
 const KEY: &str = "rsa3072";
-const BLOBS: &str = "io.containerd.content.v1.content/blobs/sha256";
 const PUBLIC: &str = "org.opencontainers.image.enc.pubopts";
-
-/// Adds a manifest with these layers.
-fn describe(store: &Path, layers: &[Value]) {
-    let manifest = json!({ "schemaVersion": 2, "layers": layers }).to_string();
-    let digest = digest(manifest.as_bytes());
-    fs::write(store.join(BLOBS).join(&digest["sha256:".len()..]), manifest).unwrap();
-}
 
 /// The layer, with a key of no use that was wrapped so often for this public key.
 fn rewrapped(layer: &Value, recipient: &Path, times: usize) -> Value {

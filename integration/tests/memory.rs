@@ -1,5 +1,6 @@
 //! A layer of any length passes through a decoder that holds little of it.
 
+use integration::content_store;
 use integration::layer::{Compression, Layer, digest, noise};
 use integration::layout::Layout;
 use integration::ocihsm;
@@ -140,13 +141,9 @@ fn a_hostile_manifest_costs_no_more_than_its_own_length() {
     ] {
         let store = tempfile::tempdir().unwrap();
         vector.layout.store(store.path());
-        let blobs = store
-            .path()
-            .join("io.containerd.content.v1.content/blobs/sha256");
         for number in 0..15 {
             let manifest = format!("{manifest}{}", " ".repeat(number));
-            let name = integration::layer::digest(manifest.as_bytes());
-            std::fs::write(blobs.join(&name["sha256:".len()..]), manifest).unwrap();
+            content_store::put(store.path(), manifest.as_bytes());
         }
         // 12 MiB, and the manifest.
         let outcome = Processor::decode(&token, &vector.layout, &vector.layer, &keys)

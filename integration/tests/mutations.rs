@@ -11,6 +11,7 @@ use std::{env, fs};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use integration::content_store;
 use integration::layer::{Compression, Layer, digest, noise};
 use integration::layout::Layout;
 use integration::processor::Processor;
@@ -25,7 +26,6 @@ const SEED: u64 = 0x6f63_6968_736d;
 const PARTS: u64 = 24;
 const PUBLIC: &str = "org.opencontainers.image.enc.pubopts";
 const KEYS: &str = "org.opencontainers.image.enc.keys.pkcs11";
-const BLOBS: &str = "io.containerd.content.v1.content/blobs/sha256";
 const KEY: &str = "rsa3072";
 
 /// A layer that opens.
@@ -304,12 +304,8 @@ fn case(samples: &[Sample], seed: u64, number: u64) -> (usize, Case) {
 /// What is wrong with how a decoder took it.
 fn run(token: &Token, keys: &Path, sample: &Sample, case: &Case) -> Result<bool, String> {
     let place = tempfile::tempdir().unwrap();
-    let blobs = place.path().join(BLOBS);
-    fs::create_dir_all(&blobs).unwrap();
     // A store names blobs by their digests, whatever a manifest calls them.
-    let name = digest(&case.blob);
-    let file = blobs.join(&name["sha256:".len()..]);
-    fs::write(&file, &case.blob).unwrap();
+    let file = content_store::put(place.path(), &case.blob);
     let processor = Processor::decode(token, &sample.layout, &sample.layer, keys)
         .blob(file)
         .store(place.path());
@@ -323,10 +319,8 @@ fn run(token: &Token, keys: &Path, sample: &Sample, case: &Case) -> Result<bool,
         Way::Store => {
             for layer in &case.layers {
                 let mut layer = layer.clone();
-                layer["digest"] = name.clone().into();
-                let manifest = json!({ "schemaVersion": 2, "layers": [layer] }).to_string();
-                let digest = digest(manifest.as_bytes());
-                fs::write(blobs.join(&digest["sha256:".len()..]), manifest).unwrap();
+                layer["digest"] = digest(&case.blob).into();
+                content_store::describe(place.path(), &[layer]);
             }
             processor
         }

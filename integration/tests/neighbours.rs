@@ -5,18 +5,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use integration::content_store;
 use integration::processor::{Outcome, Processor};
 use integration::program::Program;
 use integration::token::{PIN, SOFTHSM, Token, WRONG_PIN, copy_directory};
 use integration::unruly::Unruly;
 use integration::vectors::Vector;
-use ocihsm::descriptor::Digest;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 /// The token of the vectors and one called `stale`, both shown by one module; and a layer for the first.
 struct Stage {
@@ -220,7 +219,6 @@ fn decoders_that_hang_on_one_token_keep_nobody_from_another() {
 
 /// Adds manifests that list the layer, each with one wrapped key that nobody here opens.
 fn crowd(store: &Path, layer: &Value, count: u32) {
-    let blobs = store.join("io.containerd.content.v1.content/blobs/sha256");
     for number in 0..count {
         let mut blob = vec![0; 384];
         blob[4..8].copy_from_slice(&number.to_be_bytes());
@@ -229,9 +227,7 @@ fn crowd(store: &Path, layer: &Value, count: u32) {
         let mut layer = layer.clone();
         layer["annotations"]["org.opencontainers.image.enc.keys.pkcs11"] =
             STANDARD.encode(packet.to_string()).into();
-        let manifest = json!({ "schemaVersion": 2, "layers": [layer] }).to_string();
-        let digest = Digest::from_sha256(&Sha256::digest(&manifest).into());
-        fs::write(blobs.join(digest.hex()), manifest).unwrap();
+        content_store::describe(store, &[layer]);
     }
 }
 
@@ -243,32 +239,17 @@ fn a_crowd_of_foreign_manifests_costs_time_and_no_more() {
         ..Stage::new()
     };
     let store = tempfile::tempdir().unwrap();
-    stage.vector.layout.store(store.path());
-    let blobs = store
-        .path()
-        .join("io.containerd.content.v1.content/blobs/sha256");
-    // Those of the crowd are younger, and looked at first.
-    for entry in fs::read_dir(&blobs).unwrap() {
-        let file = fs::File::options().write(true).open(entry.unwrap().path());
-        let hour = Duration::from_secs(3600);
-        file.unwrap()
-            .set_modified(SystemTime::now() - hour)
-            .unwrap();
-    }
+    stage.vector.layout.store_earlier(store.path());
     crowd(store.path(), &stage.vector.layer, 20);
     let good = stage.good();
     let files = [("a.yaml", good.as_str(), PIN)];
     let keys = stage.keys("keys", &files, &[("UNRULY_FAULTS", "C_Decrypt=slow")]);
     // Longer than one answer may take, all together.
-    let digest: Digest = stage.vector.layer["digest"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let digest = stage.vector.layer["digest"].as_str().unwrap();
     let run = |timeout| {
         let processor = stage
             .processor(&keys, timeout)
-            .blob(blobs.join(digest.hex()));
+            .blob(content_store::file(store.path(), digest));
         processor.store(store.path()).run()
     };
     let outcome = run(2);

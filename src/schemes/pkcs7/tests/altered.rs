@@ -100,11 +100,10 @@ fn no_altered_message_opens_with_another_content() {
     let own = certificate(CERTIFICATE);
     let read = |message: &[u8]| {
         let recipients = parse(message).unwrap_or_default();
-        let recipient = recipients
+        recipients
             .into_iter()
             .flatten()
-            .find(|one| one.is_for(&own));
-        recipient
+            .find(|one| one.is_for(&own))
     };
     let original = read(&message).unwrap();
     let answer = answer(&original);
