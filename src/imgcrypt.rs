@@ -34,7 +34,7 @@ const COUNTERPARTS: [(&str, &str); 8] = [
     ),
     (
         "--gpg-homedir",
-        "OpenPGP is not known here: name a recipient as jwe:FILE or pkcs11:FILE",
+        "no keyring of GnuPG is read here: gpg --export NAME > FILE, then --recipient pgp:FILE",
     ),
 ];
 

@@ -63,6 +63,7 @@ pub mod imgcrypt;
 mod json;
 pub mod keys;
 pub mod node;
+pub mod openpgp;
 pub mod operation;
 pub mod options;
 pub mod payload;

@@ -1,6 +1,6 @@
 //! One operation with one private key: what a scheme asks, and a key holder answers.
 //!
-//! Whatever the scheme (PKCS#11 packet, JWE, PKCS#7), opening a layer's key comes down to one of these. A scheme turns
+//! Whatever the scheme (PKCS#11 packet, JWE, PKCS#7, OpenPGP), opening a layer's key comes down to one of these. A scheme turns
 //! wrapped bytes into an operation; a token, or a key in a file, answers it. Neither knows the other. The input is
 //! public; the answer is a secret.
 
@@ -33,6 +33,12 @@ pub enum KeyOperation {
         /// The other side's point, uncompressed: 04, x, y (SEC 1, section 2.3.3). It was checked to be on the curve.
         point: Vec<u8>,
     },
+    /// Decryption of an OpenPGP session key, by RSA or by agreement as the key is (RFC 9580, section 5.1), whose hash is over
+    /// the key's name. Answers candidates (`openpgp::session`), random ones where a padding is wrong.
+    OpenPgp {
+        /// The body of a packet that wraps the session key for one key.
+        packet: Vec<u8>,
+    },
 }
 
 /// What a private key is, as far as its holder tells.
@@ -45,6 +51,8 @@ pub enum KeyKind {
     },
     /// On an elliptic curve.
     Ec(Curve),
+    /// Keys for OpenPGP, which messages name.
+    OpenPgp,
 }
 
 /// A curve of NIST SP 800-186.
@@ -68,6 +76,7 @@ impl KeyOperation {
                 KeyKind::Rsa { modulus_len },
             ) => modulus_len.is_none_or(|length| length == ciphertext.len()),
             (Self::Ecdh { curve, .. }, KeyKind::Ec(own)) => *curve == own,
+            (Self::OpenPgp { .. }, KeyKind::OpenPgp) => true,
             _ => false,
         }
     }

@@ -91,8 +91,10 @@ pub struct SentKeys {
     pub passwords: Vec<SecretBytes>,
     /// Certificates of theirs (`x509s`).
     pub certificates: Vec<SecretBytes>,
-    /// How many OpenPGP keys there were (`gpg-privatekeys`), which nobody here reads.
-    pub openpgp_keys: usize,
+    /// OpenPGP keys (`gpg-privatekeys`).
+    pub openpgp_keys: Vec<SecretBytes>,
+    /// Their passwords, likewise (`gpg-privatekeys-passwords`).
+    pub openpgp_passwords: Vec<SecretBytes>,
     /// The client's module policies (`pkcs11-config`).
     pub policies: Vec<SecretBytes>,
     /// Parameters of other names: those of a key provider have the provider's.
@@ -156,7 +158,8 @@ impl Payload {
                 private_keys: values(given.private_keys),
                 passwords: values(given.passwords),
                 certificates: values(given.certificates),
-                openpgp_keys: values(given.openpgp_keys).len(),
+                openpgp_keys: values(given.openpgp_keys),
+                openpgp_passwords: values(given.openpgp_passwords),
                 policies: values(given.policies),
                 others: (given.others.into_iter())
                     .map(|(name, values)| (name, values.0))
@@ -187,6 +190,7 @@ object! {
         passwords: Secrets = "privkeys-passwords",
         certificates: Secrets = "x509s",
         openpgp_keys: Secrets = "gpg-privatekeys",
+        openpgp_passwords: Secrets = "gpg-privatekeys-passwords",
         policies: Secrets = "pkcs11-config",
         .. others: Secrets,
     }

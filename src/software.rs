@@ -3,6 +3,8 @@
 //! RSA and the curves are RustCrypto's. RSA is blinded; a wrong PKCS#1 v1.5 padding answers random bytes, and takes the
 //! way that a right one takes.
 
+mod openpgp;
+
 use sha1::Sha1;
 use sha2::Sha256;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
@@ -49,6 +51,9 @@ pub fn answer(key: &PrivateKey, operation: &KeyOperation) -> Result<SecretBytes,
         }
         (Secret::Elliptic(key), KeyOperation::Ecdh { point, .. }) => {
             key.agree(point).ok_or(Refusal::Another)
+        }
+        (Secret::OpenPgp(keys), KeyOperation::OpenPgp { packet }) => {
+            openpgp::session_keys(keys, packet)
         }
         _ => Err(Refusal::Unsuitable),
     }

@@ -58,6 +58,13 @@ fn schemes(token: &Token) -> Vec<Scheme> {
             options: pkcs7,
         },
         Scheme {
+            name: "pgp",
+            recipient: format!("pgp:{}", text(key("pgp-rsa.pub.asc"))),
+            files: vec![key("pgp-rsa.asc")],
+            // The client knows such a key by its bytes, so that it must not be armored.
+            options: with_key(key("pgp-rsa.gpg")),
+        },
+        Scheme {
             name: "provider",
             recipient: "provider:hidden:text".to_owned(),
             files: Vec::new(),

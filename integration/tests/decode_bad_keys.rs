@@ -361,11 +361,11 @@ fn schemes_that_we_cannot_open_are_named() {
     let names = "org.opencontainers.image.enc.keys.";
     let annotations = layer["annotations"].as_object_mut().unwrap();
     let wrapped = annotations.remove(&format!("{names}jwe")).unwrap();
-    annotations.insert(format!("{names}pgp"), wrapped);
+    annotations.insert(format!("{names}tpm"), wrapped);
     let processor = Processor::decode(&token, &layout, &layer, &token.keys(&["rsa3072"]));
     assert_refused(
         &processor.payload(&layer, &Value::Null).run(),
-        &["pgp alone", "; hint: ", "pkcs11:FILE"],
+        &["tpm alone", "; hint: ", "pkcs11:FILE"],
     );
 }
 

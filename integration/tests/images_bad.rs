@@ -261,7 +261,7 @@ fn a_wrong_pin() {
 fn a_plain_image_is_not_decrypted_and_a_file_is_no_recipient() {
     let stage = Stage::new("plain");
     stage.assert_fails(&stage.decrypt(), "the image has no encrypted layer");
-    let options = ["--recipient", "pgp:key.pem"];
+    let options = ["--recipient", "tpm:key.pem"];
     stage.assert_fails(&stage.run("encrypt", &options), "pkcs11:FILE");
     let options = ["--recipient", "pkcs11:/etc/hostname"];
     stage.assert_fails(&stage.run("encrypt", &options), "/etc/hostname");

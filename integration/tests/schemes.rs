@@ -316,7 +316,7 @@ fn a_recipient_that_does_not_fit_is_told_and_nothing_is_written() {
         ),
         (format!("jwe:{}", file("jwe-rsa.pem")), "private key"),
         ("provider:other".to_owned(), "no key provider \"other\""),
-        ("pgp:someone".to_owned(), "is not a recipient"),
+        ("pgp:/absent".to_owned(), "/absent"),
         ("jwe:".to_owned(), "is not a recipient"),
     ] {
         let output = encrypt(&token, &target, std::slice::from_ref(&recipient), &provider);
@@ -557,7 +557,7 @@ fn other_tools_use_a_token_through_us() {
     for (request, part) in [
         (wrap(&[]), "names no recipient"),
         (wrap(&["provider:other".to_owned()]), "provider"),
-        (wrap(&["pgp:x".to_owned()]), "is not a recipient"),
+        (wrap(&["tpm:x".to_owned()]), "is not a recipient"),
         (json!({ "op": "sing" }), "no request"),
         (json!([]), "no request"),
         (

@@ -26,7 +26,8 @@ pub struct Args {
     #[command(flatten)]
     pub image: ImageArgs,
     /// Who will be able to decrypt: pkcs11:FILE (RSA) or jwe:FILE (RSA, EC), where FILE is a public key, a certificate, a JWK,
-    /// or a key file, whose token is asked for the public key; pkcs7:FILE, a certificate; provider:NAME or provider:NAME:TEXT, a key
+    /// or a key file, whose token is asked for the public key; pkcs7:FILE, a certificate; pgp:FILE, an OpenPGP public key;
+    /// provider:NAME or provider:NAME:TEXT, a key
     /// provider; or a FILE alone, for what fits it (repeatable)
     #[arg(long, value_name = "[SCHEME:]FILE", required = true)]
     pub recipient: Vec<String>,

@@ -155,7 +155,7 @@ pub enum Error {
     ReaderGone,
     /// A recipient that we cannot encrypt to.
     #[error(
-        "{text:?} is not a recipient of the form pkcs11:FILE, jwe:FILE, pkcs7:FILE, provider:NAME or FILE"
+        "{text:?} is not a recipient of the form pkcs11:FILE, jwe:FILE, pkcs7:FILE, pgp:FILE, provider:NAME or FILE"
     )]
     UnknownRecipient {
         /// What was given, shortened.

@@ -1,11 +1,14 @@
-//! For whom a layer's key is wrapped: `pkcs11:FILE`, `jwe:FILE`, `pkcs7:FILE`, `provider:NAME[:TEXT]`, or a bare FILE; and
-//! the layers whose keys are wrapped already, opened to be wrapped for others.
+//! For whom a layer's key is wrapped: `pkcs11:FILE`, `jwe:FILE`, `pkcs7:FILE`, `pgp:FILE`, `provider:NAME[:TEXT]`, or a bare
+//! FILE; and the layers whose keys are wrapped already, opened to be wrapped for others.
 //!
 //! A public key is all that wrapping takes, but for a provider, which is asked. Nothing else of a scheme is known here.
+
+mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use self::written::Written;
 use super::image_args;
 use super::pin::PinArgs;
 use super::unwrapping::{self, Locked};
@@ -21,12 +24,13 @@ use crate::keys::certificate::Certificate;
 use crate::keys::policy::Policy;
 use crate::keys::public::PublicKey;
 use crate::keys::public::jwk::Jwk;
+use crate::keys::public::openpgp::{self, OpenPgpPublicKey};
 use crate::keys::recipient::Recipient;
 use crate::operation::OaepHash;
 use crate::options::PrivateOptions;
 use crate::schemes::jwe::{self, WrapFor};
 use crate::schemes::provider::{self, Providers};
-use crate::schemes::{pkcs7, pkcs11};
+use crate::schemes::{pgp, pkcs7, pkcs11};
 use crate::secret::SecretBytes;
 use crate::settings::{self, Environment};
 
@@ -43,20 +47,10 @@ pub(super) struct Recipients {
     packet: Vec<PublicKey>,
     jwe: Vec<(PublicKey, OaepHash)>,
     certificates: Vec<Certificate>,
+    openpgp: Vec<OpenPgpPublicKey>,
     /// Providers, each with the texts behind its name.
     providers: BTreeMap<String, Vec<SecretBytes>>,
     known: Providers,
-}
-
-/// What somebody wrote on the command line.
-#[derive(Debug, PartialEq, Eq)]
-enum Written<'a> {
-    Packet(&'a Path),
-    Jwe(&'a Path),
-    Pkcs7(&'a Path),
-    Provider(&'a str, &'a str),
-    /// Whatever fits what is in the file.
-    Bare(&'a Path),
 }
 
 impl Recipients {
@@ -101,13 +95,22 @@ impl Recipients {
                     })?;
                     add(&mut all.certificates, certificate);
                 }
+                Written::Pgp(path) => {
+                    let bytes = file::read_secret_or_pipe(path, MAX_FILE)?;
+                    add(&mut all.openpgp, openpgp_key(path, bytes.expose())?);
+                }
                 Written::Provider(name, text) => {
                     all.known.get(name)?;
                     let texts = all.providers.entry(name.to_owned()).or_default();
                     add(texts, SecretBytes::new(text.into()));
                 }
                 Written::Bare(path) => {
-                    let (key, asked) = public_key(path, &policy, hsm)?;
+                    let bytes = file::read_secret_or_pipe(path, MAX_FILE)?;
+                    if openpgp::is_one(bytes.expose()) {
+                        add(&mut all.openpgp, openpgp_key(path, bytes.expose())?);
+                        continue;
+                    }
+                    let (key, asked) = public_key_of(path, bytes.expose(), &policy, hsm)?;
                     match (&key, asked.in_token) {
                         (PublicKey::Rsa(_), true) => add(&mut all.packet, key),
                         // Whoever has the private key can open it, wherever that is.
@@ -133,11 +136,15 @@ impl Recipients {
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.packet.len() + self.jwe.len() + self.certificates.len() + self.providers.len()
+        self.packet.len()
+            + self.jwe.len()
+            + self.certificates.len()
+            + self.openpgp.len()
+            + self.providers.len()
     }
 
-    /// Adds a wrapped key for each: of a packet, a JWE and a PKCS#7 message one for all that it is for, as the
-    /// reference does.
+    /// Adds a wrapped key for each: of a packet, a JWE, a PKCS#7 and an OpenPGP message one for all that it is for, as
+    /// the reference does.
     ///
     /// # Errors
     /// What kept one from being made.
@@ -162,6 +169,11 @@ impl Recipients {
                 .map_err(crate::schemes::Error::from)?;
             envelope.push(Scheme::named("pkcs7"), &sealed);
         }
+        if !self.openpgp.is_empty() {
+            let sealed =
+                pgp::seal(options.expose(), &self.openpgp).map_err(crate::schemes::Error::from)?;
+            envelope.push(Scheme::named("pgp"), &sealed);
+        }
         for (name, texts) in &self.providers {
             let wrapped = (self.known).wrap(name, texts, &options, provider::PATIENCE)?;
             envelope.push(Scheme::named(&format!("provider.{name}")), &wrapped);
@@ -182,7 +194,7 @@ impl Recipients {
     /// recipient, else a JWE.
     ///
     /// # Errors
-    /// [`Error::RecipientOfProvider`] for a certificate or another provider; what kept it from being made.
+    /// [`Error::RecipientOfProvider`] for a certificate, an OpenPGP key or another provider; what kept it from being made.
     pub(super) fn wrap_alone(&self, private: &PrivateOptions) -> Result<Vec<u8>> {
         let other = |text: &str| Error::RecipientOfProvider {
             text: text.to_owned(),
@@ -193,6 +205,9 @@ impl Recipients {
         }
         if !self.certificates.is_empty() {
             return Err(other("pkcs7:"));
+        }
+        if !self.openpgp.is_empty() {
+            return Err(other("pgp:"));
         }
         if self.jwe.is_empty() {
             return self.packet(private);
@@ -261,9 +276,19 @@ struct Asked {
 
 /// The public key in a file; or in the token, if it is a key file.
 fn public_key(path: &Path, policy: &Policy, hsm: &HsmArgs) -> Result<(PublicKey, Asked)> {
-    let name = path.display().to_string();
     let bytes = file::read_secret_or_pipe(path, MAX_FILE)?;
-    match Recipient::parse(&name, bytes.expose())? {
+    public_key_of(path, bytes.expose(), policy, hsm)
+}
+
+/// The same, of a file that was read.
+fn public_key_of(
+    path: &Path,
+    bytes: &[u8],
+    policy: &Policy,
+    hsm: &HsmArgs,
+) -> Result<(PublicKey, Asked)> {
+    let name = path.display().to_string();
+    match Recipient::parse(&name, bytes)? {
         Recipient::InToken(key) => {
             let key = hsm::public_key(&hsm.settings(), &policy.resolve(*key)?)?;
             let in_token = true;
@@ -276,7 +301,7 @@ fn public_key(path: &Path, policy: &Policy, hsm: &HsmArgs) -> Result<(PublicKey,
             ))
         }
         Recipient::Key(key) => {
-            let jwk = Jwk::parse(&name, bytes.expose()).ok();
+            let jwk = Jwk::parse(&name, bytes).ok();
             let hash = jwk.and_then(|jwk| match jwk.algorithm.as_deref() {
                 Some("RSA-OAEP-256") => Some(OaepHash::Sha256),
                 Some("RSA-OAEP") => Some(OaepHash::Sha1),
@@ -288,39 +313,8 @@ fn public_key(path: &Path, policy: &Policy, hsm: &HsmArgs) -> Result<(PublicKey,
     }
 }
 
-impl<'a> Written<'a> {
-    fn parse(text: &'a str) -> Result<Self> {
-        let unknown = || Error::UnknownRecipient {
-            text: text.chars().take(80).collect(),
-        };
-        if let Some((scheme, rest)) = text.split_once(':') {
-            let written = match scheme {
-                "pkcs11" => Self::Packet(file(rest)),
-                "jwe" => Self::Jwe(file(rest)),
-                "pkcs7" => Self::Pkcs7(file(rest)),
-                "provider" => {
-                    let (name, text) = provider::name_and_text(rest);
-                    Self::Provider(name, text)
-                }
-                _ if PathBuf::from(text).exists() => Self::Bare(Path::new(text)),
-                _ => return Err(unknown()),
-            };
-            return match rest.is_empty() {
-                true => Err(unknown()),
-                false => Ok(written),
-            };
-        }
-        match text.is_empty() {
-            true => Err(unknown()),
-            false => Ok(Self::Bare(Path::new(text))),
-        }
-    }
-}
-
-/// A recipient's file. It takes no password, and one that is given all the same is not for a message.
-fn file(text: &str) -> &Path {
-    let end = text.find(":pass=").filter(|_| !Path::new(text).exists());
-    Path::new(&text[..end.unwrap_or(text.len())])
+fn openpgp_key(path: &Path, bytes: &[u8]) -> Result<OpenPgpPublicKey> {
+    Ok(OpenPgpPublicKey::parse(&path.display().to_string(), bytes)?)
 }
 
 fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {
@@ -358,29 +352,5 @@ fn too_many() -> Error {
     Error::TooLarge {
         what: "number of recipients of a layer",
         limit: MAX_RECIPIENTS as u64,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recipients_as_they_are_written() {
-        let path = Path::new;
-        for (text, written) in [
-            ("pkcs11:a:b", Written::Packet(path("a:b"))),
-            ("jwe:a", Written::Jwe(path("a"))),
-            ("pkcs7:a", Written::Pkcs7(path("a"))),
-            ("provider:n", Written::Provider("n", "Enabled")),
-            ("provider:n:", Written::Provider("n", "")),
-            ("provider:n:t:u", Written::Provider("n", "t:u")),
-            ("a.pem", Written::Bare(path("a.pem"))),
-        ] {
-            assert_eq!(Written::parse(text).unwrap(), written);
-        }
-        for text in ["", "jwe:", "provider:", "pgp:a", "x:y", "PKCS11:a"] {
-            assert!(Written::parse(text).is_err(), "{text}");
-        }
     }
 }

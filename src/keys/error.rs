@@ -228,6 +228,9 @@ impl Error {
             Self::InvalidPublicKey { what, .. } if what.contains("private key") => {
                 "take the public key out of it: openssl pkey -in FILE -pubout"
             }
+            Self::InvalidPublicKey { what, .. } if what.contains("OpenPGP secret key") => {
+                "export the public key where the secret one is: gpg --export NAME > FILE"
+            }
             Self::InvalidPinFile { path, .. } => {
                 return Some(format!(
                     "let {} hold the PIN alone, on one line",

@@ -1,5 +1,5 @@
 //! PEM (RFC 7468) as OpenSSL and Go read it: any line length, text before, between and after the blocks, headers,
-//! several blocks in one file.
+//! several blocks in one file. The armor of OpenPGP (RFC 9580, section 6) is such a block.
 //!
 //! Says what the blocks are called and what is in them, not what that means. A block may be a private key, so what is
 //! decoded is wiped.
@@ -94,6 +94,11 @@ fn content(body: &[u8]) -> (bool, Option<String>, Option<SecretBytes>) {
             if let Some(value) = line.strip_prefix(b"DEK-Info:") {
                 dek_info = Some(String::from_utf8_lossy(value).trim().to_owned());
             }
+            continue;
+        }
+        // OpenPGP has a sum behind the content, which its standard says is not to be checked (RFC 9580, section 6.1).
+        let line = line.trim_ascii();
+        if matches!(line, [b'=', sum @ ..] if sum.len() == 4 && !sum.contains(&b'=')) {
             continue;
         }
         text.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));

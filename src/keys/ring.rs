@@ -14,7 +14,7 @@ use super::certificate::Certificate;
 use super::client;
 use super::error::{Error, Result};
 use super::key_dir::{COPY, KeyDir};
-use super::key_file::{KeyFile, OF_PAYLOAD};
+use super::key_file::KeyFile;
 use super::policy::{ClientPolicy, Policy};
 use super::private::{self, PrivateKey};
 use super::shown;
@@ -129,10 +129,16 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Adds the private keys that a client sent, each with its password, if it has one: an empty one is none.
-    pub fn add_private_keys(&mut self, keys: &[SecretBytes], passwords: &[SecretBytes]) {
+    /// Adds the private keys that a client sent, each with its password, if it has one: an empty one is none. `what` is
+    /// what messages call them.
+    pub fn add_private_keys(
+        &mut self,
+        what: &str,
+        keys: &[SecretBytes],
+        passwords: &[SecretBytes],
+    ) {
         for (number, bytes) in keys.iter().enumerate() {
-            let name = format!("private key {} of the payload", number + 1);
+            let name = format!("{what} {} of the payload", number + 1);
             let password = passwords.get(number);
             let password = password.filter(|text| !text.expose().is_empty());
             match PrivateKey::parse(&name, bytes.expose(), password) {
@@ -170,15 +176,6 @@ impl KeyRing {
             }
         }
         Ok(())
-    }
-
-    /// Notes OpenPGP keys that a client sent.
-    pub fn skip_openpgp_keys(&mut self, count: usize) {
-        self.skipped
-            .extend((0..count.min(1)).map(|_| Error::NotAKeyFile {
-                name: OF_PAYLOAD.to_owned(),
-                what: "it is for OpenPGP, which this program does not read",
-            }));
     }
 
     /// Adds the certificates that a client sent.

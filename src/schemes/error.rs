@@ -1,6 +1,6 @@
 //! What can be wrong with wrapped keys.
 
-use super::{jwe, pkcs7};
+use super::{jwe, pgp, pkcs7};
 use crate::options;
 
 /// Why a wrapped key cannot be read, or what it held.
@@ -34,10 +34,18 @@ pub enum Error {
     /// A PKCS#7 message that cannot be read.
     #[error("broken PKCS#7 message: {0}")]
     Pkcs7(#[from] pkcs7::Error),
+    /// An OpenPGP message that cannot be read.
+    #[error("broken OpenPGP message: {0}")]
+    Pgp(#[source] pgp::Error),
     /// What the key answered does not open the content: the key is another one, or the wrapped key was altered. Which
     /// of them, and where it showed, is told to nobody.
     #[error("it does not open the wrapped key")]
     NotOpened,
+    /// The same of an OpenPGP message. Its cipher stands in the wrapped key, so that it is not named here.
+    #[error(
+        "it does not open the wrapped key, the message was altered, or its cipher is another than AES"
+    )]
+    NotAuthentic,
     /// What the wrapped key held are no private options.
     #[error(transparent)]
     Options(#[from] options::Error),
@@ -50,6 +58,15 @@ impl Error {
         match self {
             Self::Options(error) => error.hint(),
             _ => None,
+        }
+    }
+}
+
+impl From<pgp::Error> for Error {
+    fn from(error: pgp::Error) -> Self {
+        match error {
+            pgp::Error::NotAuthentic => Self::NotAuthentic,
+            error => Self::Pgp(error),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod error;
 pub mod jwe;
+pub mod pgp;
 pub mod pkcs11;
 pub mod pkcs7;
 pub mod provider;
@@ -18,7 +19,7 @@ use crate::options::PrivateOptions;
 use crate::secret::SecretBytes;
 
 /// The schemes that we open ourselves, by the ends of their annotations' names. Those of key providers come to it.
-pub const OWN: [&str; 3] = ["pkcs11", "jwe", "pkcs7"];
+pub const OWN: [&str; 4] = ["pkcs11", "jwe", "pkcs7", "pgp"];
 
 /// One wrapped key of a layer: the operation that opens it, and what the answer means.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ enum Opening {
     Jwe(Box<jwe::Recipient>),
     /// It is the content key of a PKCS#7 message, or random.
     Pkcs7(Box<pkcs7::Recipient>),
+    /// They are the session keys that may be an OpenPGP message's.
+    Pgp(Box<pgp::Recipient>),
 }
 
 /// The wrapped keys of a layer.
@@ -149,6 +152,16 @@ fn read(scheme: &Scheme, blob: &[u8]) -> Vec<Result<(KeyOperation, Opening), Err
                 .collect(),
             Err(error) => vec![Err(error.into())],
         },
+        "pgp" => match pgp::parse(blob) {
+            Ok(recipients) => (recipients.into_iter())
+                .map(|recipient| {
+                    let recipient = recipient?;
+                    let operation = recipient.operation.clone();
+                    Ok((operation, Opening::Pgp(Box::new(recipient))))
+                })
+                .collect(),
+            Err(error) => vec![Err(error.into())],
+        },
         _ => Vec::new(),
     }
 }
@@ -172,6 +185,7 @@ impl WrappedKey {
             Opening::Pkcs7(recipient) => (recipient.open(answer))
                 .and_then(|text| PrivateOptions::parse(&text).ok())
                 .ok_or(Error::NotOpened),
+            Opening::Pgp(recipient) => Ok(PrivateOptions::parse(&recipient.open(answer)?)?),
         }
     }
 }

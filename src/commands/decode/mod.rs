@@ -211,8 +211,8 @@ impl NodeKeys {
         let sent = &layer.keys;
         ring.add_payload(&sent.key_files, &sent.policies, &self.policy)?;
         ring.add_certificates(&sent.certificates);
-        ring.add_private_keys(&sent.private_keys, &sent.passwords);
-        ring.skip_openpgp_keys(sent.openpgp_keys);
+        ring.add_private_keys("private key", &sent.private_keys, &sent.passwords);
+        ring.add_private_keys("OpenPGP key", &sent.openpgp_keys, &sent.openpgp_passwords);
         let names_provider = sent.others.keys().any(|name| provider::may_be(name));
         match ring.only_reason() {
             Some(error) => Err(error.into()),

@@ -193,7 +193,7 @@ impl LayerReport {
                 .map(|(scheme, blobs)| {
                     let count = match *scheme == Scheme::pkcs11() {
                         true => layer.recipients(scheme),
-                        // One message of PKCS#7 is for several, too.
+                        // One message of PKCS#7 or OpenPGP is for several, too.
                         false => {
                             let read = layer.recipients(scheme);
                             recipients(&layer.envelope, scheme)

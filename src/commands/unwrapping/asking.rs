@@ -98,7 +98,7 @@ impl Opener {
         let opened = match wrapped.private_options(secret.as_ref()?) {
             Ok(private) => Some(private),
             // Not this key's: what is not authentic may be for another one.
-            Err(error @ schemes::Error::NotOpened) => {
+            Err(error @ (schemes::Error::NotOpened | schemes::Error::NotAuthentic)) => {
                 tally.note(key, self.another_key(key, &error.to_string()), false);
                 None
             }

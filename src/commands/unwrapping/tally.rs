@@ -72,6 +72,7 @@ impl Opener {
             KeyKind::Ec(curve) => {
                 self.another_key(key, &format!("no wrapped key is for a key on {curve}"))
             }
+            KeyKind::OpenPgp => self.another_key(key, "no wrapped key is for an OpenPGP key"),
         })
     }
 
@@ -207,6 +208,7 @@ impl Tally {
                 (1, length, ciphertext).hash(&mut hasher)
             }
             KeyOperation::Ecdh { curve, point } => (2, curve.field_len(), point).hash(&mut hasher),
+            KeyOperation::OpenPgp { packet } => (3, packet).hash(&mut hasher),
         }
         hasher.finish()
     }

@@ -90,6 +90,8 @@ impl Work<'_, '_> {
             KeyOperation::RsaOaep { hash, ciphertext } => self.oaep(*hash, ciphertext),
             KeyOperation::RsaPkcs1 { length, ciphertext } => self.pkcs1(*length, ciphertext),
             KeyOperation::Ecdh { curve, point } => self.ecdh(*curve, point),
+            // No key in a token has such a name.
+            KeyOperation::OpenPgp { .. } => Ok(Answered::Refused(Refused::Unsuited)),
         }
     }
 

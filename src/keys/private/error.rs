@@ -25,6 +25,21 @@ pub enum Error {
     /// Making the key from the password would take more time or memory than we give.
     #[error("its private key is encrypted at a higher cost than we take")]
     TooCostly,
+    /// An OpenPGP key of another version than the fourth.
+    #[error("its OpenPGP key is of a version that we do not know")]
+    OpenPgpVersion,
+    /// An OpenPGP key, locked with something else than AES and a salt, or with a hash that we do not know.
+    #[error("its OpenPGP key is locked in a way that we do not know")]
+    OpenPgpLock,
+    /// OpenPGP keys for signatures alone.
+    #[error("none of its OpenPGP keys is one for decryption that we know")]
+    CannotDecrypt,
+    /// An OpenPGP key without its secret part.
+    #[error("the secret part of its OpenPGP key was left out")]
+    LeftOut,
+    /// What GnuPG keeps of a key that is on a card.
+    #[error("the secret part of its OpenPGP key is on a smartcard, and not in the file")]
+    OnCard,
     /// Encrypted, and no password came with it.
     #[error("its private key is encrypted, and no password is given")]
     NeedsPassword,
@@ -43,6 +58,15 @@ impl Error {
             }
             Self::UnknownEncryption => Some(
                 "encrypt the key anew: openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW"
+                    .to_owned(),
+            ),
+            Self::OpenPgpLock => Some(
+                "import the key into GnuPG 2 and export it from there: it is locked with AES then"
+                    .to_owned(),
+            ),
+            Self::LeftOut => Some("export it where it is: gpg --export-secret-keys".to_owned()),
+            Self::OnCard => Some(
+                "a key on an OpenPGP card is not used here: encrypt the image for one more key"
                     .to_owned(),
             ),
             _ => None,

@@ -1,12 +1,14 @@
-//! Private keys in files: PKCS#8, PKCS#1 and SEC 1, in PEM or DER; encrypted ones with their password; JWK.
+//! Private keys in files: PKCS#8, PKCS#1 and SEC 1, in PEM or DER; encrypted ones with their password; JWK; OpenPGP.
 //!
 //! A key is read, checked and held here; what is done with it is `software`'s. Whatever was read is wiped.
 
 mod encrypted;
 mod error;
 mod jwk;
+mod openpgp;
 
 use std::fmt;
+use std::sync::Arc;
 
 use pkcs8::der::asn1::ObjectIdentifier;
 use pkcs8::der::{Decode as _, Reader as _, SliceReader};
@@ -15,6 +17,7 @@ use rsa::pkcs1::DecodeRsaPrivateKey as _;
 use sec1::{EcParameters, EcPrivateKey};
 
 pub use self::error::Error;
+pub(crate) use self::openpgp::{OpenPgpKey, OpenPgpKeys, OpenPgpSecret};
 use super::pem;
 use crate::elliptic::PrivateScalar;
 use crate::operation::{Curve, KeyKind};
@@ -34,6 +37,8 @@ pub(crate) enum Secret {
     Rsa(Box<rsa::PrivateKey>),
     /// On a curve.
     Elliptic(PrivateScalar),
+    /// Those of one file for OpenPGP, whatever they are.
+    OpenPgp(Arc<OpenPgpKeys>),
 }
 
 /// `rsaEncryption` (RFC 8017, appendix A.1).
@@ -77,6 +82,7 @@ impl PrivateKey {
                 modulus_len: Some(rsa::traits::PublicKeyParts::size(key.as_ref())),
             },
             Secret::Elliptic(key) => KeyKind::Ec(key.curve()),
+            Secret::OpenPgp(_) => KeyKind::OpenPgp,
         }
     }
 
@@ -94,8 +100,14 @@ pub fn is_private_key(bytes: &[u8]) -> bool {
 fn read(bytes: &[u8], password: Option<&SecretBytes>) -> Result<Secret, Error> {
     let mut is_pem = false;
     let mut broken = false;
+    if openpgp::is_binary(bytes) {
+        return self::openpgp(bytes, password);
+    }
     for block in pem::blocks(bytes) {
         is_pem = true;
+        if block.label == openpgp::LABEL {
+            return self::openpgp(bytes, password);
+        }
         let is_known = block.label.ends_with("PRIVATE KEY");
         let Some(der) = block.der.as_ref().filter(|_| is_known) else {
             broken |= is_known;
@@ -142,6 +154,11 @@ fn read(bytes: &[u8], password: Option<&SecretBytes>) -> Result<Secret, Error> {
         return sec1(bytes, None);
     }
     Err(Error::NotAPrivateKey)
+}
+
+fn openpgp(bytes: &[u8], password: Option<&SecretBytes>) -> Result<Secret, Error> {
+    let keys = openpgp::read(bytes, password)?;
+    Ok(Secret::OpenPgp(Arc::new(keys)))
 }
 
 /// RFC 5958.

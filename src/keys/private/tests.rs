@@ -24,7 +24,7 @@ fn with_password(text: &str, password: &str) -> Result<PrivateKey, Error> {
 fn point(key: &PrivateKey) -> Vec<u8> {
     match key.secret() {
         Secret::Elliptic(scalar) => scalar.public_point(),
-        Secret::Rsa(_) => panic!("RSA"),
+        _ => panic!("another kind"),
     }
 }
 
@@ -36,7 +36,7 @@ fn der(pem: &str) -> Vec<u8> {
 fn rsa() -> rsa::PrivateKey {
     match parse(RSA_PEM).unwrap().secret() {
         Secret::Rsa(key) => key.as_ref().clone(),
-        Secret::Elliptic(_) => panic!("elliptic"),
+        _ => panic!("another kind"),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod ec;
 pub mod jwk;
+pub mod openpgp;
 mod rsa;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,311 @@
+//! OpenPGP: what skopeo and GnuPG wrapped opens with the keys that it is for, and what we wrap opens there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use integration::layout::Layout;
+use integration::processor::{Outcome, Processor};
+use integration::program::{Output, Program};
+use integration::skip;
+use integration::token::Token;
+use integration::vector;
+use integration::vectors::Vector;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const RECIPIENTS: &str = "org.opencontainers.image.enc.keys.pgp";
+
+fn key(name: &str) -> PathBuf {
+    vector("keys").join(name)
+}
+
+/// The layers that skopeo encrypted for `pgp-rsa` and `pgp-locked`.
+fn layers() -> Vec<Vector> {
+    let all = Vector::wrapped("pgp");
+    assert_eq!(all.len(), 3);
+    all
+}
+
+fn decode(vector: &Vector, token: &Token, keys: &Path, parameters: &Value) -> Outcome {
+    let decoder = Processor::decode(token, &vector.layout, &vector.layer, keys);
+    decoder.payload(&vector.layer, parameters).run()
+}
+
+fn check(vector: &Vector, outcome: Outcome) {
+    let output = outcome.output;
+    assert!(output.status.success(), "{}: {output:?}", vector.image);
+    vector.assert_plain(&output.stdout);
+    assert_eq!(output.stderr, "", "decode is silent on success");
+}
+
+fn refused(outcome: Outcome) -> String {
+    let output = outcome.output;
+    assert!(!output.status.success(), "{output:?}");
+    output.stderr
+}
+
+/// GnuPG with these secret keys, in a place of its own.
+struct Gpg(TempDir);
+
+impl Gpg {
+    fn with(names: &[&str]) -> Self {
+        let gpg = Self(TempDir::new().unwrap());
+        for name in names {
+            gpg.run(&["--import"], fs::read(key(name)).unwrap());
+        }
+        gpg
+    }
+
+    fn run(&self, args: &[&str], input: Vec<u8>) -> Vec<u8> {
+        let password = ["--pinentry-mode", "loopback", "--passphrase", "secret"];
+        let program = self.program("gpg").args(["--batch", "--quiet"]);
+        let program = program.args(["--trust-model", "always"]).args(password);
+        program.args(args).stdin(input).ok().stdout
+    }
+
+    fn program(&self, name: &str) -> Program {
+        Program::new(name).env("GNUPGHOME", self.0.path())
+    }
+}
+
+impl Drop for Gpg {
+    /// Ends the agent that GnuPG started.
+    fn drop(&mut self) {
+        self.program("gpgconf").args(["--kill", "all"]).run();
+    }
+}
+
+#[test]
+fn layers_of_skopeo_open_with_the_keys_that_they_are_for() {
+    let token = Token::empty_for_files();
+    let none = TempDir::new().unwrap();
+    let keys = TempDir::new().unwrap();
+    for name in [
+        "pgp-x25519.asc",
+        "pgp-rsa.asc",
+        "pgp-rsa.pub.asc",
+        "jwe-p256.pem",
+    ] {
+        fs::copy(key(name), keys.path().join(name)).unwrap();
+    }
+    let text = |name: &str| STANDARD.encode(fs::read(key(name)).unwrap());
+    let (rsa, locked) = (text("pgp-rsa.asc"), text("pgp-locked.asc"));
+    let password = STANDARD.encode("secret");
+    for vector in layers() {
+        check(
+            &vector,
+            decode(&vector, &token, &key("pgp-rsa.asc"), &Value::Null),
+        );
+        check(&vector, decode(&vector, &token, keys.path(), &Value::Null));
+        for sent in [
+            json!({ "gpg-privatekeys": [rsa] }),
+            json!({ "gpg-privatekeys": [rsa], "gpg-privatekeys-passwords": [""] }),
+            json!({ "gpg-privatekeys": [locked], "gpg-privatekeys-passwords": [password] }),
+        ] {
+            check(&vector, decode(&vector, &token, none.path(), &sent));
+        }
+    }
+    let vector = &layers()[0];
+    let message = refused(decode(vector, &token, &key("pgp-x25519.asc"), &Value::Null));
+    assert!(message.contains("wrapped with pgp"), "{message}");
+    assert!(
+        message.contains("does not open the wrapped key"),
+        "{message}"
+    );
+    let message = refused(decode(vector, &token, &key("jwe-p256.pem"), &Value::Null));
+    assert!(
+        message.contains("no wrapped key is for a key on P-256"),
+        "{message}"
+    );
+    let sent = json!({ "gpg-privatekeys": [locked] });
+    let message = refused(decode(vector, &token, none.path(), &sent));
+    assert!(
+        message.contains("OpenPGP key 1 of the payload"),
+        "{message}"
+    );
+    assert!(message.contains("no password is given"), "{message}");
+    let wrong = STANDARD.encode("wrong-word");
+    let sent = json!({ "gpg-privatekeys": [locked], "gpg-privatekeys-passwords": [wrong] });
+    let message = refused(decode(vector, &token, none.path(), &sent));
+    assert!(message.contains("the password does not open"), "{message}");
+    assert!(!message.contains("wrong-word"), "{message}");
+}
+
+/// Encrypts the plain image.
+fn encrypt(token: &Token, target: &Path, recipients: &[String]) -> Output {
+    let plain = Layout::open(vector("images").join("plain"));
+    let mut program = token
+        .ocihsm()
+        .args(["encrypt", &plain.reference()])
+        .arg(target);
+    for recipient in recipients {
+        program = program.args(["--recipient", recipient]);
+    }
+    program.run()
+}
+
+#[test]
+fn what_we_encrypt_opens_with_each_key_here_in_skopeo_and_in_gnupg() {
+    if !skip::programs(&["gpg", "skopeo"]) {
+        return;
+    }
+    let token = Token::empty_for_files();
+    let place = TempDir::new().unwrap();
+    let plain = Layout::open(vector("images").join("plain"));
+    let names = [
+        "pgp-rsa",
+        "pgp-locked",
+        "pgp-x25519",
+        "pgp-p256",
+        "pgp-p384",
+        "pgp-p521",
+    ];
+    let public = |name: &str| format!("pgp:{}", key(&format!("{name}.pub.asc")).display());
+    let mut recipients: Vec<_> = names[..5].iter().map(|name| public(name)).collect();
+    // Its content says what it is.
+    recipients[0] = recipients[0].trim_start_matches("pgp:").to_owned();
+    let first = place.path().join("first");
+    let output = encrypt(&token, &first, &recipients);
+    assert!(output.status.success(), "{output:?}");
+    let first = Layout::open(first);
+    // One more, by a message beside the first.
+    let target = Layout::open(place.path().join("encrypted"));
+    let program = token.ocihsm().args(["rekey", &first.reference()]);
+    let program = program.arg(target.reference()).arg("--key");
+    let program = program.arg(key("pgp-x25519.asc"));
+    program.args(["--add", &public("pgp-p521")]).ok();
+    for name in names {
+        let back = place.path().join(name);
+        let password = if name == "pgp-locked" {
+            ":pass=secret"
+        } else {
+            ""
+        };
+        let secret = format!("{}{password}", key(&format!("{name}.asc")).display());
+        let program = token.ocihsm().arg("decrypt").arg(target.reference());
+        program.arg(&back).args(["--key", &secret]).ok();
+        let back = Layout::open(back);
+        back.assert_sound();
+        assert_eq!(back.entry("latest"), plain.entry("latest"), "{name}");
+    }
+    let program = token.ocihsm().args(["inspect", "--json", "--key"]);
+    let report = program.arg(key("pgp-p384.asc")).arg(target.reference());
+    let report: Value = serde_json::from_slice(&report.ok().stdout).unwrap();
+    assert_eq!(
+        report.to_string().matches("\"pgp\":6").count(),
+        3,
+        "{report}"
+    );
+
+    let messages = target.layers()[0]["annotations"][RECIPIENTS].clone();
+    let messages: Vec<_> = (messages.as_str().unwrap().split(','))
+        .map(|message| STANDARD.decode(message).unwrap())
+        .collect();
+    assert_eq!(messages.len(), 2);
+    for name in names {
+        let gpg = Gpg::with(&[&format!("{name}.asc")]);
+        let message = messages[usize::from(name == "pgp-p521")].clone();
+        let options = gpg.run(&["--decrypt"], message);
+        let options: Value = serde_json::from_slice(&options).unwrap();
+        assert!(options["symkey"].is_string(), "{name}");
+    }
+
+    // skopeo takes keys that are not armored, and of these RSA.
+    for (name, password) in [("pgp-rsa", ""), ("pgp-locked", ":secret")] {
+        let gpg = Gpg::with(&[&format!("{name}.asc")]);
+        let binary = place.path().join(format!("{name}.gpg"));
+        fs::write(&binary, gpg.run(&["--export-secret-keys"], Vec::new())).unwrap();
+        let back = place.path().join(format!("skopeo-{name}"));
+        let program = gpg.program("skopeo");
+        let program = program.args(["--insecure-policy", "copy", "--quiet", "--decryption-key"]);
+        let program = program.arg(format!("{}{password}", binary.display()));
+        let program = program.arg(first.reference());
+        program.arg(format!("oci:{}:latest", back.display())).ok();
+        let back = Layout::open(back);
+        assert_eq!(back.archives("amd64"), plain.archives("amd64"), "{name}");
+        let again = place.path().join(format!("binary-{name}"));
+        let program = token.ocihsm().arg("decrypt").arg(target.reference());
+        let program = program.arg(again).arg("--key");
+        let key = format!("{}{}", binary.display(), password.replace(':', ":pass="));
+        program.arg(key).ok();
+    }
+}
+
+#[test]
+fn messages_of_gnupg_open_compressed_signed_and_for_a_hidden_recipient() {
+    if !skip::programs(&["gpg"]) {
+        return;
+    }
+    let token = Token::empty_for_files();
+    let vector = &layers()[0];
+    let message = vector.layer["annotations"][RECIPIENTS].as_str().unwrap();
+    let names = ["pgp-rsa", "pgp-x25519", "pgp-p256"];
+    let gpg = Gpg::with(
+        &names
+            .map(|name| format!("{name}.asc"))
+            .each_ref()
+            .map(String::as_str),
+    );
+    let options = gpg.run(&["--decrypt"], STANDARD.decode(message).unwrap());
+    let outcome = |name: &str, how: &[&str]| {
+        let message = gpg.run(&[how, &["--encrypt"]].concat(), options.clone());
+        let mut altered = vector.clone();
+        altered.layer["annotations"][RECIPIENTS] = STANDARD.encode(message).into();
+        let outcome = decode(&altered, &token, &key(&format!("{name}.asc")), &Value::Null);
+        (altered, outcome)
+    };
+    for name in names {
+        let whom = format!("{name}@example.org");
+        for how in [
+            &["--recipient", &whom][..],
+            &["--hidden-recipient", &whom, "--compress-algo", "zip"],
+            &["--recipient", &whom, "--compress-algo", "zlib", "--sign"],
+            &[
+                "--recipient",
+                &whom,
+                "--compress-algo",
+                "none",
+                "--cipher-algo",
+                "AES",
+            ],
+            &["--recipient", &whom, "--cipher-algo", "AES192"],
+        ] {
+            let (altered, outcome) = outcome(name, how);
+            check(&altered, outcome);
+        }
+        for (cipher, shown) in [("CAST5", "CAST5"), ("3DES", "3DES"), ("TWOFISH", "Twofish")] {
+            let how = ["--recipient", &whom, "--cipher-algo", cipher];
+            let message = refused(outcome(name, &how).1);
+            // What RSA gives is no different from what a wrong padding gives.
+            let shown = match name {
+                "pgp-rsa" => "another than AES",
+                _ => shown,
+            };
+            assert!(message.contains(shown), "{name}: {message}");
+        }
+        let how = ["--recipient", &whom, "--compress-algo", "bzip2"];
+        let message = refused(outcome(name, &how).1);
+        assert!(message.contains("compressed in a way"), "{message}");
+    }
+}
+
+#[test]
+fn recipients_that_do_not_serve_are_told() {
+    let token = Token::empty_for_files();
+    let place = TempDir::new().unwrap();
+    let target = place.path().join("never");
+    for (name, part) in [
+        ("pgp-rsa.asc", "an OpenPGP secret key"),
+        ("pgp-rsa.gpg", "an OpenPGP secret key"),
+        ("pgp-sign.pub.asc", "no OpenPGP key for encryption"),
+        ("jwe-rsa.pub.pem", "not an OpenPGP key"),
+    ] {
+        let recipient = format!("pgp:{}", key(name).display());
+        let output = encrypt(&token, &target, &[recipient]);
+        assert!(!output.status.success(), "{name}");
+        assert!(output.stderr.contains(part), "{output:?}");
+        assert!(!target.exists());
+    }
+}

@@ -1,0 +1,173 @@
+//! OpenPGP secret keys (RFC 9580, section 10.2), armored or binary, unlocked: those of a file that can decrypt.
+//!
+//! Signatures are not looked at: whoever has the secret key can read what was encrypted to it, also after the key was
+//! revoked. What is done with the keys is `software`'s.
+
+mod locked;
+#[cfg(test)]
+mod tests;
+
+use rsa::BoxedUint;
+use zeroize::Zeroizing;
+
+use super::Error;
+use crate::keys::pem;
+use crate::openpgp::agreement::{Agreement, PrivateHalf};
+use crate::openpgp::fields::Fields;
+use crate::openpgp::key::{self, Material, PublicKey};
+use crate::openpgp::packets::{self, Packets};
+use crate::openpgp::{Fingerprint, KeyId};
+use crate::secret::SecretBytes;
+
+/// What the armor of a secret key is called (RFC 9580, section 6.2).
+pub(super) const LABEL: &str = "PGP PRIVATE KEY BLOCK";
+/// Most keys of a file.
+const MAX_KEYS: usize = 32;
+/// Most packets of a file.
+const MAX_PACKETS: usize = 4096;
+
+/// The secret keys of a file that can decrypt.
+pub(crate) struct OpenPgpKeys(Vec<OpenPgpKey>);
+
+/// One of them.
+pub(crate) struct OpenPgpKey {
+    /// What messages name it by.
+    pub(crate) id: KeyId,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) secret: OpenPgpSecret,
+}
+
+/// The key itself. Each kind wipes itself.
+pub(crate) enum OpenPgpSecret {
+    Rsa(Box<rsa::PrivateKey>),
+    Agreement(Agreement, PrivateHalf),
+}
+
+/// Whether the bytes begin with the packet of a secret key, in the old or the new format.
+pub(super) fn is_binary(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(0x94..=0x97 | 0xc5))
+        && (Packets::new(bytes).next())
+            .is_some_and(|packet| matches!(packet.body().first(), Some(2..=6)))
+}
+
+/// The keys in bytes for which [`is_binary`] is true, or in the blocks of PEM with that label.
+///
+/// # Errors
+/// [`Error::NotAPrivateKey`] where there is no such block; otherwise what is wrong with the first key that is of no use,
+/// if none is of use.
+pub(super) fn read(bytes: &[u8], password: Option<&SecretBytes>) -> Result<OpenPgpKeys, Error> {
+    let mut found = Found {
+        password,
+        tried: 0,
+        keys: Vec::new(),
+        wrong: None,
+    };
+    if is_binary(bytes) {
+        found.add(bytes)?;
+    } else {
+        let mut blocks = pem::blocks(bytes)
+            .filter(|block| block.label == LABEL)
+            .peekable();
+        blocks.peek().ok_or(Error::NotAPrivateKey)?;
+        for block in blocks {
+            found.add(block.der.ok_or(Error::BrokenPem)?.expose())?;
+        }
+    }
+    match (found.keys.is_empty(), found.wrong) {
+        (false, _) => Ok(OpenPgpKeys(found.keys)),
+        (true, Some(error)) => Err(error),
+        (true, None) => Err(Error::CannotDecrypt),
+    }
+}
+
+struct Found<'a> {
+    password: Option<&'a SecretBytes>,
+    /// How many were looked at: each may cost the time of a password.
+    tried: usize,
+    keys: Vec<OpenPgpKey>,
+    /// What is wrong with the first key that is of no use.
+    wrong: Option<Error>,
+}
+
+impl Found<'_> {
+    /// The keys of packets that follow one another. One that is of no use takes nothing away from the others.
+    fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let mut packets = Packets::new(bytes);
+        for number in 0.. {
+            if packets.is_empty() {
+                break;
+            }
+            let packet = (packets.next())
+                .filter(|_| number < MAX_PACKETS)
+                .ok_or(Error::Broken)?;
+            if !matches!(packet.kind, packets::SECRET_KEY | packets::SECRET_SUBKEY) {
+                continue;
+            }
+            if self.tried >= MAX_KEYS {
+                return Err(Error::TooCostly);
+            }
+            self.tried += 1;
+            match one(packet.body(), self.password) {
+                Ok(Some(key)) => self.keys.push(key),
+                Ok(None) => {}
+                Err(error) => self.wrong = self.wrong.take().or(Some(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The key of one packet (section 5.5.3); `None` for one that is for signatures.
+fn one(body: &[u8], password: Option<&SecretBytes>) -> Result<Option<OpenPgpKey>, Error> {
+    let mut fields = Fields::new(body);
+    let public = PublicKey::read(&mut fields).map_err(|error| match error {
+        key::Error::Broken => Error::Broken,
+        key::Error::Version => Error::OpenPgpVersion,
+        key::Error::Algorithm => Error::UnknownAlgorithm,
+    });
+    let public = match public {
+        Ok(public) if public.encrypts() => public,
+        // Somebody may sign with an algorithm that we do not know.
+        Ok(_) | Err(Error::UnknownAlgorithm) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let (plain, was_locked) = locked::plain(fields, password)?;
+    let mut numbers = Fields::new(&plain);
+    let secret = match &public.material {
+        Material::Rsa { n, e, .. } => rsa(n, e, &mut numbers),
+        Material::Agreement(agreement) => (numbers.integer())
+            .and_then(|number| agreement.private_half(number))
+            .map(|half| OpenPgpSecret::Agreement(agreement.clone(), half)),
+        _ => None,
+    };
+    match secret.filter(|_| numbers.is_empty()) {
+        Some(secret) => Ok(Some(OpenPgpKey {
+            id: public.id(),
+            fingerprint: public.fingerprint,
+            secret,
+        })),
+        // A sum of two bytes fits once in 65536 times.
+        None if was_locked => Err(Error::WrongPassword),
+        None => Err(Error::Broken),
+    }
+}
+
+/// Section 5.5.5.1. The inverse of one prime is made anew.
+fn rsa(n: &[u8], e: &[u8], numbers: &mut Fields<'_>) -> Option<OpenPgpSecret> {
+    let [d, p, q] = [numbers.integer()?, numbers.integer()?, numbers.integer()?];
+    let _inverse = numbers.integer()?;
+    let uint = BoxedUint::from_be_slice_vartime;
+    rsa::PrivateKey::from_components(uint(n), uint(e), uint(d), vec![uint(p), uint(q)])
+        .ok()
+        .map(|key| OpenPgpSecret::Rsa(Box::new(key)))
+}
+
+impl OpenPgpKeys {
+    /// Each of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &OpenPgpKey> {
+        self.0.iter()
+    }
+}
+
+/// What the secret part of a packet holds, unlocked.
+type Plain = Zeroizing<Vec<u8>>;

@@ -1,0 +1,24 @@
+//! OpenPGP (RFC 9580, and RFC 6637 before it) as far as the key of a layer needs it: packets, keys of version 4, their
+//! signatures, and session keys wrapped for them.
+//!
+//! The arithmetic is that of libraries; here stands what is hashed, in which order, and what is taken at all. Nothing here
+//! knows where a key or a message comes from, and no private key is used but for agreement on a curve.
+
+pub mod agreement;
+pub mod algorithm;
+pub mod fields;
+pub mod key;
+pub mod packets;
+pub mod session;
+pub mod signature;
+
+/// SHA-1 of the key packet, which names a key of version 4 (RFC 9580, section 5.5.4).
+pub type Fingerprint = [u8; 20];
+/// The end of a fingerprint, which names the key in a message; all zeros name none.
+pub type KeyId = [u8; 8];
+
+/// In hexadecimal digits, as GnuPG shows it.
+#[must_use]
+pub fn shown(name: &[u8]) -> String {
+    name.iter().map(|octet| format!("{octet:02X}")).collect()
+}
