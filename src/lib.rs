@@ -9,7 +9,7 @@
 //! the other.
 //!
 //! ```text
-//!  annotations ──► envelope ──► schemes ──► operation { RSA-OAEP | RSA PKCS#1 v1.5 | ECDH, its input }
+//!  annotations ──► envelope ──► schemes ──► operation { RSA-OAEP | RSA PKCS#1 v1.5 | ECDH | OpenPGP, its input }
 //!                                                           │
 //!                                                           ▼
 //!                                            token (hsm: the module in a process of its own)

@@ -73,7 +73,7 @@ impl Gpg {
 impl Drop for Gpg {
     /// Ends the agent that GnuPG started.
     fn drop(&mut self) {
-        self.program("gpgconf").args(["--kill", "all"]).run();
+        let _ = self.program("gpgconf").args(["--kill", "all"]).run();
     }
 }
 
@@ -213,7 +213,7 @@ fn what_we_encrypt_opens_with_each_key_here_in_skopeo_and_in_gnupg() {
     }
 
     // skopeo takes keys that are not armored, and of these RSA.
-    for (name, password) in [("pgp-rsa", ""), ("pgp-locked", ":secret")] {
+    for (name, password) in [("pgp-rsa", ""), ("pgp-locked", ":pass=secret")] {
         let gpg = Gpg::with(&[&format!("{name}.asc")]);
         let binary = place.path().join(format!("{name}.gpg"));
         fs::write(&binary, gpg.run(&["--export-secret-keys"], Vec::new())).unwrap();
@@ -228,7 +228,7 @@ fn what_we_encrypt_opens_with_each_key_here_in_skopeo_and_in_gnupg() {
         let again = place.path().join(format!("binary-{name}"));
         let program = token.ocihsm().arg("decrypt").arg(target.reference());
         let program = program.arg(again).arg("--key");
-        let key = format!("{}{}", binary.display(), password.replace(':', ":pass="));
+        let key = format!("{}{password}", binary.display());
         program.arg(key).ok();
     }
 }

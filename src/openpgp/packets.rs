@@ -83,7 +83,7 @@ impl<'a> Packets<'a> {
     }
 
     /// The next packet; `None` where there is none, or it is broken.
-    pub fn next(&mut self) -> Option<Packet<'a>> {
+    pub fn read(&mut self) -> Option<Packet<'a>> {
         let first = self.0.octet()?;
         match first {
             0xc0.. => self.new_format(first & 0x3f),
@@ -116,7 +116,7 @@ impl<'a> Packets<'a> {
                 length @ ..192 => (u32::from(length), false),
                 high @ 192..224 => {
                     let low = self.0.number(1)?;
-                    ((u32::from(high) - 192 << 8) + low + 192, false)
+                    (((u32::from(high) - 192) << 8) + low + 192, false)
                 }
                 power @ 224..255 => (1 << (power & 0x1f), true),
                 255 => (self.0.number(4)?, false),
@@ -160,7 +160,7 @@ mod tests {
         let mut packets = Packets::new(bytes);
         let mut found = Vec::new();
         while !packets.is_empty() {
-            let packet = packets.next()?;
+            let packet = packets.read()?;
             found.push((packet.kind, packet.body().to_vec()));
         }
         Some(found)

@@ -87,7 +87,7 @@ impl Signature {
         while !subpackets.is_empty() {
             let length = match subpackets.octet()? {
                 length @ ..192 => u32::from(length),
-                high @ 192..255 => (u32::from(high) - 192 << 8) + subpackets.number(1)? + 192,
+                high @ 192..255 => ((u32::from(high) - 192) << 8) + subpackets.number(1)? + 192,
                 255 => subpackets.number(4)?,
             };
             let mut fields = Fields::new(subpackets.take(usize::try_from(length).ok()?)?);

@@ -82,7 +82,7 @@ fn unpack(packed: &[u8]) -> Result<SecretBytes, Error> {
 fn the_one(mut packets: Packets<'_>) -> Option<Packet<'_>> {
     let mut found = None;
     for _ in 0..=MAX_AROUND {
-        let packet = packets.next()?;
+        let packet = packets.read()?;
         match packet.kind {
             packets::SIGNATURE | packets::ONE_PASS_SIGNATURE | packets::MARKER => {}
             _ if found.is_none() => found = Some(packet),

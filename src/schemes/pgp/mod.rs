@@ -60,7 +60,7 @@ pub fn parse(message: &[u8]) -> Result<Recipients, Error> {
     let mut operations = Vec::new();
     let (mut hidden, mut others) = (0, 0);
     let content = loop {
-        let packet = packets.next().ok_or(Error::Malformed)?;
+        let packet = packets.read().ok_or(Error::Malformed)?;
         match packet.kind {
             packets::PUBLIC_KEY_SESSION_KEY if operations.len() >= MAX_RECIPIENTS => {
                 return Err(Error::TooManyRecipients {

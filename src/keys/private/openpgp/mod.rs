@@ -46,7 +46,7 @@ pub(crate) enum OpenPgpSecret {
 /// Whether the bytes begin with the packet of a secret key, in the old or the new format.
 pub(super) fn is_binary(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(0x94..=0x97 | 0xc5))
-        && (Packets::new(bytes).next())
+        && (Packets::new(bytes).read())
             .is_some_and(|packet| matches!(packet.body().first(), Some(2..=6)))
 }
 
@@ -97,7 +97,7 @@ impl Found<'_> {
             if packets.is_empty() {
                 break;
             }
-            let packet = (packets.next())
+            let packet = (packets.read())
                 .filter(|_| number < MAX_PACKETS)
                 .ok_or(Error::Broken)?;
             if !matches!(packet.kind, packets::SECRET_KEY | packets::SECRET_SUBKEY) {

@@ -71,7 +71,7 @@ fn subkey() -> (Vec<u8>, Vec<u8>) {
     let packets = packets_of(X25519);
     let mut packets = Packets::new(&packets);
     loop {
-        let packet = packets.next().unwrap();
+        let packet = packets.read().unwrap();
         if packet.kind == packets::SECRET_SUBKEY {
             let mut fields = Fields::new(packet.body());
             let public = PublicKey::read(&mut fields).unwrap().body;

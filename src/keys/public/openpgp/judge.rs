@@ -63,7 +63,7 @@ impl Group {
             if packets.is_empty() {
                 break;
             }
-            let packet = (packets.next())
+            let packet = (packets.read())
                 .filter(|_| number < MAX_PACKETS)
                 .ok_or(BROKEN)?;
             let body = packet.body();

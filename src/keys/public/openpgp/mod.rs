@@ -56,7 +56,7 @@ fn is_secret(bytes: &[u8]) -> bool {
 
 fn is_binary(bytes: &[u8], first: &[std::ops::RangeInclusive<u8>]) -> bool {
     (bytes.first()).is_some_and(|octet| first.iter().any(|range| range.contains(octet)))
-        && (Packets::new(bytes).next())
+        && (Packets::new(bytes).read())
             .is_some_and(|packet| matches!(packet.body().first(), Some(2..=6)))
 }
 

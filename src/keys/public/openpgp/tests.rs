@@ -19,7 +19,7 @@ fn parts(armor: &str) -> Parts {
     let mut packets = Packets::new(bytes.expose());
     let mut parts = Vec::new();
     while !packets.is_empty() {
-        let packet = packets.next().unwrap();
+        let packet = packets.read().unwrap();
         parts.push((packet.kind, packet.body().to_vec()));
     }
     parts
