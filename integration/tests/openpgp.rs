@@ -213,24 +213,20 @@ fn what_we_encrypt_opens_with_each_key_here_in_skopeo_and_in_gnupg() {
     }
 
     // skopeo takes keys that are not armored, and of these RSA.
-    for (name, password) in [("pgp-rsa", ""), ("pgp-locked", ":pass=secret")] {
-        let gpg = Gpg::with(&[&format!("{name}.asc")]);
-        let binary = place.path().join(format!("{name}.gpg"));
-        fs::write(&binary, gpg.run(&["--export-secret-keys"], Vec::new())).unwrap();
-        let back = place.path().join(format!("skopeo-{name}"));
-        let program = gpg.program("skopeo");
-        let program = program.args(["--insecure-policy", "copy", "--quiet", "--decryption-key"]);
-        let program = program.arg(format!("{}{password}", binary.display()));
-        let program = program.arg(first.reference());
-        program.arg(format!("oci:{}:latest", back.display())).ok();
-        let back = Layout::open(back);
-        assert_eq!(back.archives("amd64"), plain.archives("amd64"), "{name}");
-        let again = place.path().join(format!("binary-{name}"));
-        let program = token.ocihsm().arg("decrypt").arg(target.reference());
-        let program = program.arg(again).arg("--key");
-        let key = format!("{}{password}", binary.display());
-        program.arg(key).ok();
-    }
+    let back = Layout::open(place.path().join("skopeo"));
+    let skopeo = Program::new("skopeo").args(["--insecure-policy", "copy", "--quiet"]);
+    let skopeo = skopeo.arg("--decryption-key").arg(key("pgp-rsa.gpg"));
+    skopeo.args([first.reference(), back.reference()]).ok();
+    assert_eq!(back.archives("amd64"), plain.archives("amd64"));
+    // As GnuPG locks a key when it exports it, not armored.
+    let gpg = Gpg::with(&["pgp-locked.asc"]);
+    let binary = place.path().join("locked.gpg");
+    let exported = gpg.run(&["--export-secret-keys"], Vec::new());
+    fs::write(&binary, exported).unwrap();
+    let again = place.path().join("locked");
+    let program = token.ocihsm().arg("decrypt").arg(first.reference());
+    let secret = format!("{}:pass=secret", binary.display());
+    program.arg(again).args(["--key", &secret]).ok();
 }
 
 #[test]
