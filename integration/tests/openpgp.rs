@@ -230,6 +230,35 @@ fn what_we_encrypt_opens_with_each_key_here_in_skopeo_and_in_gnupg() {
 }
 
 #[test]
+fn what_skopeo_encrypts_to_a_name_in_a_keyring_opens() {
+    if !skip::programs(&["gpg", "skopeo"]) {
+        return;
+    }
+    let token = Token::empty_for_files();
+    let place = TempDir::new().unwrap();
+    let plain = Layout::open(vector("images").join("plain"));
+    let gpg = Gpg::with(&["pgp-rsa.pub.asc"]);
+    // The library looks for GnuPG 2 by that name alone.
+    let gpg2 = gpg.0.path().join("gpg2");
+    std::os::unix::fs::symlink("/usr/bin/gpg", gpg2).unwrap();
+    let path = format!(
+        "{}:{}",
+        gpg.0.path().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let written = Layout::open(place.path().join("written"));
+    let skopeo = gpg.program("skopeo").env("PATH", path);
+    let skopeo = skopeo.args(["--insecure-policy", "copy", "--quiet", "--encryption-key"]);
+    let skopeo = skopeo.args(["pgp:pgp-rsa@example.org", &plain.reference()]);
+    skopeo.arg(written.reference()).ok();
+    let back = Layout::open(place.path().join("back"));
+    let program = token.ocihsm().arg("decrypt").arg(written.reference());
+    let program = program.arg(back.reference()).arg("--key");
+    program.arg(key("pgp-rsa.asc")).ok();
+    assert_eq!(back.archives("amd64"), plain.archives("amd64"));
+}
+
+#[test]
 fn messages_of_gnupg_open_compressed_signed_and_for_a_hidden_recipient() {
     if !skip::programs(&["gpg"]) {
         return;

@@ -75,7 +75,12 @@ impl KeyFile {
             Err(_) => return Err(another_kind(&name, "it is not text")),
         };
         if pem::is_in(bytes) {
-            return Err(another_kind(&name, "it is PEM"));
+            let is_openpgp = pem::blocks(bytes).any(|block| block.label == "PGP PUBLIC KEY BLOCK");
+            let what = match is_openpgp {
+                true => "it is an OpenPGP public key",
+                false => "it is PEM",
+            };
+            return Err(another_kind(&name, what));
         }
         if !text.contains("pkcs11:") {
             return Err(another_kind(&name, "there is no `pkcs11:` in it"));

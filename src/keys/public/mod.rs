@@ -79,9 +79,12 @@ impl PublicKey {
                 "RSA PUBLIC KEY" => from_pkcs1,
                 "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => from_certificate,
                 label => {
-                    let what = match label.ends_with("PRIVATE KEY") {
-                        true => "it is a private key",
-                        false => "it is PEM of another kind",
+                    let what = match label {
+                        _ if label.starts_with("PGP ") => {
+                            "it is OpenPGP, which the scheme pgp takes alone"
+                        }
+                        _ if label.ends_with("PRIVATE KEY") => "it is a private key",
+                        _ => "it is PEM of another kind",
                     };
                     otherwise.get_or_insert(what);
                     continue;
