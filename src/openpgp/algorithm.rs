@@ -5,7 +5,7 @@ use aes::{Aes128, Aes192, Aes256};
 use cfb_mode::{Decryptor, Encryptor};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Length of a block of every cipher that we use.
 pub const BLOCK: usize = 16;
@@ -147,7 +147,10 @@ impl Hash {
             ($hash:ty) => {{
                 let mut hash = <$hash>::new();
                 parts.into_iter().for_each(|part| hash.update(part));
-                hash.finalize().to_vec()
+                let mut digest = hash.finalize();
+                let kept = digest.to_vec();
+                digest.as_mut_slice().zeroize();
+                kept
             }};
         }
         Zeroizing::new(match self {
