@@ -1,4 +1,5 @@
-//! Whether it can be told by the time which padding was wrong: RSA PKCS#1 v1.5, RSA-OAEP, and the end of AES-CBC content.
+//! Whether it can be told by the time which padding was wrong: RSA PKCS#1 v1.5, RSA-OAEP, the end of AES-CBC content, and
+//! what is around an OpenPGP session key.
 //!
 //! The kinds take turns, so that what else the machine does meets them alike; what is printed of each is the mean, the
 //! median and the fastest. Differences between wrong kinds are what counts; a right padding may differ, its success is no
@@ -6,7 +7,8 @@
 //!
 //! Without arguments it does nothing, so that `cargo bench` passes it by.
 //!
-//! usage: padding PRIVATE-KEY.pem CERTIFICATE.pem [COUNT]     (RSA-2048; COUNT of each kind, 10000 if not given)
+//! usage: padding PRIVATE-KEY.pem CERTIFICATE.pem [COUNT [OPENPGP-KEY.asc]]
+//! (RSA-2048, of OpenPGP the first subkey; COUNT of each kind, 10000 if not given)
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -17,7 +19,12 @@ use ocihsm::der::{
     CONTEXT_0, CONTEXT_0_CONSTRUCTED, INTEGER, OCTET_STRING, OID, SEQUENCE, SET, element,
 };
 use ocihsm::keys::certificate::Certificate;
+use ocihsm::keys::pem;
 use ocihsm::keys::private::PrivateKey;
+use ocihsm::openpgp::fields::{Fields, integer};
+use ocihsm::openpgp::key::{Material, PublicKey};
+use ocihsm::openpgp::packets::{Packets, SECRET_SUBKEY};
+use ocihsm::openpgp::session::{Way, Wrapped, checksum};
 use ocihsm::operation::{KeyOperation, OaepHash};
 use ocihsm::schemes::pkcs7;
 use ocihsm::secret::SecretBytes;
@@ -88,7 +95,68 @@ fn main() -> Result<()> {
         ));
     }
     measure(&contents, count);
+    if let Some(path) = rest.get(1) {
+        measure(&openpgp_kinds(&std::fs::read(path)?)?, count);
+    }
     Ok(())
+}
+
+/// Session keys for the first subkey of a file: blocks of PKCS#1 v1.5 with a cipher, its key and a sum.
+fn openpgp_kinds(armor: &[u8]) -> Result<Vec<Kind>> {
+    let key = PrivateKey::parse("key", armor, None)?;
+    let block = pem::blocks(armor).next().and_then(|block| block.der);
+    let block = block.ok_or("there is no OpenPGP key")?;
+    let mut packets = Packets::new(block.expose());
+    let subkey = loop {
+        let packet = packets.read().ok_or("there is no subkey")?;
+        if packet.kind == SECRET_SUBKEY {
+            let subkey = PublicKey::read(&mut Fields::new(packet.body()));
+            break subkey.map_err(|_| "the subkey is broken")?;
+        }
+    };
+    let Material::Rsa { n, e, .. } = &subkey.material else {
+        return Err("the subkey is not RSA".into());
+    };
+    let number = BoxedUint::from_be_slice_vartime;
+    let public = rsa::PublicKey::new(number(n), number(e))?;
+    let mut right = vec![0x5a; n.len()];
+    right[..2].copy_from_slice(&[0, 2]);
+    let begin = n.len() - 36;
+    right[begin..begin + 2].copy_from_slice(&[0, 9]);
+    right[begin + 2..begin + 34].fill(7);
+    right[begin + 34..].copy_from_slice(&checksum(&[7; 32]).to_be_bytes());
+    let with = |at: usize, octet: u8| {
+        let mut wrong = right.clone();
+        wrong[at] = octet;
+        wrong
+    };
+    let blocks = [
+        ("wrong second byte", with(1, 1)),
+        ("a zero too early", with(5, 0)),
+        ("no separator", with(begin, 0x5a)),
+        ("a shorter message", {
+            let mut wrong = with(begin, 0x5a);
+            wrong[begin + 16] = 0;
+            wrong
+        }),
+        ("another cipher", with(begin + 1, 3)),
+        ("a cipher of another length", with(begin + 1, 7)),
+        ("a wrong sum", with(n.len() - 1, 0)),
+        ("right", right.clone()),
+    ];
+    let kind = |(name, block): (&str, Vec<u8>)| -> Result<Kind> {
+        let wrapped = Wrapped {
+            id: subkey.id(),
+            way: Way::Rsa,
+            values: &integer(&encrypt(&public, &block)?),
+        };
+        let packet = wrapped.to_body();
+        let operation = KeyOperation::OpenPgp { packet };
+        let key = key.clone();
+        let work = move || drop(software::answer(&key, &operation));
+        Ok((format!("OpenPGP: {name}"), Box::new(work)))
+    };
+    blocks.into_iter().map(kind).collect()
 }
 
 /// What is measured, by its name.
