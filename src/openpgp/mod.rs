@@ -16,9 +16,3 @@ pub mod signature;
 pub type Fingerprint = [u8; 20];
 /// The end of a fingerprint, which names the key in a message; all zeros name none.
 pub type KeyId = [u8; 8];
-
-/// In hexadecimal digits, as GnuPG shows it.
-#[must_use]
-pub fn shown(name: &[u8]) -> String {
-    name.iter().map(|octet| format!("{octet:02X}")).collect()
-}
