@@ -222,6 +222,18 @@ impl Containerd {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
+    /// Holds it where it is, so that it answers nothing, or lets it go on.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn hold(&self, held: bool) {
+        let signal = match held {
+            true => Signal::SIGSTOP,
+            false => Signal::SIGCONT,
+        };
+        kill(self.init, signal).expect("containerd runs");
+    }
+
     /// A program that runs where containerd does and sees what it sees.
     #[must_use]
     pub fn inside(&self, program: &str) -> Program {

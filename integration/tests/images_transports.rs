@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use integration::layer::{Compression, Layer};
 use integration::layout::{Layout, TAG};
 use integration::made::{EROFS, MANIFEST, Made, STATEMENT, TAR};
 use integration::processor::Processor;
@@ -137,6 +138,56 @@ fn a_layer_without_an_encrypted_form_is_not_shipped_unasked() {
         let target = world.get("target");
         target.assert_sound();
         assert!(holds(&target, SECRET) && !holds(&target, b"an ordinary layer"));
+    });
+}
+
+#[test]
+fn what_is_plain_under_another_name_is_not_shipped_unsaid() {
+    everywhere(|world| {
+        let made = &world.made;
+        let layer = Layer::file("a", SECRET, Compression::Gzip).blob;
+        let hidden = made.layer(STATEMENT, &layer);
+        let attestation = made.manifest(std::slice::from_ref(&hidden), json!({}));
+        made.index(&[made.ordinary(), attestation]);
+        let source = world.put(&made.layout, "source");
+        let output = world.encrypt(&source, "target").run();
+        assert_fails(&output, &["layer", short(&hidden), STATEMENT]);
+        assert!(!world.is_there("target"));
+
+        made.name(made.ordinary());
+        world.encrypt(&made.layout.reference(), "first").ok();
+        let annotations = world.get("first").layers()[0]["annotations"].clone();
+        let mut stolen = made.layer(&format!("{TAR}+encrypted"), &layer);
+        stolen["annotations"] = annotations;
+        made.name(made.manifest(&[made.layer(TAR, b"x"), stolen.clone()], json!({})));
+        let source = world.put(&made.layout, "second");
+        let some = world.encrypt(&source, "target");
+        let some = some.args(["--encrypt-layer", "0"]).ok();
+        let told = format!(
+            "{} ({TAR}+encrypted) stays as it is, and is plain",
+            short(&stolen)
+        );
+        assert!(some.stderr.contains(&told), "{}", some.stderr);
+        // Its key is another layer's, so it opens, and what it opens is not this.
+        let stage = &world.stage;
+        let rekey = stage
+            .ocihsm()
+            .args(["rekey", &source, &world.at("rekeyed")]);
+        let rekey = rekey.args(["--add", &recipient("other3072"), "--tls-verify=false"]);
+        let output = rekey
+            .arg("--key")
+            .arg(stage.token.key_file("rsa3072"))
+            .run();
+        match world.transport {
+            Transport::Registry(_) => {
+                assert!(output.status.success(), "{}", output.stderr);
+                assert!(output.stderr.contains("not read"), "{}", output.stderr);
+            }
+            _ => {
+                assert_fails(&output, &["verification failed"]);
+                assert!(!world.is_there("rekeyed"));
+            }
+        }
     });
 }
 

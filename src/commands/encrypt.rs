@@ -106,7 +106,7 @@ pub fn run(args: &Args) -> Result<()> {
     let plan = Plan::encrypt(&mut image, &choice, &*source)?;
     let mut summary = Summary::default();
     summary.stays_plain(&plan);
-    summary.not_encrypted(&plan);
+    summary.not_opened(&plan);
     let recipients = Recipients::find(&args.recipient, args.oaep_hash, &args.hsm)?;
     if let (true, Some(layer)) = (args.key.is_empty(), plan.encrypted.descriptors().next()) {
         // One that is only called so is told as that.

@@ -4,6 +4,7 @@
 //! file without a name, which is gone with us however we end.
 
 mod docker;
+mod gzip;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,7 +22,6 @@ use super::selection::{self, Selection};
 use super::source::Source;
 use crate::descriptor::Digest;
 use crate::file;
-use flate2::read::MultiGzDecoder;
 
 /// Most entries of an archive.
 const MAX_ENTRIES: usize = 65536;
@@ -60,7 +60,7 @@ impl Archive {
     /// Opens an archive and finds what is in it.
     ///
     /// # Errors
-    /// [`Error::NotAnArchive`]; [`Error::TooLarge`] for too many entries; [`Error::Read`] and [`Error::File`].
+    /// [`Error::NotAnArchive`]; [`Error::Unpacked`]; [`Error::Read`] and [`Error::File`].
     pub fn open(path: &Path) -> Result<Self> {
         let mut archive = file::open(path)?;
         let failed = |source| Error::File {
@@ -72,13 +72,7 @@ impl Archive {
         let is_gzip = archive.read_exact(&mut start).is_ok() && start == GZIP;
         archive.seek(SeekFrom::Start(0)).map_err(failed)?;
         if is_gzip {
-            let mut unpacked = tempfile::tempfile().map_err(failed)?;
-            io::copy(
-                &mut MultiGzDecoder::new(io::BufReader::new(archive)),
-                &mut unpacked,
-            )
-            .map_err(failed)?;
-            archive = unpacked;
+            archive = gzip::unpacked(path, archive)?;
         }
         let mut this = Self {
             path: path.to_owned(),
@@ -156,6 +150,14 @@ impl Archive {
         }
         let place = self.path.display().to_string();
         selection::entry(&self.text(INDEX)?, &place, wanted, platform)
+    }
+
+    /// How many images its `index.json` has.
+    ///
+    /// # Errors
+    /// [`Error::NotAnArchive`] without such a file.
+    pub(super) fn count(&self) -> Result<usize> {
+        selection::named(&self.text(INDEX)?, None)
     }
 
     fn find(&self, name: &str) -> Option<Span> {

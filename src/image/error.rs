@@ -86,6 +86,30 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// What says which image is read, where one is to be written.
+    #[error("{name} names no image to write: a number or a digest says which image is read")]
+    NoNameToGive {
+        /// The name.
+        name: String,
+    },
+    /// Images that would be gone with the one that is replaced.
+    #[error("{place} has {count} images {}, and all of them would be replaced", tag.as_ref().map_or_else(|| "in it".to_owned(), |tag| format!("named {tag:?}")))]
+    WouldReplace {
+        /// The layout or the archive.
+        place: String,
+        /// How many.
+        count: usize,
+        /// Their tag; `None` where it is about all that are there.
+        tag: Option<String>,
+    },
+    /// A gzip stream that would fill the disk.
+    #[error("{} is not unpacked: {what}", path.display())]
+    Unpacked {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        what: &'static str,
+    },
     /// A place that images are read from alone.
     #[error("no image can be written to {transport}: it is read alone")]
     ReadOnly {
@@ -252,6 +276,11 @@ impl Error {
                 meant: Some(meant), ..
             } => return Some(format!("an image in a registry is named as {meant}")),
             Self::FileExists { .. } => "take another name, or replace it with --force",
+            Self::NoNameToGive { .. } => "name the new image by a tag of its own, as oci:DIR:TAG",
+            Self::WouldReplace { .. } => "name a new image as DST",
+            Self::Unpacked { .. } => {
+                "if it is right, unpack it with `gunzip` where there is room, and name the tar archive"
+            }
             Self::ReadOnly { .. } => "write it to oci-archive:FILE[:TAG] or oci:DIR[:TAG]",
             Self::TagNeeded { .. } => "name the new image as oci:DIR:TAG",
             Self::TagTaken { .. } => "take another tag, or replace that image with --force",

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::SigSet;
 use prost::Message;
@@ -25,9 +26,12 @@ use tonic_prost::ProstCodec;
 use super::Result;
 use super::error::Error;
 use super::messages::{AddResource, Empty, Lease, Namespaces, Resource, method};
+use crate::image::stop;
 
 /// Longest that containerd may take to begin an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether we are to end.
+const TICK: Duration = Duration::from_millis(100);
 /// Namespaces of `ctr`, of Kubernetes and of Docker.
 const USUAL: [&str; 3] = ["default", "k8s.io", "moby"];
 /// For how long what we have written is kept if we do not end as we should: as long as `ctr` has it kept.
@@ -167,21 +171,34 @@ impl Client {
         })
     }
 
-    /// Waits for what containerd says next, but not for ever.
+    /// Waits for what containerd says next, but not for ever. Once we are to end, what is begun is to give things up.
     pub(super) fn wait<T>(
         &self,
         work: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Status> {
-        let bounded = async { tokio::time::timeout(PATIENCE, work).await };
-        self.connection
-            .handle
-            .block_on(bounded)
-            .unwrap_or_else(|_| {
-                let seconds = PATIENCE.as_secs();
-                Err(Status::deadline_exceeded(format!(
-                    "no answer for {seconds} s"
-                )))
-            })
+        let is_farewell = stop::is_set();
+        let patience = match is_farewell {
+            true => stop::FAREWELL,
+            false => PATIENCE,
+        };
+        let end = Instant::now() + patience;
+        self.connection.handle.block_on(async {
+            let mut work = pin!(work);
+            loop {
+                match tokio::time::timeout(TICK, work.as_mut()).await {
+                    Ok(done) => return done,
+                    Err(_) if stop::is_set() && !is_farewell => {
+                        return Err(Status::cancelled("a signal asked us to end"));
+                    }
+                    Err(_) if Instant::now() >= end => {
+                        let seconds = patience.as_secs();
+                        let text = format!("no answer for {seconds} s");
+                        return Err(Status::deadline_exceeded(text));
+                    }
+                    Err(_) => {}
+                }
+            }
+        })
     }
 
     async fn ready(&self, method: &'static str) -> Result<(Grpc<Channel>, PathAndQuery), Status> {

@@ -42,8 +42,13 @@ impl Stored {
     /// Prepares to write an image under a name.
     ///
     /// # Errors
-    /// [`crate::image::Error::TagTaken`]; [`super::Error::Unreachable`]; whatever containerd refuses.
+    /// [`crate::image::Error::TagTaken`]; [`crate::image::Error::NoNameToGive`]; [`super::Error::Unreachable`]; whatever
+    /// containerd refuses.
     pub fn prepare(name: &Name, settings: &Settings, force: bool) -> crate::image::Result<Self> {
+        if name.says_which() {
+            let name = format!("containerd:{name}");
+            return Err(crate::image::Error::NoNameToGive { name });
+        }
         let (mut client, name) = Client::open(&settings.address, &settings.namespace, &name.0)?;
         if !force && client.image(&name)?.is_some() {
             return Err(taken(&client, &name));

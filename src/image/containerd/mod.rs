@@ -21,6 +21,7 @@ use super::descriptor::Descriptor;
 use super::registry;
 use super::selection::{CONTAINERD_NAME, REF_NAME};
 use super::source::Source;
+use crate::descriptor::Digest;
 
 pub use self::error::Error;
 pub use self::ingest::{Ingest, Stored};
@@ -59,6 +60,12 @@ impl Name {
             && !text.starts_with('/')
             && !text.ends_with('/');
         (sound && !text.is_empty()).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether it has the digest of what it names, as Kubernetes names images.
+    fn says_which(&self) -> bool {
+        let last = self.0.rsplit(['@', '/']).next().unwrap_or_default();
+        last.parse::<Digest>().is_ok()
     }
 }
 

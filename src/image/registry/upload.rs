@@ -3,14 +3,13 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::{Method, Response};
 
 use super::auth::escape;
-use super::connection::{Call, Connection, TRIES, is_temporary};
+use super::connection::{Call, Connection, TRIES, is_temporary, pause};
 use super::error::Error;
 use super::name::Name;
 use super::{Result, Settings};
@@ -229,7 +228,7 @@ impl Upload {
             if tries == TRIES {
                 return Err(trouble);
             }
-            thread::sleep(Duration::from_millis(200 << tries));
+            pause(Duration::from_millis(200 << tries))?;
             tries += 1;
             // A registry that lost the upload with the connection says less than what came before.
             if self.ask_how_much().is_err() {
