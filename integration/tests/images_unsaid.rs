@@ -309,6 +309,22 @@ fn a_layer_that_is_called_encrypted_and_that_nobody_opens_is_told() {
     }
 }
 
+/// What a plain layer is said to be wrapped for would otherwise count as a recipient.
+#[test]
+fn an_envelope_on_a_plain_layer_is_not_kept() {
+    let (stage, made) = made();
+    let layer = made.layer(TAR, SECRET);
+    let annotations = json!({"org.opencontainers.image.enc.keys.jwe": "e30=", "other": "stays"});
+    let layer = with(layer, "annotations", annotations);
+    made.name(made.manifest(&[layer], json!({})));
+    said(&encrypt(&stage, &made, &[]), &[]);
+    let annotations = &Layout::open(stage.at("target")).layers()[0]["annotations"];
+    let annotations = annotations.as_object().unwrap();
+    assert!(annotations.contains_key("org.opencontainers.image.enc.keys.pkcs11"));
+    assert!(!annotations.contains_key("org.opencontainers.image.enc.keys.jwe"));
+    assert_eq!(annotations["other"], "stays");
+}
+
 #[test]
 fn a_layer_under_the_name_of_an_attestation_is_not_shipped() {
     let (stage, made) = made();
@@ -329,8 +345,14 @@ fn a_layer_under_the_name_of_an_attestation_is_not_shipped() {
         let output = encrypt(&stage, &made, &["--leave-plain", STATEMENT]);
         said(&output, &["layer", short(&layer), "--leave-plain"]);
         let _ = fs::remove_dir_all(stage.at("target"));
-        let platform = json!({"os": "linux", "architecture": "amd64"});
-        made.index(&[with(made.ordinary(), "platform", platform), attestation]);
+        let of = |image: Value, os: &str, architecture: &str| {
+            let platform = json!({"os": os, "architecture": architecture});
+            with(image, "platform", platform)
+        };
+        made.index(&[
+            of(made.ordinary(), "linux", "amd64"),
+            of(attestation, "unknown", "unknown"),
+        ]);
         let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
         said(&output, &["layer", short(&layer), "nothing chose it"]);
         let _ = fs::remove_dir_all(stage.at("target"));

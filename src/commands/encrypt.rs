@@ -188,6 +188,8 @@ pub fn run(args: &Args) -> Result<()> {
                 .expect("the plan holds layers that can be encrypted");
             layer.become_other(&media_type, sealed.blob_digest.clone(), sealed.blob_len);
             summary.dropped(layer.drop_toc());
+            // A plain layer may have some, of whoever made it.
+            Envelope::remove_from(&mut layer.annotations);
             envelope.write_to(&mut layer.annotations);
         }
     }

@@ -136,7 +136,10 @@ pub fn run(args: &Args) -> Result<()> {
     let transfer = Transfer::begin(&*source, &image, &images, bytes)?;
     let mut summary = Summary::default();
     if in_registry {
-        summary.add("layers in a registry are not read for this, so one that is plain and only called encrypted stays so".to_owned());
+        summary.add(
+            "the layers were not read: one that is plain, and only called encrypted, still is"
+                .to_owned(),
+        );
     } else {
         // An envelope says nothing of the bytes.
         transfer.look_at(layers.descriptors(), |number, input| {

@@ -6,9 +6,10 @@
 mod docker;
 mod gzip;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::file;
 
 /// Most entries of an archive.
 const MAX_ENTRIES: usize = 65536;
+/// Most bytes of all headers of an archive, long names among them, each of which is held in memory.
+const MAX_HEADERS: u64 = 16 << 20;
 /// What a gzip stream begins with (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// What `docker save` says of its images.
@@ -92,12 +95,16 @@ impl Archive {
         let mut file = self.file.as_ref();
         file.seek(SeekFrom::Start(0))
             .map_err(|_| "it cannot be read")?;
-        let mut archive = tar::Archive::new(file);
+        let left = Cell::new(MAX_HEADERS);
+        let mut archive = tar::Archive::new(Headers { file, left: &left });
         let entries = archive
             .entries_with_seek()
             .map_err(|_| "it is no tar archive")?;
         for entry in entries {
-            let entry = entry.map_err(|_| "it is no tar archive, or it ends too soon")?;
+            let entry = entry.map_err(|_| match left.get() {
+                0 => "its headers are longer than those of an image",
+                _ => "it is no tar archive, or it ends too soon",
+            })?;
             if self.files.len() + self.links.len() == MAX_ENTRIES {
                 return Err("it has more entries than an image");
             }
@@ -238,6 +245,31 @@ impl Source for Archive {
     }
 }
 
+/// What of the archive is read to list it: the content of files is passed over.
+struct Headers<'a> {
+    file: &'a File,
+    left: &'a Cell<u64>,
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.left.get()).unwrap_or(usize::MAX);
+        if left == 0 && !buffer.is_empty() {
+            return Err(io::ErrorKind::Other.into());
+        }
+        let len = left.min(buffer.len());
+        let read = self.file.read(&mut buffer[..len])?;
+        self.left.set(self.left.get() - read as u64);
+        Ok(read)
+    }
+}
+
+impl Seek for Headers<'_> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
+    }
+}
+
 /// A part of the archive, read to its end.
 struct Section {
     file: Arc<File>,
@@ -276,6 +308,20 @@ fn normal(base: &Path, path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_would_fill_the_memory_is_not_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_path("././@LongLink").unwrap();
+        header.set_size(4 << 30);
+        header.set_cksum();
+        std::fs::write(file.path(), header.as_bytes()).unwrap();
+        file.as_file().set_len(5 << 30).unwrap();
+        let error = Archive::open(file.path()).unwrap_err().to_string();
+        assert!(error.contains("its headers are longer"), "{error}");
+    }
 
     #[test]
     fn paths_stay_within_the_archive() {

@@ -236,7 +236,7 @@ impl Planning<'_> {
                     what: "layer",
                     digest: blob.digest.clone(),
                     media_type: shortened(&blob.media_type),
-                    why: "is JSON, and this is none",
+                    why: "is for statements in JSON, and this is no JSON",
                 });
             }
         }

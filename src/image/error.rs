@@ -111,7 +111,7 @@ pub enum Error {
         what: &'static str,
     },
     /// A place that images are read from alone.
-    #[error("no image can be written to {transport}: it is read alone")]
+    #[error("images in {transport} can be read, and not written")]
     ReadOnly {
         /// The transport.
         transport: &'static str,
