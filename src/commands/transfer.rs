@@ -56,6 +56,7 @@ impl<'a> Transfer<'a> {
         bytes: u64,
     ) -> Result<Self> {
         stop_on_signals()?;
+        source.hold()?;
         let own = image.entry.annotations.get(REF_NAME);
         let own = own.map(String::as_str);
         let target = Target::prepare(

@@ -8,6 +8,7 @@ use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -47,7 +48,7 @@ pub(super) struct Client {
     /// The namespace that is asked.
     pub(super) namespace: String,
     /// The lease's name, once there is one.
-    pub(super) lease: String,
+    lease: OnceLock<String>,
 }
 
 /// The way to containerd, and the thread that goes it.
@@ -67,7 +68,7 @@ impl Client {
         let mut this = Self {
             connection,
             namespace: namespace.to_owned(),
-            lease: String::new(),
+            lease: OnceLock::new(),
         };
         let mut name = name;
         if let Some((first, rest)) = name.split_once('/')
@@ -87,7 +88,7 @@ impl Client {
     }
 
     /// Lets containerd keep what we write and what we ask for, until the lease ends.
-    pub(super) fn begin_lease(&mut self) -> Result<()> {
+    pub(super) fn begin_lease(&self) -> Result<()> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| Error::Unreachable {
             address: self.connection.address.clone(),
@@ -101,14 +102,19 @@ impl Client {
         };
         self.unary::<_, Empty>(method::LEASE_CREATE, lease)
             .map_err(|status| self.refused("begin a lease", &status))?;
-        self.lease = id;
+        let _ = self.lease.set(id);
         Ok(())
+    }
+
+    /// The lease's name; empty without one.
+    pub(super) fn lease(&self) -> &str {
+        self.lease.get().map_or("", String::as_str)
     }
 
     /// Has a blob kept, and all that it names, until the lease ends. It need not be there.
     pub(super) fn keep(&self, digest: &str) -> Result<()> {
         let resource = AddResource {
-            id: self.lease.clone(),
+            id: self.lease().to_owned(),
             resource: Some(Resource {
                 id: digest.to_owned(),
                 kind: "content".to_owned(),
@@ -212,8 +218,8 @@ impl Client {
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let headers = [
-            ("containerd-namespace", &self.namespace),
-            ("containerd-lease", &self.lease),
+            ("containerd-namespace", self.namespace.as_str()),
+            ("containerd-lease", self.lease()),
         ];
         for (name, value) in headers {
             let value: Option<MetadataValue<Ascii>> = value.parse().ok();
@@ -235,9 +241,9 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if !self.lease.is_empty() {
+        if let Some(id) = self.lease.get() {
             let lease = Lease {
-                id: self.lease.clone(),
+                id: id.clone(),
                 labels: BTreeMap::new(),
             };
             // One that cannot be ended ends by itself.
@@ -249,7 +255,7 @@ impl Drop for Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.connection.address.display();
-        write!(f, "Client({address}, {}, {})", self.namespace, self.lease)
+        write!(f, "Client({address}, {}, {})", self.namespace, self.lease())
     }
 }
 

@@ -49,7 +49,7 @@ impl Stored {
             let name = format!("containerd:{name}");
             return Err(crate::image::Error::NoNameToGive { name });
         }
-        let (mut client, name) = Client::open(&settings.address, &settings.namespace, &name.0)?;
+        let (client, name) = Client::open(&settings.address, &settings.namespace, &name.0)?;
         if !force && client.image(&name)?.is_some() {
             return Err(taken(&client, &name));
         }
@@ -81,7 +81,7 @@ impl Stored {
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
         Ingest::begin(
             Arc::clone(&self.client),
-            format!("{}-{number}", self.client.lease),
+            format!("{}-{number}", self.client.lease()),
         )
     }
 

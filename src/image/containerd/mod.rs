@@ -81,7 +81,7 @@ impl Store {
     /// # Errors
     /// [`Error::NoImage`]; [`Error::Unreachable`]; whatever containerd refuses.
     pub fn open(name: &Name, settings: &Settings) -> super::Result<Self> {
-        let (mut client, name) = Client::open(&settings.address, &settings.namespace, &name.0)?;
+        let (client, name) = Client::open(&settings.address, &settings.namespace, &name.0)?;
         let Some(target) = client.image(&name)?.and_then(|image| image.target) else {
             let full = registry::Name::parse(&name).map(|name| name.to_string());
             let full = full.filter(|full| *full != name);
@@ -97,8 +97,6 @@ impl Store {
             }
             .into());
         };
-        client.begin_lease()?;
-        client.keep(&target.digest)?;
         let digest = target
             .digest
             .parse()
@@ -131,6 +129,11 @@ impl Source for Store {
 
     fn blob(&self, descriptor: &Descriptor) -> super::Result<Box<dyn Read + Send>> {
         Ok(Box::new(Reading::begin(&self.client, descriptor)?))
+    }
+
+    fn hold(&self) -> super::Result<()> {
+        self.client.begin_lease()?;
+        Ok(self.client.keep(self.entry.digest.as_str())?)
     }
 }
 
