@@ -231,7 +231,17 @@ impl Containerd {
             true => Signal::SIGSTOP,
             false => Signal::SIGCONT,
         };
-        kill(self.init, signal).expect("containerd runs");
+        let process = first_child(self.init.as_raw().cast_unsigned());
+        kill(process, signal).expect("containerd runs");
+        let status = format!("/proc/{process}/status");
+        let is_held = || {
+            let status = fs::read_to_string(&status).expect("containerd runs");
+            assert!(status.starts_with("Name:\tcontainerd"), "{status}");
+            status.contains("State:\tT")
+        };
+        while is_held() != held {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// A program that runs where containerd does and sees what it sees.

@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::staging;
 
-/// How long something may take once we are to end: to give up an upload, an ingest, a lease.
-pub(super) const FAREWELL: Duration = Duration::from_millis(500);
-
 static STOPPED: AtomicBool = AtomicBool::new(false);
 static WISH: (Mutex<Vec<Hook>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new());
 /// Whether an image has its name.

@@ -21,7 +21,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::Result;
@@ -31,6 +31,8 @@ use crate::image::stop;
 
 /// Longest that containerd may take to begin an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same once we are to end: to give up an ingest, and the lease.
+const FAREWELL: Duration = Duration::from_millis(300);
 /// How often it is looked whether we are to end.
 const TICK: Duration = Duration::from_millis(100);
 /// Namespaces of `ctr`, of Kubernetes and of Docker.
@@ -184,7 +186,7 @@ impl Client {
     ) -> Result<T, Status> {
         let is_farewell = stop::is_set();
         let patience = match is_farewell {
-            true => stop::FAREWELL,
+            true => FAREWELL,
             false => PATIENCE,
         };
         let end = Instant::now() + patience;
@@ -197,7 +199,7 @@ impl Client {
                         return Err(Status::cancelled("a signal asked us to end"));
                     }
                     Err(_) if Instant::now() >= end => {
-                        let seconds = patience.as_secs();
+                        let seconds = patience.as_secs_f32();
                         let text = format!("no answer for {seconds} s");
                         return Err(Status::deadline_exceeded(text));
                     }
@@ -246,8 +248,13 @@ impl Drop for Client {
                 id: id.clone(),
                 labels: BTreeMap::new(),
             };
-            // One that cannot be ended ends by itself.
-            let _ = self.unary::<_, Empty>(method::LEASE_DELETE, lease);
+            let ended = self.unary::<_, Empty>(method::LEASE_DELETE, lease);
+            if ended.is_err_and(|status| status.code() != Code::NotFound) {
+                tracing::warn!(
+                    "containerd does not answer, so its lease {id} is left: it ends within a day, or with `ctr --namespace {} leases delete {id}`",
+                    self.namespace
+                );
+            }
         }
     }
 }

@@ -23,6 +23,8 @@ pub(super) const TRIES: u32 = 5;
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// How long it may take to say that it has TLS.
 const PROBE: Duration = Duration::from_secs(10);
+/// How long it may take once we are to end, to give up an upload.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Longest wait that a registry may ask for.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Most characters of an answer that a message shows.
@@ -253,7 +255,7 @@ impl Connection {
         }
         if stop::is_set() {
             let request = self.farewell.configure_request(request.body(())?);
-            let request = request.timeout_global(Some(stop::FAREWELL)).build();
+            let request = request.timeout_global(Some(FAREWELL)).build();
             return self.farewell.run(request);
         }
         match call.body {
