@@ -247,7 +247,7 @@ fn an_image_is_named_by_tag_digest_or_number() {
     );
     assert_fails(
         &stage.inspect(&format!("{place}@2")).run(),
-        &["has 2 entries"],
+        &["has 2 entries", "the first image there is @0"],
     );
 }
 

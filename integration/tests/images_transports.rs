@@ -95,7 +95,7 @@ impl World {
                 let base = format!("test.example/{name}");
                 let import = ["images", "import", "--no-unpack", "--all-platforms"];
                 let import = containerd.ctr(&import).args(["--base-name", &base]);
-                import.arg(archive.to_path_buf()).ok();
+                import.arg(&archive).ok();
             }
         }
         self.at(name)

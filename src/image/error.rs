@@ -9,6 +9,9 @@ use crate::words::{quoted, reason};
 /// Result with this room's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What is in the place of a layout, where that is an archive.
+pub(super) const IS_A_FILE: &str = "it is a file";
+
 /// What happened to an image. Texts that come from one are escaped or shortened by whoever puts them here.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -145,7 +148,7 @@ pub enum Error {
         tags: Vec<String>,
     },
     /// No entry of that digest or number.
-    #[error("{place} has no such image: it has {count} entries")]
+    #[error("{place} has no such image: it has {count} {}", if *count == 1 { "entry" } else { "entries" })]
     UnknownEntry {
         /// The layout or the archive.
         place: String,
@@ -270,6 +273,11 @@ impl Error {
             Self::UnknownTag { .. } | Self::WhichImage { .. } => {
                 "name the image by one of the tags there, by its digest (@sha256:…) or by its number (@0), or choose with --platform"
             }
+            Self::UnknownEntry { .. } => "numbers begin with 0: the first image there is @0",
+            Self::NoSuchLayer { .. } => "numbers begin with 0, the lowest layer; -1 is the topmost",
+            Self::NotALayout {
+                what: IS_A_FILE, ..
+            } => "a layout in a tar archive is named as oci-archive:FILE[:TAG]",
             Self::Registry(error) => return error.hint(),
             Self::Containerd(error) => return error.hint(),
             Self::NoSuchDirectory {
