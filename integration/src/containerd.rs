@@ -222,6 +222,28 @@ impl Containerd {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
+    /// Holds it where it is, so that it answers nothing, or lets it go on.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn hold(&self, held: bool) {
+        let signal = match held {
+            true => Signal::SIGSTOP,
+            false => Signal::SIGCONT,
+        };
+        let process = first_child(self.init.as_raw().cast_unsigned());
+        kill(process, signal).expect("containerd runs");
+        let status = format!("/proc/{process}/status");
+        let is_held = || {
+            let status = fs::read_to_string(&status).expect("containerd runs");
+            assert!(status.starts_with("Name:\tcontainerd"), "{status}");
+            status.contains("State:\tT")
+        };
+        while is_held() != held {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// A program that runs where containerd does and sees what it sees.
     #[must_use]
     pub fn inside(&self, program: &str) -> Program {

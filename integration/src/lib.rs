@@ -3,6 +3,7 @@
 //! Nothing here stands in for a part of `ocihsm` or imitates one: it sets the stage and holds the measure. A stage
 //! that cannot be set up is a panic with the reason, since there is then nothing to test.
 
+pub mod authority;
 pub mod containerd;
 pub mod content_store;
 pub mod cri;

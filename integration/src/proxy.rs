@@ -22,6 +22,10 @@ pub enum Fate {
     CutRequest(usize),
     /// It is passed on, and one byte of the answer's body is another one.
     Damage,
+    /// Nothing comes of it: it is not read, and has no answer.
+    Stall,
+    /// It is passed on, and after so many bytes of the answer's body nothing comes any more.
+    StallAnswer(usize),
 }
 
 /// A proxy on a port of the loopback interface. It ends with the process.
@@ -119,6 +123,7 @@ fn serve(
     let length = content_length(&head);
     let fate = decide(&line, count);
     let answer = match &fate {
+        Fate::Stall => wait_for_ever(),
         Fate::Status(status) => Some(format!("{status} No\r\ncontent-length: 0")),
         Fate::Answer(answer) => Some(answer.clone()),
         _ => None,
@@ -146,6 +151,10 @@ fn serve(
         Fate::CutAnswer(limit) => {
             io::copy(&mut server.take(limit as u64), &mut client)?;
         }
+        Fate::StallAnswer(limit) => {
+            io::copy(&mut server.take(limit as u64), &mut client)?;
+            wait_for_ever();
+        }
         Fate::Damage => {
             let mut body = Vec::new();
             server.read_to_end(&mut body)?;
@@ -161,6 +170,12 @@ fn serve(
         }
     }
     Ok(())
+}
+
+fn wait_for_ever() -> ! {
+    loop {
+        thread::park();
+    }
 }
 
 fn read_head(stream: &mut TcpStream) -> io::Result<String> {

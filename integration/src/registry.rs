@@ -36,6 +36,8 @@ const ACCEPT: &str =
 pub struct Guard {
     /// Certificate and key, for TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// The certificate of who signs those that clients have to show.
+    pub clients: Option<PathBuf>,
     /// Whether it wants [`USER`] and [`PASSWORD`].
     pub password: bool,
     /// Whether it wants tokens: where they are given out, and the certificate of who signs them.
@@ -72,10 +74,12 @@ impl Registry {
             storage.path().join("data").display()
         );
         if let Some((certificate, key)) = &guard.tls {
+            let clients = guard.clients.iter().map(|it| it.display().to_string());
             text += &format!(
-                "  tls: {{certificate: {}, key: {}}}\n",
+                "  tls: {{certificate: {}, key: {}, clientcas: [{}]}}\n",
                 certificate.display(),
-                key.display()
+                key.display(),
+                clients.collect::<String>()
             );
         }
         if guard.password {

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use flate2::write::GzEncoder;
-use integration::layer::{Compression, Layer, digest};
+use integration::layer::{Compression, Layer, digest, noise};
 use integration::layout::Layout;
 use integration::program::Program;
 use integration::skip;
@@ -247,7 +247,7 @@ fn an_image_is_named_by_tag_digest_or_number() {
     );
     assert_fails(
         &stage.inspect(&format!("{place}@2")).run(),
-        &["has 2 entries"],
+        &["has 2 entries", "the first image there is @0"],
     );
 }
 
@@ -272,4 +272,158 @@ fn a_wrong_transport_and_a_missing_one_are_told() {
             assert!(output.stderr.contains(transport), "{}", output.stderr);
         }
     }
+}
+
+/// A gzip stream becomes a thousand times as long.
+#[test]
+fn an_archive_that_would_fill_the_disk_is_not_unpacked() {
+    let stage = Stage::new();
+    let mut gzip = GzEncoder::new(
+        File::create(stage.at("bomb.tgz")).unwrap(),
+        flate2::Compression::fast(),
+    );
+    for _ in 0..96 {
+        gzip.write_all(&vec![0; 1 << 20]).unwrap();
+    }
+    gzip.finish().unwrap();
+    for transport in ["oci-archive:", "docker-archive:"] {
+        let output = stage.inspect(&stage.name(transport, "bomb.tgz")).run();
+        assert_fails(
+            &output,
+            &["bomb.tgz is not unpacked", "100 times", "gunzip"],
+        );
+    }
+    // One that is no longer than others, where there is no room for it.
+    if !skip::root() {
+        return;
+    }
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(20 << 20);
+    let content = noise(20 << 20);
+    builder.append_data(&mut header, "a", &content[..]).unwrap();
+    fs::write(stage.at("large.tar"), builder.into_inner().unwrap()).unwrap();
+    gzip_file(&stage, "large.tar", "large.tgz");
+    fs::create_dir(stage.at("small")).unwrap();
+    let mount = "mount -t tmpfs -o size=16m none \"$TMPDIR\" && exec \"$@\"";
+    let output = Program::new("unshare")
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            mount,
+            "sh",
+        ])
+        .arg(integration::ocihsm())
+        .args(["inspect", &stage.name("oci-archive:", "large.tgz")])
+        .env("TMPDIR", stage.at("small"))
+        .run();
+    assert_fails(
+        &output,
+        &["large.tgz is not unpacked", "the room that is left"],
+    );
+}
+
+fn gzip_file(stage: &Stage, from: &str, to: &str) {
+    gzip(&stage.at(from), &stage.at(to));
+}
+
+#[test]
+fn a_number_or_a_digest_is_no_name_for_a_new_image() {
+    let stage = Stage::new();
+    let source = image("plain").reference();
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    for transport in ["oci:", "oci-archive:"] {
+        for selector in [
+            "@5",
+            "@0",
+            &format!("@{digest}"),
+            &format!(":v1@{digest}"),
+            ":v1@5",
+        ] {
+            let target = stage.name(transport, "new") + selector;
+            let output = stage.encrypt(&source, &target).run();
+            assert_fails(&output, &["names no image to write", "oci:DIR:TAG"]);
+            assert_eq!(names(stage.place.path()), [""; 0], "{target}");
+        }
+    }
+    let target = format!("docker://127.0.0.1:1/a@{digest}");
+    assert_fails(&stage.encrypt(&source, &target).run(), &["under a tag"]);
+    for name in [format!("docker.io/library/a@{digest}"), digest] {
+        let target = format!("containerd:{name}");
+        let output = stage.encrypt(&source, &target).run();
+        assert_fails(&output, &["names no image to write"]);
+    }
+}
+
+/// As `ctr images export` names images: a tag that several may have, and a name that one has.
+#[test]
+fn containerds_name_for_an_image_is_taken_as_a_tag_is() {
+    let stage = Stage::new();
+    let layout = image("plain").copy(stage.at("layout"));
+    let index = layout.path().join("index.json");
+    let name = |index: &Path, number: usize, tag: &str, name: &str| {
+        let mut json: Value = serde_json::from_slice(&fs::read(index).unwrap()).unwrap();
+        let entries = json["manifests"].as_array_mut().unwrap();
+        if entries.len() == number {
+            entries.push(entries[0].clone());
+        }
+        entries[number]["annotations"] = json!({
+            "org.opencontainers.image.ref.name": tag,
+            "io.containerd.image.name": name,
+        });
+        fs::write(index, json.to_string()).unwrap();
+    };
+    name(&index, 0, "latest", "test.example/a:latest");
+    let before = fs::read(&index).unwrap();
+    let place = layout.path().display().to_string();
+    let target = format!("oci:{place}:test.example/a:latest");
+    let output = stage.encrypt(&image("plain").reference(), &target).run();
+    assert_fails(&output, &["test.example/a:latest", "already", "--force"]);
+    assert_eq!(fs::read(&index).unwrap(), before);
+    let printed = stage.encrypt(&image("plain").reference(), &target);
+    let printed = printed.arg("--force").ok().text();
+    assert_eq!(
+        layout.entry("test.example/a:latest")["digest"],
+        printed.trim_end()
+    );
+    let entries: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    assert_eq!(entries["manifests"].as_array().unwrap().len(), 1);
+
+    // Two images of one tag: a new key for one of them must not be the end of the other.
+    let encrypted = Layout::open(stage.at("encrypted"));
+    stage
+        .encrypt(&image("plain").reference(), &encrypted.reference())
+        .ok();
+    let index = encrypted.path().join("index.json");
+    name(&index, 0, "latest", "test.example/a:latest");
+    let place = encrypted.path().display().to_string();
+    let other = recipient("other3072");
+    let key = stage.token.key_file("rsa3072");
+    let rekey = |source: &str| {
+        let rekey = stage.ocihsm().args(["rekey", source, "--add", &other]);
+        rekey.arg("--key").arg(&key)
+    };
+    let named = rekey(&format!("oci:{place}:test.example/a:latest"));
+    let printed = named.ok().text();
+    let entry = encrypted.entry("latest");
+    assert_eq!(entry["digest"], printed.trim_end());
+    assert_eq!(
+        entry["annotations"]["io.containerd.image.name"],
+        "test.example/a:latest"
+    );
+    name(&index, 1, "latest", "test.example/b:latest");
+    let before = fs::read(&index).unwrap();
+    for source in ["@0", ":test.example/b:latest"] {
+        let output = rekey(&format!("oci:{place}{source}")).run();
+        assert_fails(&output, &["2 images", "\"latest\"", "DST"]);
+    }
+    assert_eq!(fs::read(&index).unwrap(), before);
+    fs::copy(encrypted.archive(), stage.at("many.tar")).unwrap();
+    let before = fs::read(stage.at("many.tar")).unwrap();
+    let output = rekey(&stage.name("oci-archive:", "many.tar@0")).run();
+    assert_fails(&output, &["2 images", "DST"]);
+    assert_eq!(fs::read(stage.at("many.tar")).unwrap(), before);
 }

@@ -1,5 +1,5 @@
-//! The dangers of `ocihsm encrypt` and `decrypt` wherever an image is: in a layout, in an archive, in a registry. What is
-//! about one layer's content alone is in `images_plain.rs`.
+//! The dangers of `ocihsm encrypt` and `decrypt` wherever an image is: in a layout, in an archive, in a registry, in
+//! containerd. What is about one layer's content alone is in `images_plain.rs`, more about containerd in `containerd_store`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,11 +7,14 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use integration::containerd::{Containerd, Settings};
+use integration::layer::{Compression, Layer};
 use integration::layout::{Layout, TAG};
 use integration::made::{EROFS, MANIFEST, Made, STATEMENT, TAR};
 use integration::processor::Processor;
 use integration::program::Program;
 use integration::registry::Registry;
+use integration::root::Root;
 use integration::skip;
 use integration::stage::{Stage, assert_fails, names, recipient};
 use serde_json::{Value, json};
@@ -22,6 +25,7 @@ enum Transport {
     Layout,
     Archive,
     Registry(Registry),
+    Containerd(Containerd),
 }
 
 /// A token, an image that is filled blob by blob, and a transport that it comes and goes by.
@@ -33,18 +37,33 @@ struct World {
 
 /// Does it with each transport.
 fn everywhere(test: impl Fn(&World)) {
+    outside_of_containerd(&test);
+    if !skip::root() || !skip::programs(&["containerd", "runc", "docker-registry"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let settings = Settings::new(Root::host(), &stage.token.keys(&["rsa3072"]));
+    let transport = Transport::Containerd(Containerd::start(&settings));
+    on(stage, transport, &test);
+}
+
+/// Does it with each transport but containerd, which has tests of its own for it.
+fn outside_of_containerd(test: impl Fn(&World)) {
     let mut transports = vec![Transport::Layout, Transport::Archive];
     if skip::programs(&["docker-registry"]) {
         transports.push(Transport::Registry(Registry::start()));
     }
     for transport in transports {
-        let stage = Stage::new();
-        test(&World {
-            made: Made::new(stage.at("made")),
-            stage,
-            transport,
-        });
+        on(Stage::new(), transport, &test);
     }
+}
+
+fn on(stage: Stage, transport: Transport, test: impl Fn(&World)) {
+    test(&World {
+        made: Made::new(stage.at("made")),
+        stage,
+        transport,
+    });
 }
 
 impl World {
@@ -54,6 +73,7 @@ impl World {
             Transport::Layout => self.stage.name("oci:", name) + ":latest",
             Transport::Archive => self.stage.name("oci-archive:", name) + ":latest",
             Transport::Registry(registry) => format!("docker://{}", registry.reference(name)),
+            Transport::Containerd(_) => format!("containerd:{}", named(name)),
         }
     }
 
@@ -70,6 +90,13 @@ impl World {
             Transport::Registry(registry) => {
                 registry.push(layout, name);
             }
+            Transport::Containerd(containerd) => {
+                let archive = layout.archive();
+                let base = format!("test.example/{name}");
+                let import = ["images", "import", "--no-unpack", "--all-platforms"];
+                let import = containerd.ctr(&import).args(["--base-name", &base]);
+                import.arg(&archive).ok();
+            }
         }
         self.at(name)
     }
@@ -78,12 +105,18 @@ impl World {
     fn get(&self, name: &str) -> Layout {
         let copy = self.stage.at(&format!("{name}-copy"));
         let _ = fs::remove_dir_all(&copy);
+        let unpacked = |file: &str| {
+            let mut archive = tar::Archive::new(File::open(self.stage.at(file)).unwrap());
+            archive.unpack(&copy).unwrap();
+            Layout::open(&copy)
+        };
         match &self.transport {
             Transport::Layout => Layout::open(self.stage.at(name)),
-            Transport::Archive => {
-                let mut archive = tar::Archive::new(File::open(self.stage.at(name)).unwrap());
-                archive.unpack(&copy).unwrap();
-                Layout::open(copy)
+            Transport::Archive => unpacked(name),
+            Transport::Containerd(containerd) => {
+                let file = format!("{name}-export");
+                containerd.export(&["--all-platforms"], &self.stage.at(&file), &named(name));
+                unpacked(&file)
             }
             Transport::Registry(registry) => registry.pull(name, TAG, &copy),
         }
@@ -92,19 +125,37 @@ impl World {
     fn is_there(&self, name: &str) -> bool {
         match &self.transport {
             Transport::Registry(registry) => registry.has_tag(name, TAG),
+            Transport::Containerd(containerd) => {
+                let list = containerd.ctr(&["images", "list", "--quiet"]);
+                list.ok().text().lines().any(|line| line == named(name))
+            }
             _ => self.stage.at(name).exists(),
         }
     }
 
     fn encrypt(&self, source: &str, target: &str) -> Program {
-        let program = self.stage.encrypt(source, &self.at(target));
-        program.arg("--tls-verify=false")
+        self.asks(self.stage.encrypt(source, &self.at(target)))
     }
 
     fn decrypt(&self, source: &str, target: &str) -> Program {
-        let program = self.stage.decrypt(&self.at(source), &self.at(target));
-        program.arg("--tls-verify=false")
+        self.asks(self.stage.decrypt(&self.at(source), &self.at(target)))
     }
+
+    /// A program that is told how to speak to whoever has the images.
+    fn asks(&self, program: Program) -> Program {
+        let program = program.arg("--tls-verify=false");
+        match &self.transport {
+            Transport::Containerd(containerd) => program
+                .env("CONTAINERD_ADDRESS", containerd.socket())
+                .env("CONTAINERD_NAMESPACE", containerd.namespace()),
+            _ => program,
+        }
+    }
+}
+
+/// What containerd calls an image.
+fn named(name: &str) -> String {
+    format!("test.example/{name}:{TAG}")
 }
 
 /// Whether any file of a layout holds these bytes.
@@ -141,6 +192,56 @@ fn a_layer_without_an_encrypted_form_is_not_shipped_unasked() {
 }
 
 #[test]
+fn what_is_plain_under_another_name_is_not_shipped_unsaid() {
+    everywhere(|world| {
+        let made = &world.made;
+        let layer = Layer::file("a", SECRET, Compression::Gzip).blob;
+        let hidden = made.layer(STATEMENT, &layer);
+        let attestation = made.manifest(std::slice::from_ref(&hidden), json!({}));
+        made.index(&[made.ordinary(), attestation]);
+        let source = world.put(&made.layout, "source");
+        let output = world.encrypt(&source, "target").run();
+        assert_fails(&output, &["layer", short(&hidden), STATEMENT]);
+        assert!(!world.is_there("target"));
+
+        made.name(made.ordinary());
+        world.encrypt(&made.layout.reference(), "first").ok();
+        let annotations = world.get("first").layers()[0]["annotations"].clone();
+        let mut stolen = made.layer(&format!("{TAR}+encrypted"), &layer);
+        stolen["annotations"] = annotations;
+        made.name(made.manifest(&[made.layer(TAR, b"x"), stolen.clone()], json!({})));
+        let source = world.put(&made.layout, "second");
+        let some = world.encrypt(&source, "target");
+        let some = some.args(["--encrypt-layer", "0"]).ok();
+        let told = format!(
+            "{} ({TAR}+encrypted) stays as it is, and is plain",
+            short(&stolen)
+        );
+        assert!(some.stderr.contains(&told), "{}", some.stderr);
+        // Its key is another layer's, so it opens, and what it opens is not this.
+        let stage = &world.stage;
+        let rekey = stage
+            .ocihsm()
+            .args(["rekey", &source, &world.at("rekeyed")]);
+        let rekey = world.asks(rekey.args(["--add", &recipient("other3072")]));
+        let output = rekey
+            .arg("--key")
+            .arg(stage.token.key_file("rsa3072"))
+            .run();
+        match world.transport {
+            Transport::Registry(_) => {
+                assert!(output.status.success(), "{}", output.stderr);
+                assert!(output.stderr.contains("not read"), "{}", output.stderr);
+            }
+            _ => {
+                assert_fails(&output, &["verification failed"]);
+                assert!(!world.is_there("rekeyed"));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_layer_with_urls_that_is_here_is_encrypted() {
     everywhere(|world| {
         let made = &world.made;
@@ -163,7 +264,7 @@ fn a_layer_with_urls_that_is_here_is_encrypted() {
 
 #[test]
 fn a_killed_run_leaves_nothing_readable_and_no_image_and_the_next_one_removes_it() {
-    everywhere(|world| {
+    outside_of_containerd(|world| {
         let (stage, made) = (&world.stage, &world.made);
         let content = vec![7; 16 << 20];
         made.name(made.manifest(&[made.layer(TAR, &content)], json!({})));
@@ -207,15 +308,15 @@ fn a_killed_run_leaves_nothing_readable_and_no_image_and_the_next_one_removes_it
 
 #[test]
 fn an_image_is_not_replaced_by_its_plain_form_unasked() {
-    everywhere(|world| {
+    outside_of_containerd(|world| {
         world.made.name(world.made.ordinary());
         let source = world.made.layout.reference();
         let printed = world.encrypt(&source, "app").ok();
         let output = world.decrypt("app", "app").run();
         assert_fails(&output, &["already", "--force"]);
         assert_fails(&world.encrypt(&source, "app").run(), &["--force"]);
-        let report = world.stage.inspect(&world.at("app"));
-        let report = report.arg("--tls-verify=false").ok().text();
+        let report = world.asks(world.stage.inspect(&world.at("app")));
+        let report = report.ok().text();
         assert!(report.contains(printed.text().trim_end()), "{report}");
         world.decrypt("app", "app").arg("--force").ok();
         assert!(holds(&world.get("app"), b"an ordinary layer"));
@@ -272,7 +373,7 @@ fn an_encrypted_layer_of_dockers_type_becomes_one_of_ocis() {
         fs::write(encrypted.path().join("index.json"), index.to_string()).unwrap();
 
         let source = world.put(&encrypted, "encrypted");
-        let report = stage.inspect(&source).arg("--tls-verify=false").ok();
+        let report = world.asks(stage.inspect(&source)).ok();
         let report: Value = serde_json::from_slice(&report.stdout).unwrap();
         let warning = &report["images"][0]["layers"][0]["warning"];
         assert!(warning.is_string(), "{report}");
@@ -280,14 +381,14 @@ fn an_encrypted_layer_of_dockers_type_becomes_one_of_ocis() {
         let oci = format!("{TAR}+encrypted");
         let more = stage.ocihsm().args(["encrypt", &source, &world.at("more")]);
         let other = recipient("other3072");
-        let more = more.args(["--recipient", &other, "--tls-verify=false", "--key"]);
-        more.arg(&key).ok();
+        let more = more.args(["--recipient", &other, "--key"]).arg(&key);
+        world.asks(more).ok();
         assert_eq!(world.get("more").layers()[0]["mediaType"], oci);
         let rekey = stage
             .ocihsm()
             .args(["rekey", &source, &world.at("rekeyed")]);
-        let rekey = rekey.args(["--add", &other, "--tls-verify=false", "--key"]);
-        rekey.arg(&key).ok();
+        let rekey = rekey.args(["--add", &other, "--key"]).arg(&key);
+        world.asks(rekey).ok();
         assert_eq!(world.get("rekeyed").layers()[0]["mediaType"], oci);
         world.decrypt("encrypted", "back").ok();
         let back = world.get("back");

@@ -5,7 +5,7 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use integration::layer::digest;
+use integration::layer::{Compression, Layer, digest};
 use integration::layout::{Layout, TAG};
 use integration::made::{EROFS, INDEX, MANIFEST, Made, STATEMENT, TAR};
 use integration::program::Output;
@@ -276,6 +276,92 @@ fn an_envelope_of_another_layer_does_not_make_a_plain_one_encrypted() {
     let output = encrypt(&stage, &made, &["--key", key.to_str().unwrap()]);
     assert_fails(&output, &["verification failed"]);
     assert_eq!(names(stage.place.path()), ["source"]);
+}
+
+/// With an envelope that is valid, and another layer's.
+#[test]
+fn a_layer_that_is_called_encrypted_and_that_nobody_opens_is_told() {
+    let (stage, made) = made();
+    made.name(made.ordinary());
+    said(&encrypt(&stage, &made, &[]), &[]);
+    let annotations = Layout::open(stage.at("target")).layers()[0]["annotations"].clone();
+    let archive = Layer::file("a", SECRET, Compression::None).blob;
+    let gzip = Layer::file("a", SECRET, Compression::Gzip).blob;
+    for (content, part) in [
+        (SECRET, "was not opened, so it may be plain"),
+        (&archive, "is plain: it begins as tar does"),
+        (&gzip, "is plain: it begins as gzip does"),
+    ] {
+        let stolen = made.layer(&format!("{TAR}+encrypted"), content);
+        let stolen = with(stolen, "annotations", annotations.clone());
+        made.name(made.manifest(&[made.layer(TAR, b"x"), stolen.clone()], json!({})));
+        let output = encrypt(&stage, &made, &["--encrypt-layer", "0"]);
+        said(&output, &["layer", short(&stolen), part]);
+
+        let of = |image: Value, architecture: &str| {
+            let platform = json!({"os": "linux", "architecture": architecture});
+            with(image, "platform", platform)
+        };
+        let other = made.manifest(std::slice::from_ref(&stolen), json!({}));
+        made.index(&[of(made.ordinary(), "amd64"), of(other, "arm64")]);
+        let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
+        said(&output, &["layer", short(&stolen), part]);
+    }
+}
+
+/// What a plain layer is said to be wrapped for would otherwise count as a recipient.
+#[test]
+fn an_envelope_on_a_plain_layer_is_not_kept() {
+    let (stage, made) = made();
+    let layer = made.layer(TAR, SECRET);
+    let annotations = json!({"org.opencontainers.image.enc.keys.jwe": "e30=", "other": "stays"});
+    let layer = with(layer, "annotations", annotations);
+    made.name(made.manifest(&[layer], json!({})));
+    said(&encrypt(&stage, &made, &[]), &[]);
+    let annotations = &Layout::open(stage.at("target")).layers()[0]["annotations"];
+    let annotations = annotations.as_object().unwrap();
+    assert!(annotations.contains_key("org.opencontainers.image.enc.keys.pkcs11"));
+    assert!(!annotations.contains_key("org.opencontainers.image.enc.keys.jwe"));
+    assert_eq!(annotations["other"], "stays");
+}
+
+#[test]
+fn a_layer_under_the_name_of_an_attestation_is_not_shipped() {
+    let (stage, made) = made();
+    let of = |compression| Layer::file("etc/shadow", SECRET, compression).blob;
+    let named = Layer::file("{\"a\":1}", b"{}", Compression::None).blob;
+    for content in [
+        of(Compression::None),
+        of(Compression::Gzip),
+        of(Compression::Zstd),
+        named,
+        b"{\"a\":1} and more".to_vec(),
+        b"\"text\"".to_vec(),
+    ] {
+        let layer = made.layer(STATEMENT, &content);
+        let attestation = made.manifest(std::slice::from_ref(&layer), json!({}));
+        made.index(&[made.ordinary(), attestation.clone()]);
+        refused(&stage, &made, &["layer", short(&layer), STATEMENT, "JSON"]);
+        let output = encrypt(&stage, &made, &["--leave-plain", STATEMENT]);
+        said(&output, &["layer", short(&layer), "--leave-plain"]);
+        let _ = fs::remove_dir_all(stage.at("target"));
+        let of = |image: Value, os: &str, architecture: &str| {
+            let platform = json!({"os": os, "architecture": architecture});
+            with(image, "platform", platform)
+        };
+        made.index(&[
+            of(made.ordinary(), "linux", "amd64"),
+            of(attestation, "unknown", "unknown"),
+        ]);
+        let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
+        said(&output, &["layer", short(&layer), "nothing chose it"]);
+        let _ = fs::remove_dir_all(stage.at("target"));
+    }
+    // A long one that is JSON.
+    let long = json!({"predicate": "a".repeat(5 << 20)}).to_string();
+    let attestation = made.manifest(&[made.layer(STATEMENT, long.as_bytes())], json!({}));
+    made.index(&[made.ordinary(), attestation]);
+    said(&encrypt(&stage, &made, &[]), &["1 attestation stays plain"]);
 }
 
 #[test]

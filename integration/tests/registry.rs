@@ -2,10 +2,10 @@
 //! way to it may do wrong.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use integration::authority::Authority;
 use integration::layer::{Compression, Layer, noise};
 use integration::layout::Layout;
 use integration::program::Program;
@@ -389,76 +389,19 @@ fn a_password_goes_to_nobody_that_the_registry_redirects_to() {
     }
 }
 
-/// A certificate of an authority of the test's own, for 127.0.0.1.
-fn certificate(place: &Path) -> (PathBuf, PathBuf, PathBuf) {
-    let at = |name: &str| place.join(name);
-    let openssl = |args: &[&str]| Program::new("openssl").current_dir(place).args(args).ok();
-    let new = ["req", "-newkey", "rsa:2048", "-nodes", "-sha256"];
-    openssl(
-        &[
-            &new[..],
-            &[
-                "-x509",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=authority",
-                "-keyout",
-                "ca.key",
-                "-out",
-                "ca.crt",
-            ],
-        ]
-        .concat(),
-    );
-    openssl(
-        &[
-            &new[..],
-            &[
-                "-subj",
-                "/CN=127.0.0.1",
-                "-keyout",
-                "server.key",
-                "-out",
-                "server.csr",
-            ],
-        ]
-        .concat(),
-    );
-    fs::write(at("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    openssl(&[
-        "x509",
-        "-req",
-        "-in",
-        "server.csr",
-        "-CA",
-        "ca.crt",
-        "-CAkey",
-        "ca.key",
-        "-CAcreateserial",
-        "-days",
-        "2",
-        "-extfile",
-        "names",
-        "-out",
-        "server.crt",
-    ]);
-    fs::create_dir(at("certs")).unwrap();
-    fs::copy(at("ca.crt"), at("certs/ca.crt")).unwrap();
-    (at("server.crt"), at("server.key"), at("certs"))
-}
-
 #[test]
 fn a_registry_with_tls_and_a_password() {
     if !skip::programs(&["docker-registry", "openssl"]) {
         return;
     }
     let stage = Stage::new();
-    let (certificate, key, trusted) = certificate(stage.place.path());
+    let authority = Authority::new(stage.at("authority"));
+    let trusted = stage.at("certs");
+    authority.directory(&trusted, None);
     let registry = Registry::guarded(&Guard {
-        tls: Some((certificate, key)),
+        tls: Some(authority.issue("server")),
         password: true,
-        token: None,
+        ..Guard::default()
     });
     let app = docker(registry.host(), "app:v1");
     let source = image("plain").reference();

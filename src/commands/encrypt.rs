@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
     let plan = Plan::encrypt(&mut image, &choice, &*source)?;
     let mut summary = Summary::default();
     summary.stays_plain(&plan);
-    summary.not_encrypted(&plan);
+    summary.not_opened(&plan);
     let recipients = Recipients::find(&args.recipient, args.oaep_hash, &args.hsm)?;
     if let (true, Some(layer)) = (args.key.is_empty(), plan.encrypted.descriptors().next()) {
         // One that is only called so is told as that.
@@ -189,6 +189,8 @@ pub fn run(args: &Args) -> Result<()> {
                 .expect("the plan holds layers that can be encrypted");
             layer.become_other(&media_type, sealed.blob_digest.clone(), sealed.blob_len);
             summary.dropped(layer.drop_toc());
+            // A plain layer may have some, of whoever made it.
+            Envelope::remove_from(&mut layer.annotations);
             envelope.write_to(&mut layer.annotations);
         }
     }

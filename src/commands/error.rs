@@ -164,6 +164,9 @@ pub enum Error {
     /// A signal asked us to end.
     #[error("stopped by a signal, nothing was written")]
     Stopped,
+    /// A signal asked us to end while a registry or containerd was told the image's name.
+    #[error("stopped by a signal while the image was given its name: it may be there")]
+    StoppedWhileNaming,
     /// A file that is not replaced unasked.
     #[error("{} is there already", path.display())]
     FileExists {

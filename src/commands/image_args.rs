@@ -92,7 +92,11 @@ impl RegistryArgs {
         let auth_files = match &self.authfile {
             Some(file) => vec![file.clone()],
             None => [
-                directory("XDG_RUNTIME_DIR").map(|it| it.join("containers/auth.json")),
+                Some(match directory("XDG_RUNTIME_DIR") {
+                    Some(directory) => directory.join("containers/auth.json"),
+                    // Without a directory of the session, podman has one for each user.
+                    None => format!("/run/containers/{}/auth.json", nix::unistd::getuid()).into(),
+                }),
                 directory("XDG_CONFIG_HOME")
                     .or(in_home(".config"))
                     .map(|it| it.join("containers/auth.json")),

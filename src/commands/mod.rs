@@ -19,6 +19,7 @@ mod progress;
 mod prompt;
 mod recipients;
 pub mod rekey;
+mod signals;
 mod summary;
 mod transfer;
 mod trial;

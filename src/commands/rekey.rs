@@ -1,4 +1,4 @@
-//! `ocihsm rekey`: the layers as they are, their keys wrapped for others. No layer is written, and in a registry none is read.
+//! `ocihsm rekey`: the layers as they are, their keys wrapped for others. No layer is changed, and in a registry none is read.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,11 @@ use super::recipients::{self, Recipients, oaep_hash};
 use super::summary::{Change, Summary};
 use super::transfer::Transfer;
 use super::unwrapping;
-use crate::cipher;
+use crate::cipher::{self, Parameters};
 use crate::commands::Result;
 use crate::envelope::Envelope;
 use crate::image::reference::HELP;
-use crate::image::{self, Plan, Platform, Reference};
+use crate::image::{self, Plan, Platform, Reference, place};
 use crate::operation::OaepHash;
 
 /// Arguments of `rekey`.
@@ -115,10 +115,10 @@ pub fn run(args: &Args) -> Result<()> {
 
     let images = ImageArgs {
         source: args.source.clone(),
-        destination: args
-            .destination
-            .clone()
-            .unwrap_or_else(|| args.source.clone()),
+        destination: match &args.destination {
+            Some(destination) => destination.clone(),
+            None => place::in_place(&args.source, &image.entry)?,
+        },
         force: args.force || args.destination.is_none(),
         jobs: args.jobs,
         registry: args.registry.clone(),
@@ -129,8 +129,25 @@ pub fn run(args: &Args) -> Result<()> {
         let name = name.to_string();
         return Err(image::Error::from(image::registry::Error::DigestAsTarget { name }).into());
     }
-    let transfer = Transfer::begin(&*source, &image, &images, 0)?;
+    let bytes = match in_registry {
+        true => 0,
+        false => layers.descriptors().map(|layer| layer.size).sum(),
+    };
+    let transfer = Transfer::begin(&*source, &image, &images, bytes)?;
     let mut summary = Summary::default();
+    if in_registry {
+        summary.add(
+            "the layers were not read: one that is plain, and only called encrypted, still is"
+                .to_owned(),
+        );
+    } else {
+        // An envelope says nothing of the bytes.
+        transfer.look_at(layers.descriptors(), |number, input| {
+            let (locked, private) = &opened[number];
+            let parameters = Parameters::new(&locked.envelope.public_options, private)?;
+            Ok(cipher::verify(&parameters, input, Some(locked.layer.size))?)
+        })?;
+    }
     let mut manifests = image.manifests_mut();
     for ((layer, places), (locked, private)) in layers.places().zip(opened) {
         let envelope = match args.only.is_empty() {

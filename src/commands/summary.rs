@@ -9,7 +9,7 @@ use super::{Result, print, to_json};
 use crate::descriptor::Digest;
 use crate::envelope::Envelope;
 use crate::image::Descriptor;
-use crate::image::choice::{Left, Plan, Why};
+use crate::image::choice::{Left, PassedOver, Plan, Why};
 use crate::telemetry;
 
 /// Most layers that are told one by one.
@@ -112,16 +112,24 @@ impl Summary {
         }
     }
 
-    /// Says which of the layers that nobody chose are called encrypted without a sign of it.
-    pub(super) fn not_encrypted(&mut self, plan: &Plan) {
-        for layer in &plan.passed_over {
-            if let Err(error) = Envelope::from_annotations(&layer.annotations) {
-                let media_type: String = layer.media_type.chars().take(80).collect();
-                self.add(format!(
-                    "layer {} ({media_type}) stays as it is, and may be plain: {error}",
-                    layer.digest.short()
-                ));
-            }
+    /// Says which of the layers that nobody chose are called encrypted, for nobody has opened them.
+    pub(super) fn not_opened(&mut self, plan: &Plan) {
+        let mut others = 0;
+        for PassedOver { layer, form } in &plan.passed_over {
+            let why = match (form, Envelope::from_annotations(&layer.annotations)) {
+                (Some(form), _) => format!("is plain: it begins as {form} does"),
+                (None, Err(error)) => format!("may be plain: {error}"),
+                (None, Ok(_)) if others == MAX_TOLD => continue,
+                (None, Ok(_)) => {
+                    others += 1;
+                    "was not opened, so it may be plain".to_owned()
+                }
+            };
+            let media_type: String = layer.media_type.chars().take(80).collect();
+            self.add(format!(
+                "layer {} ({media_type}) stays as it is, and {why}",
+                layer.digest.short()
+            ));
         }
     }
 

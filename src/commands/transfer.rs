@@ -4,16 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use memchr::memmem;
-use nix::sys::signal::{SigSet, Signal};
 
 use super::image_args::ImageArgs;
 use super::jobs::{self, Failed};
 use super::progress::{Bar, Progress};
+use super::signals::{go_on, not_stopped, stop_on_signals};
 use super::summary::Summary;
 use super::unwrapping::in_layer;
 use crate::cipher;
@@ -24,12 +21,6 @@ use crate::image::finished::{Blob, Finished};
 use crate::image::selection::REF_NAME;
 use crate::image::target::Existing;
 use crate::image::{self, Descriptor, Image, Source, Staged, Target, media_type};
-
-/// For how long a second signal is part of the first: `timeout` and shells send one to the process and to its group.
-const ECHO: Duration = Duration::from_secs(1);
-
-/// Whether a signal asked us to end.
-static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// An image being written.
 pub(super) struct Transfer<'a> {
@@ -65,6 +56,7 @@ impl<'a> Transfer<'a> {
         bytes: u64,
     ) -> Result<Self> {
         stop_on_signals()?;
+        source.hold()?;
         let own = image.entry.annotations.get(REF_NAME);
         let own = own.map(String::as_str);
         let target = Target::prepare(
@@ -191,9 +183,13 @@ impl<'a> Transfer<'a> {
         }
         not_stopped()?;
         let digest = finished.entry.digest.clone();
+        let is_told = self.target.is_told();
         if let Err(error) = self.target.commit(finished.entry, &go_on) {
-            not_stopped()?;
-            return Err(error.into());
+            return Err(match not_stopped() {
+                Err(_) if is_told => Error::StoppedWhileNaming,
+                Err(stopped) => stopped,
+                Ok(()) => error.into(),
+            });
         }
         Ok(digest)
     }
@@ -254,61 +250,5 @@ impl Read for Metered<'_> {
         let read = self.blob.read(buffer)?;
         self.bar.inc(read as u64);
         Ok(read)
-    }
-}
-
-/// An error once a signal asked us to end. Not `ErrorKind::Interrupted`, after which readers try again.
-fn go_on() -> io::Result<()> {
-    match STOPPED.load(Ordering::Relaxed) {
-        true => Err(io::ErrorKind::Other.into()),
-        false => Ok(()),
-    }
-}
-
-/// From here on SIGINT, SIGTERM and SIGHUP make us clean up and end; one that comes later ends us as it is. One that
-/// whoever started us had ignored (`nohup`) stays so.
-fn stop_on_signals() -> Result<()> {
-    let ignored = ignored_signals();
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-        .into_iter()
-        .filter(|&signal| ignored >> (signal as u32 - 1) & 1 == 0)
-        .collect();
-    let failed = |source| Error::Stream {
-        action: "wait for signals",
-        source,
-    };
-    // Threads begin with the mask of the one that starts them, so the waiting one gets every signal.
-    signals
-        .thread_block()
-        .map_err(|errno| failed(errno.into()))?;
-    let wait = move || {
-        let mut first: Option<Instant> = None;
-        while let Ok(signal) = signals.wait() {
-            STOPPED.store(true, Ordering::Relaxed);
-            if first.get_or_insert_with(Instant::now).elapsed() > ECHO {
-                std::process::exit(128 + signal as i32);
-            }
-        }
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(wait)
-        .map(drop)
-        .map_err(failed)
-}
-
-/// The signals that are ignored, the first in the lowest bit. A signal that is waited for is not ignored any more, so
-/// this has to be known before (Linux, proc(5)).
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or_default()
-}
-
-fn not_stopped() -> Result<()> {
-    match STOPPED.load(Ordering::Relaxed) {
-        true => Err(Error::Stopped),
-        false => Ok(()),
     }
 }

@@ -4,10 +4,12 @@
 //! file without a name, which is gone with us however we end.
 
 mod docker;
+mod gzip;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -21,10 +23,11 @@ use super::selection::{self, Selection};
 use super::source::Source;
 use crate::descriptor::Digest;
 use crate::file;
-use flate2::read::MultiGzDecoder;
 
 /// Most entries of an archive.
 const MAX_ENTRIES: usize = 65536;
+/// Most bytes of all headers of an archive, long names among them, each of which is held in memory.
+const MAX_HEADERS: u64 = 16 << 20;
 /// What a gzip stream begins with (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// What `docker save` says of its images.
@@ -60,7 +63,7 @@ impl Archive {
     /// Opens an archive and finds what is in it.
     ///
     /// # Errors
-    /// [`Error::NotAnArchive`]; [`Error::TooLarge`] for too many entries; [`Error::Read`] and [`Error::File`].
+    /// [`Error::NotAnArchive`]; [`Error::Unpacked`]; [`Error::Read`] and [`Error::File`].
     pub fn open(path: &Path) -> Result<Self> {
         let mut archive = file::open(path)?;
         let failed = |source| Error::File {
@@ -72,13 +75,7 @@ impl Archive {
         let is_gzip = archive.read_exact(&mut start).is_ok() && start == GZIP;
         archive.seek(SeekFrom::Start(0)).map_err(failed)?;
         if is_gzip {
-            let mut unpacked = tempfile::tempfile().map_err(failed)?;
-            io::copy(
-                &mut MultiGzDecoder::new(io::BufReader::new(archive)),
-                &mut unpacked,
-            )
-            .map_err(failed)?;
-            archive = unpacked;
+            archive = gzip::unpacked(path, archive)?;
         }
         let mut this = Self {
             path: path.to_owned(),
@@ -98,12 +95,16 @@ impl Archive {
         let mut file = self.file.as_ref();
         file.seek(SeekFrom::Start(0))
             .map_err(|_| "it cannot be read")?;
-        let mut archive = tar::Archive::new(file);
+        let left = Cell::new(MAX_HEADERS);
+        let mut archive = tar::Archive::new(Headers { file, left: &left });
         let entries = archive
             .entries_with_seek()
             .map_err(|_| "it is no tar archive")?;
         for entry in entries {
-            let entry = entry.map_err(|_| "it is no tar archive, or it ends too soon")?;
+            let entry = entry.map_err(|_| match left.get() {
+                0 => "its headers are longer than those of an image",
+                _ => "it is no tar archive, or it ends too soon",
+            })?;
             if self.files.len() + self.links.len() == MAX_ENTRIES {
                 return Err("it has more entries than an image");
             }
@@ -156,6 +157,14 @@ impl Archive {
         }
         let place = self.path.display().to_string();
         selection::entry(&self.text(INDEX)?, &place, wanted, platform)
+    }
+
+    /// How many images its `index.json` has.
+    ///
+    /// # Errors
+    /// [`Error::NotAnArchive`] without such a file.
+    pub(super) fn count(&self) -> Result<usize> {
+        selection::named(&self.text(INDEX)?, None)
     }
 
     fn find(&self, name: &str) -> Option<Span> {
@@ -236,6 +245,31 @@ impl Source for Archive {
     }
 }
 
+/// What of the archive is read to list it: the content of files is passed over.
+struct Headers<'a> {
+    file: &'a File,
+    left: &'a Cell<u64>,
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.left.get()).unwrap_or(usize::MAX);
+        if left == 0 && !buffer.is_empty() {
+            return Err(io::ErrorKind::Other.into());
+        }
+        let len = left.min(buffer.len());
+        let read = self.file.read(&mut buffer[..len])?;
+        self.left.set(self.left.get() - read as u64);
+        Ok(read)
+    }
+}
+
+impl Seek for Headers<'_> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
+    }
+}
+
 /// A part of the archive, read to its end.
 struct Section {
     file: Arc<File>,
@@ -274,6 +308,20 @@ fn normal(base: &Path, path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_would_fill_the_memory_is_not_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_path("././@LongLink").unwrap();
+        header.set_size(4 << 30);
+        header.set_cksum();
+        std::fs::write(file.path(), header.as_bytes()).unwrap();
+        file.as_file().set_len(5 << 30).unwrap();
+        let error = Archive::open(file.path()).unwrap_err().to_string();
+        assert!(error.contains("its headers are longer"), "{error}");
+    }
 
     #[test]
     fn paths_stay_within_the_archive() {

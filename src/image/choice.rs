@@ -2,8 +2,12 @@
 //!
 //! Whatever an image holds is looked at: what has no encrypted form is an error, unless somebody asked for exactly that.
 
+mod platforms;
+
 use std::collections::BTreeMap;
 
+use self::platforms::choose;
+use super::content;
 use super::descriptor::Descriptor;
 use super::document;
 use super::error::{Error, Result, shortened};
@@ -13,6 +17,8 @@ use super::platform::Platform;
 use super::source::Source;
 use super::tree::{Image, Manifest};
 use crate::descriptor::Digest;
+
+pub use self::platforms::for_platform;
 
 /// What a user asked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +41,16 @@ pub struct Plan {
     /// What of the image stays plain.
     pub left: Vec<Left>,
     /// Layers that are called encrypted, and that nobody chose.
-    pub passed_over: Vec<Descriptor>,
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A layer that is called encrypted, and that nobody opens.
+#[derive(Clone, Debug)]
+pub struct PassedOver {
+    /// The layer.
+    pub layer: Descriptor,
+    /// What it begins as, if that is as plain layers begin.
+    pub form: Option<&'static str>,
 }
 
 /// Something that stays plain.
@@ -182,7 +197,7 @@ impl Planning<'_> {
         self.config(&manifest.config)?;
         if manifest.is_attestation() {
             for layer in &manifest.layers {
-                self.note("layer", layer, Why::Attestation);
+                self.statement(layer)?;
             }
             return Ok(());
         }
@@ -192,7 +207,7 @@ impl Planning<'_> {
             if media_type::decrypted(&layer.media_type).is_some() {
                 match is_wanted {
                     true => self.plan.encrypted.add(layer, (number, index)),
-                    false => self.plan.passed_over.push(layer.clone()),
+                    false => self.pass_over(layer)?,
                 }
             } else if is_wanted && self.can_be_encrypted(layer)? && !self.may_stay(layer) {
                 self.plan.plain.add(layer, (number, index));
@@ -203,6 +218,39 @@ impl Planning<'_> {
                 self.leave("layer", layer, !is_wanted)?;
             }
         }
+        Ok(())
+    }
+
+    /// A statement stays plain because whoever checks an image reads it. So it has to be one: a layer under this name would
+    /// be plain for everybody.
+    fn statement(&mut self, blob: &Descriptor) -> Result<()> {
+        if blob.is_foreign() && !self.source.has(blob)? {
+            self.note("layer", blob, Why::Elsewhere);
+            return Ok(());
+        }
+        match content::is_json(self.source, blob)? {
+            true => self.note("layer", blob, Why::Attestation),
+            false if self.may_stay(blob) => self.note("layer", blob, Why::Type),
+            false => {
+                return Err(Error::StaysPlain {
+                    what: "layer",
+                    digest: blob.digest.clone(),
+                    media_type: shortened(&blob.media_type),
+                    why: "is for statements in JSON, and this is no JSON",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// An envelope says nothing of the bytes, which nobody looks at here with a key.
+    fn pass_over(&mut self, layer: &Descriptor) -> Result<()> {
+        let form = match self.source.has(layer)? {
+            true => content::plain_form(self.source, layer)?,
+            false => None,
+        };
+        let layer = layer.clone();
+        self.plan.passed_over.push(PassedOver { layer, form });
         Ok(())
     }
 
@@ -303,12 +351,12 @@ impl Planning<'_> {
         }
         for layer in &manifest.layers {
             match manifest.is_attestation() {
-                _ if media_type::decrypted(&layer.media_type).is_some() => {
-                    self.plan.passed_over.push(layer.clone());
+                _ if media_type::decrypted(&layer.media_type).is_some() => self.pass_over(layer)?,
+                true if !self.source.has(layer)? || content::is_json(self.source, layer)? => {
+                    self.note("layer", layer, Why::Attestation);
                 }
-                true => self.note("layer", layer, Why::Attestation),
                 false if is_empty(layer) => {}
-                false => self.note("layer", layer, Why::NotChosen),
+                _ => self.note("layer", layer, Why::NotChosen),
             }
         }
         Ok(())
@@ -350,50 +398,4 @@ impl Planning<'_> {
 /// Whether it is the two bytes `{}` of the type that says so.
 fn is_empty(blob: &Descriptor) -> bool {
     blob.media_type == media_type::EMPTY && blob.digest == digest_of(b"{}")
-}
-
-/// Numbers of the manifests for a platform; of all, if none was asked for. The others are not needed any more.
-fn choose(image: &mut Image, platform: Option<&Platform>) -> Result<Vec<usize>> {
-    if let (None, Some(absent)) = (platform, image.absent().next()) {
-        return Err(not_here(absent));
-    }
-    let chosen = for_platform(image, platform)?;
-    for (number, manifest) in image.manifests_mut().into_iter().enumerate() {
-        manifest.needed = chosen.contains(&number);
-    }
-    Ok(chosen)
-}
-
-/// Numbers of the manifests for a platform; of all that are here, if none was asked for.
-///
-/// # Errors
-/// [`Error::NoSuchPlatform`] when there is no such manifest; [`Error::ManifestAbsent`] when it is not here.
-pub fn for_platform(image: &Image, platform: Option<&Platform>) -> Result<Vec<usize>> {
-    let manifests = image.manifests();
-    let Some(platform) = platform else {
-        return Ok((0..manifests.len()).collect());
-    };
-    let wanted = |own: Option<&Platform>| own.is_some_and(|own| platform.includes(own));
-    let mut absent = image.absent();
-    if let Some(absent) = absent.find(|entry| wanted(entry.platform().as_ref())) {
-        return Err(not_here(absent));
-    }
-    let numbers: Vec<usize> = (0..manifests.len())
-        .filter(|&number| wanted(manifests[number].platform.as_ref()))
-        .collect();
-    if numbers.is_empty() {
-        let platforms = manifests.iter().filter_map(|it| it.platform.as_ref());
-        return Err(Error::NoSuchPlatform {
-            platform: platform.to_string(),
-            there: platforms.map(ToString::to_string).take(10).collect(),
-        });
-    }
-    Ok(numbers)
-}
-
-fn not_here(manifest: &Descriptor) -> Error {
-    Error::ManifestAbsent {
-        name: manifest.name(),
-        platform: manifest.platform().map(|platform| platform.to_string()),
-    }
 }

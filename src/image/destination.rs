@@ -23,7 +23,7 @@ use super::error::{Error, Result};
 use super::layout::{BLOBS, INDEX, Layout, MARKER};
 use super::media_type;
 use super::reference::meant;
-use super::selection::{CONTAINERD_NAME, REF_NAME};
+use super::selection::{CONTAINERD_NAME, REF_NAME, is_named};
 use super::staged_file::StagedFile;
 use super::staging::Staging;
 use super::style::Style;
@@ -295,7 +295,8 @@ impl Destination {
         let manifests = manifests
             .as_array_mut()
             .ok_or(broken("the list in index.json is no list"))?;
-        let named = |other: &Value| other["annotations"][REF_NAME] == **tag;
+        let named = |other: &Value| is_named(other, tag);
+        let entry = without_their_names(entry, manifests.iter().filter(|other| !named(other)));
         match manifests.iter().position(named) {
             Some(_) if !self.force => {
                 return Err(Error::TagTaken {
@@ -306,12 +307,24 @@ impl Destination {
             Some(place) => {
                 // All of them, or a plain image could stay under the tag of an encrypted one.
                 manifests.retain(|other| !named(other));
-                manifests.insert(place, entry.clone());
+                manifests.insert(place, entry);
             }
-            None => manifests.push(entry.clone()),
+            None => manifests.push(entry),
         }
         Ok(style.write(&index))
     }
+}
+
+/// An entry that does not have the name that containerd has for one of these: it would take its place on import.
+fn without_their_names<'a>(entry: &Value, mut others: impl Iterator<Item = &'a Value>) -> Value {
+    let mut entry = entry.clone();
+    let own = entry["annotations"][CONTAINERD_NAME].as_str();
+    if own.is_some_and(|own| others.any(|other| is_named(other, own)))
+        && let Some(annotations) = entry["annotations"].as_object_mut()
+    {
+        annotations.shift_remove(CONTAINERD_NAME);
+    }
+    entry
 }
 
 #[cfg(test)]

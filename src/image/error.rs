@@ -9,6 +9,9 @@ use crate::words::{quoted, reason};
 /// Result with this room's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What is in the place of a layout, where that is an archive.
+pub(super) const IS_A_FILE: &str = "it is a file";
+
 /// What happened to an image. Texts that come from one are escaped or shortened by whoever puts them here.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -86,8 +89,32 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// What says which image is read, where one is to be written.
+    #[error("{name} names no image to write: a number or a digest says which image is read")]
+    NoNameToGive {
+        /// The name.
+        name: String,
+    },
+    /// Images that would be gone with the one that is replaced.
+    #[error("{place} has {count} images {}, and all of them would be replaced", tag.as_ref().map_or_else(|| "in it".to_owned(), |tag| format!("named {tag:?}")))]
+    WouldReplace {
+        /// The layout or the archive.
+        place: String,
+        /// How many.
+        count: usize,
+        /// Their tag; `None` where it is about all that are there.
+        tag: Option<String>,
+    },
+    /// A gzip stream that would fill the disk.
+    #[error("{} is not unpacked: {what}", path.display())]
+    Unpacked {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        what: &'static str,
+    },
     /// A place that images are read from alone.
-    #[error("no image can be written to {transport}: it is read alone")]
+    #[error("images in {transport} can be read, and not written")]
     ReadOnly {
         /// The transport.
         transport: &'static str,
@@ -121,7 +148,7 @@ pub enum Error {
         tags: Vec<String>,
     },
     /// No entry of that digest or number.
-    #[error("{place} has no such image: it has {count} entries")]
+    #[error("{place} has no such image: it has {count} {}", if *count == 1 { "entry" } else { "entries" })]
     UnknownEntry {
         /// The layout or the archive.
         place: String,
@@ -246,12 +273,22 @@ impl Error {
             Self::UnknownTag { .. } | Self::WhichImage { .. } => {
                 "name the image by one of the tags there, by its digest (@sha256:…) or by its number (@0), or choose with --platform"
             }
+            Self::UnknownEntry { .. } => "numbers begin with 0: the first image there is @0",
+            Self::NoSuchLayer { .. } => "numbers begin with 0, the lowest layer; -1 is the topmost",
+            Self::NotALayout {
+                what: IS_A_FILE, ..
+            } => "a layout in a tar archive is named as oci-archive:FILE[:TAG]",
             Self::Registry(error) => return error.hint(),
             Self::Containerd(error) => return error.hint(),
             Self::NoSuchDirectory {
                 meant: Some(meant), ..
             } => return Some(format!("an image in a registry is named as {meant}")),
             Self::FileExists { .. } => "take another name, or replace it with --force",
+            Self::NoNameToGive { .. } => "name the new image by a tag of its own, as oci:DIR:TAG",
+            Self::WouldReplace { .. } => "name a new image as DST",
+            Self::Unpacked { .. } => {
+                "if it is right, unpack it with `gunzip` where there is room, and name the tar archive"
+            }
             Self::ReadOnly { .. } => "write it to oci-archive:FILE[:TAG] or oci:DIR[:TAG]",
             Self::TagNeeded { .. } => "name the new image as oci:DIR:TAG",
             Self::TagTaken { .. } => "take another tag, or replace that image with --force",

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::descriptor::Descriptor;
 use super::document::{self, MAX_DOCUMENT};
-use super::error::{Error, Result};
+use super::error::{Error, IS_A_FILE, Result};
 use super::platform::Platform;
 use super::selection::{self, Selection};
 use super::source::Source;
@@ -44,7 +44,7 @@ impl Layout {
             return Err(not("it has no file `oci-layout`"));
         }
         if directory.is_file() {
-            return Err(not("it is a file"));
+            return Err(not(IS_A_FILE));
         }
         match is_version_one(&file::read(&marker, LIMIT)?) {
             true => Ok(layout),

@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod choice;
 pub mod containerd;
+mod content;
 pub mod descriptor;
 pub mod destination;
 pub mod document;
@@ -22,6 +23,7 @@ pub mod selection;
 pub mod source;
 pub mod staged_file;
 mod staging;
+pub mod stop;
 mod style;
 pub mod target;
 pub mod tree;

@@ -6,8 +6,9 @@ use super::descriptor::Descriptor;
 use super::error::{Error, Result};
 use super::layout::Layout;
 use super::platform::Platform;
-use super::reference::Reference;
+use super::reference::{InFile, Reference};
 use super::registry::{self, Repository};
+use super::selection::{self, REF_NAME, Selection};
 use super::source::Source;
 
 /// How places are spoken to that are no files.
@@ -60,5 +61,46 @@ pub fn open(
             let entry = store.entry();
             Ok((Box::new(store), entry))
         }
+    }
+}
+
+/// What an image is called that takes the place of the one that was read: by its tag, whatever it was found by.
+///
+/// # Errors
+/// [`Error::WouldReplace`] where others would be gone with it; whatever keeps the place from being read.
+pub fn in_place(reference: &Reference, entry: &Descriptor) -> Result<Reference> {
+    let would_replace = |place: &InFile, count, tag: Option<&str>| Error::WouldReplace {
+        place: place.path.display().to_string(),
+        count,
+        tag: tag.map(str::to_owned),
+    };
+    let tagged = |place: &InFile| InFile {
+        path: place.path.clone(),
+        image: match entry.annotations.get(REF_NAME) {
+            Some(own) => Selection::Tag(own.clone()),
+            None => place.image.clone(),
+        },
+    };
+    match reference {
+        Reference::Layout(place) => {
+            let new = tagged(place);
+            let index = Layout::open(&place.path)?.index()?;
+            match new
+                .image
+                .tag()
+                .map(|tag| selection::named(&index, Some(tag)))
+            {
+                Some(count) if count.as_ref().is_ok_and(|&count| count > 1) => {
+                    Err(would_replace(place, count?, new.image.tag()))
+                }
+                _ => Ok(Reference::Layout(new)),
+            }
+        }
+        Reference::OciArchive(place) => match Archive::open(&place.path)?.count()? {
+            // A new archive has one image.
+            count @ 2.. => Err(would_replace(place, count, None)),
+            _ => Ok(Reference::OciArchive(tagged(place))),
+        },
+        other => Ok(other.clone()),
     }
 }

@@ -23,7 +23,7 @@ const OTHER_TRANSPORTS: [&str; 6] = [
     "https",
     "sif",
 ];
-const TRANSPORTS: &str = "is of no transport that there is here: oci:DIR, oci-archive:FILE, docker-archive:FILE, docker://NAME, containerd:NAME";
+const TRANSPORTS: &str = "has a transport that is not one of these: oci:DIR, oci-archive:FILE, docker-archive:FILE, docker://NAME, containerd:NAME";
 
 /// What the arguments for an image mean, for the help.
 pub const HELP: &str = "oci:DIR[:TAG], DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], docker://NAME[:TAG] or containerd:[NAMESPACE/]NAME";

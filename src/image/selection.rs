@@ -31,6 +31,17 @@ pub enum Selection {
 }
 
 impl Selection {
+    /// Whether a new image may be called so. A number or a digest says which of those that are there is meant; in a tag it
+    /// would say what is not so.
+    pub(super) fn may_be_given(&self) -> bool {
+        let says_which = |it: &str| it.parse::<Digest>().is_ok() || it.parse::<usize>().is_ok();
+        match self {
+            Self::Only => true,
+            Self::Tag(tag) => !tag.rsplit_once('@').is_some_and(|(_, it)| says_which(it)),
+            Self::Digest(_) | Self::Number(_) => false,
+        }
+    }
+
     /// The tag, if it is one.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
@@ -59,9 +70,7 @@ pub(super) fn entry(
         Selection::Only => true,
         Selection::Number(wanted) => number == *wanted,
         Selection::Digest(digest) => entry["digest"] == *digest.as_str(),
-        Selection::Tag(tag) => [REF_NAME, CONTAINERD_NAME]
-            .into_iter()
-            .any(|key| entry["annotations"][key] == **tag),
+        Selection::Tag(tag) => is_named(entry, tag),
     };
     let mut named: Vec<&Value> = entries
         .iter()
@@ -98,6 +107,23 @@ pub(super) fn entry(
         },
         (_, count) => Error::WhichImage { place, count, tags },
     })
+}
+
+/// How many images there are of that name in the text of an `index.json`; without a name, how many there are.
+///
+/// # Errors
+/// [`Error::InvalidManifest`] where it is none.
+pub(super) fn named(index: &[u8], tag: Option<&str>) -> Result<usize> {
+    let index = document::parse(index, "index.json is no JSON")?;
+    let entries = list(&index, "manifests")?;
+    let is_meant = |entry: &&Value| tag.is_none_or(|tag| is_named(entry, tag));
+    Ok(entries.iter().filter(is_meant).count())
+}
+
+/// Whether an entry has that tag, or containerd's name for it is that.
+pub(super) fn is_named(entry: &Value, tag: &str) -> bool {
+    let mut names = [REF_NAME, CONTAINERD_NAME].into_iter();
+    names.any(|name| entry["annotations"][name] == *tag)
 }
 
 #[cfg(test)]

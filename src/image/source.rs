@@ -21,6 +21,14 @@ pub trait Source: Send + Sync {
     /// When it is not there, or has another length.
     fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>>;
 
+    /// Has the image kept until all is read. Who does this has to end as it should, or it is kept for a day.
+    ///
+    /// # Errors
+    /// When the place cannot be asked.
+    fn hold(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// A manifest, an index or a config, whose size and digest are right.
     ///
     /// # Errors

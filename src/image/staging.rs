@@ -6,6 +6,8 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 use tempfile::TempDir;
@@ -22,6 +24,11 @@ const MODE: u32 = 0o700;
 const MARK: &str = ".ocihsm-temporary";
 /// How often one is made anew that another of us took for a dead one's.
 const TRIES: usize = 16;
+/// An empty one of this age has no mark because whoever made it was killed before that.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Those that we have now.
+static OURS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A private directory.
 #[derive(Debug)]
@@ -54,6 +61,7 @@ impl Staging {
             // Whoever sweeps between these two steps has the lock, or has removed it.
             match lock(&mark) {
                 Some(lock) => {
+                    ours().push(directory.path().to_owned());
                     return Ok(Self {
                         directory,
                         _lock: lock,
@@ -73,7 +81,20 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         empty(self.path());
+        ours().retain(|path| path != self.path());
     }
+}
+
+/// Removes all that we have, where others still write to them.
+pub(super) fn remove_all() {
+    for path in ours().iter() {
+        empty(path);
+        let _ = fs::remove_dir(path);
+    }
+}
+
+fn ours() -> MutexGuard<'static, Vec<PathBuf>> {
+    OURS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a directory entry of this name is one of ours, and not what a user keeps there.
@@ -89,12 +110,19 @@ fn sweep(place: &Path) {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_staging(&entry.file_name())) {
         let path = entry.path();
-        let ours = entry.metadata().is_ok_and(|it| {
-            it.is_dir() && it.uid() == geteuid().as_raw() && it.mode() & 0o777 == MODE
-        });
+        let Ok(found) = entry.metadata() else {
+            continue;
+        };
+        if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o777 != MODE {
+            continue;
+        }
         let mark = path.join(MARK);
-        if ours
-            && is_mark(&mark)
+        let age = found.modified().ok().and_then(|it| it.elapsed().ok());
+        if age.is_some_and(|age| age > SETTLED) {
+            // Fails where anything is in it.
+            let _ = fs::remove_dir(&path);
+        }
+        if is_mark(&mark)
             && let Some(_lock) = lock(&mark)
         {
             empty(&path);
@@ -154,6 +182,19 @@ mod tests {
         assert!(!dead.exists());
         assert!(living.path().join("0").exists() && mine.exists());
         assert_ne!(living.path(), second.path());
+    }
+
+    #[test]
+    fn one_whose_owner_was_killed_before_it_had_its_mark_is_removed() {
+        let place = TempDir::new().unwrap();
+        let (young, old) = (
+            directory(place.path(), ".ocihsm-young0", MODE),
+            directory(place.path(), ".ocihsm-older0", MODE),
+        );
+        let time = std::time::SystemTime::now() - 2 * SETTLED;
+        File::open(&old).unwrap().set_modified(time).unwrap();
+        drop(Staging::within(place.path()).unwrap());
+        assert!(young.exists() && !old.exists());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::reference::Reference;
 use super::registry::{Pushed, Upload};
 use super::staged_file::StagedFile;
 use super::staging::Staging;
+use super::stop;
 use crate::descriptor::Digest;
 
 /// An image that is being written.
@@ -54,7 +55,8 @@ impl Target {
     /// `force` it may replace another one.
     ///
     /// # Errors
-    /// As [`Destination::prepare`], [`Pushed::prepare`] and [`Stored::prepare`]; [`Error::FileExists`]; [`Error::ReadOnly`].
+    /// As [`Destination::prepare`], [`Pushed::prepare`] and [`Stored::prepare`]; [`Error::FileExists`]; [`Error::ReadOnly`];
+    /// [`Error::NoNameToGive`].
     pub fn prepare(
         reference: &Reference,
         source: &Reference,
@@ -62,6 +64,13 @@ impl Target {
         tag: Option<&str>,
         force: bool,
     ) -> Result<Self> {
+        if let Reference::Layout(place) | Reference::OciArchive(place) = reference
+            && !place.image.may_be_given()
+        {
+            return Err(Error::NoNameToGive {
+                name: reference.to_string(),
+            });
+        }
         let tag = reference.tag().or(tag);
         match reference {
             Reference::Layout(place) => {
@@ -150,6 +159,12 @@ impl Target {
         }
     }
 
+    /// Whether somebody else gives the image its name, and may have done so where no answer came.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Registry(_) | Self::Containerd(_))
+    }
+
     /// Names the image, and with that makes it appear. Where that takes long, `go_on` is asked now and then, and its
     /// error ends it.
     ///
@@ -157,7 +172,12 @@ impl Target {
     /// When that fails; nothing is named then.
     pub fn commit(self, entry: Descriptor, go_on: &dyn Fn() -> io::Result<()>) -> Result<()> {
         match self {
-            Self::Layout(layout) => layout.commit(entry),
+            Self::Layout(layout) => {
+                let naming = stop::naming();
+                layout.commit(entry)?;
+                naming.done();
+                Ok(())
+            }
             Self::Archive(archive) => archive.commit(entry, go_on),
             Self::Registry(pushed) => pushed.commit(&entry),
             Self::Containerd(stored) => stored.commit(&entry),
@@ -243,6 +263,7 @@ impl ArchiveFile {
             }
         };
         write_archive(&directory, &new, go_on).map_err(failed("write", &new))?;
+        let naming = stop::naming();
         if force {
             fs::rename(&new, &path).map_err(failed("create", &path))?;
         } else {
@@ -255,7 +276,9 @@ impl ArchiveFile {
         let beside = staging.path().parent().unwrap_or(Path::new("."));
         File::open(beside)
             .and_then(|directory| directory.sync_all())
-            .map_err(failed("write", beside))
+            .map_err(failed("write", beside))?;
+        naming.done();
+        Ok(())
     }
 }
 

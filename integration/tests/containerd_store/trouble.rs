@@ -89,6 +89,72 @@ fn what_ends_midway_leaves_no_image_and_nothing_for_ever() {
     });
 }
 
+/// It is heard at once. A lease that containerd did not end is told; it may hear of it when it goes on.
+#[test]
+fn a_signal_is_heard_while_containerd_does_not_answer() {
+    let (_place, plain) = large();
+    Root::on_each_containerd(|root| {
+        let stage = Stage::new(root);
+        let output = stage.containerd.import(&plain.archive(), "app");
+        assert!(output.status.success(), "{output:?}");
+        let target = stage.at("layout").display().to_string();
+        for (from, to) in [
+            (plain.reference(), at(ENCRYPTED)),
+            (at(PLAIN), target.clone()),
+        ] {
+            let mut child = stage
+                .encrypt(&from, &to)
+                .into_command()
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let is_under_way = || match to.starts_with("containerd:") {
+                true => stage.lines(&["content", "active"]).len() > 1,
+                false => std::fs::read_dir(stage.place.path()).unwrap().count() > 0,
+            };
+            let patience = Instant::now() + Duration::from_secs(60);
+            while !is_under_way() {
+                let ended = child.try_wait().unwrap();
+                assert!(ended.is_none() && Instant::now() < patience, "{ended:?}");
+                thread::sleep(Duration::from_millis(1));
+            }
+            stage.containerd.hold(true);
+            thread::sleep(Duration::from_millis(300));
+            let ended = child.try_wait().unwrap();
+            kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+            let asked = Instant::now();
+            let output = child.wait_with_output().unwrap();
+            let took = asked.elapsed();
+            stage.containerd.hold(false);
+            assert!(ended.is_none(), "it ended too soon: {output:?}");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(stderr.contains("stopped by a signal"), "{stderr}");
+            assert!(took < Duration::from_secs(8), "{took:?}");
+            assert_eq!(stage.images(), [PLAIN]);
+            assert!(!stage.at("layout").exists());
+            assert_eq!(std::fs::read_dir(stage.place.path()).unwrap().count(), 0);
+            println!("{took:.2?}");
+            let patience = Instant::now() + Duration::from_secs(30);
+            loop {
+                let left = stage.lines(&["leases", "list", "--quiet"]);
+                for lease in &left {
+                    let told = format!("lease {lease} is left");
+                    assert!(stderr.contains(&told), "{stderr}");
+                    let delete = ["leases", "delete", "--sync", lease];
+                    let _ = stage.containerd.ctr(&delete).run();
+                }
+                stage.collect();
+                if left.is_empty() && stage.lines(&["content", "active"]).len() == 1 {
+                    break;
+                }
+                assert!(Instant::now() < patience, "something is left: {left:?}");
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+    });
+}
+
 #[test]
 fn memory_does_not_grow_with_the_image() {
     let (_place, plain) = large();

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::SigSet;
 use prost::Message;
@@ -19,15 +21,20 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::Result;
 use super::error::Error;
 use super::messages::{AddResource, Empty, Lease, Namespaces, Resource, method};
+use crate::image::stop;
 
 /// Longest that containerd may take to begin an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same once we are to end: to give up an ingest, and the lease.
+const FAREWELL: Duration = Duration::from_millis(300);
+/// How often it is looked whether we are to end.
+const TICK: Duration = Duration::from_millis(100);
 /// Namespaces of `ctr`, of Kubernetes and of Docker.
 const USUAL: [&str; 3] = ["default", "k8s.io", "moby"];
 /// For how long what we have written is kept if we do not end as we should: as long as `ctr` has it kept.
@@ -43,7 +50,7 @@ pub(super) struct Client {
     /// The namespace that is asked.
     pub(super) namespace: String,
     /// The lease's name, once there is one.
-    pub(super) lease: String,
+    lease: OnceLock<String>,
 }
 
 /// The way to containerd, and the thread that goes it.
@@ -63,7 +70,7 @@ impl Client {
         let mut this = Self {
             connection,
             namespace: namespace.to_owned(),
-            lease: String::new(),
+            lease: OnceLock::new(),
         };
         let mut name = name;
         if let Some((first, rest)) = name.split_once('/')
@@ -83,7 +90,7 @@ impl Client {
     }
 
     /// Lets containerd keep what we write and what we ask for, until the lease ends.
-    pub(super) fn begin_lease(&mut self) -> Result<()> {
+    pub(super) fn begin_lease(&self) -> Result<()> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| Error::Unreachable {
             address: self.connection.address.clone(),
@@ -97,14 +104,19 @@ impl Client {
         };
         self.unary::<_, Empty>(method::LEASE_CREATE, lease)
             .map_err(|status| self.refused("begin a lease", &status))?;
-        self.lease = id;
+        let _ = self.lease.set(id);
         Ok(())
+    }
+
+    /// The lease's name; empty without one.
+    pub(super) fn lease(&self) -> &str {
+        self.lease.get().map_or("", String::as_str)
     }
 
     /// Has a blob kept, and all that it names, until the lease ends. It need not be there.
     pub(super) fn keep(&self, digest: &str) -> Result<()> {
         let resource = AddResource {
-            id: self.lease.clone(),
+            id: self.lease().to_owned(),
             resource: Some(Resource {
                 id: digest.to_owned(),
                 kind: "content".to_owned(),
@@ -167,21 +179,34 @@ impl Client {
         })
     }
 
-    /// Waits for what containerd says next, but not for ever.
+    /// Waits for what containerd says next, but not for ever. Once we are to end, what is begun is to give things up.
     pub(super) fn wait<T>(
         &self,
         work: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Status> {
-        let bounded = async { tokio::time::timeout(PATIENCE, work).await };
-        self.connection
-            .handle
-            .block_on(bounded)
-            .unwrap_or_else(|_| {
-                let seconds = PATIENCE.as_secs();
-                Err(Status::deadline_exceeded(format!(
-                    "no answer for {seconds} s"
-                )))
-            })
+        let is_farewell = stop::is_set();
+        let patience = match is_farewell {
+            true => FAREWELL,
+            false => PATIENCE,
+        };
+        let end = Instant::now() + patience;
+        self.connection.handle.block_on(async {
+            let mut work = pin!(work);
+            loop {
+                match tokio::time::timeout(TICK, work.as_mut()).await {
+                    Ok(done) => return done,
+                    Err(_) if stop::is_set() && !is_farewell => {
+                        return Err(Status::cancelled("a signal asked us to end"));
+                    }
+                    Err(_) if Instant::now() >= end => {
+                        let seconds = patience.as_secs_f32();
+                        let text = format!("no answer for {seconds} s");
+                        return Err(Status::deadline_exceeded(text));
+                    }
+                    Err(_) => {}
+                }
+            }
+        })
     }
 
     async fn ready(&self, method: &'static str) -> Result<(Grpc<Channel>, PathAndQuery), Status> {
@@ -195,8 +220,8 @@ impl Client {
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let headers = [
-            ("containerd-namespace", &self.namespace),
-            ("containerd-lease", &self.lease),
+            ("containerd-namespace", self.namespace.as_str()),
+            ("containerd-lease", self.lease()),
         ];
         for (name, value) in headers {
             let value: Option<MetadataValue<Ascii>> = value.parse().ok();
@@ -218,13 +243,18 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if !self.lease.is_empty() {
+        if let Some(id) = self.lease.get() {
             let lease = Lease {
-                id: self.lease.clone(),
+                id: id.clone(),
                 labels: BTreeMap::new(),
             };
-            // One that cannot be ended ends by itself.
-            let _ = self.unary::<_, Empty>(method::LEASE_DELETE, lease);
+            let ended = self.unary::<_, Empty>(method::LEASE_DELETE, lease);
+            if ended.is_err_and(|status| status.code() != Code::NotFound) {
+                tracing::warn!(
+                    "containerd does not answer, so its lease {id} is left: it ends within a day, or with `ctr --namespace {} leases delete {id}`",
+                    self.namespace
+                );
+            }
         }
     }
 }
@@ -232,7 +262,7 @@ impl Drop for Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.connection.address.display();
-        write!(f, "Client({address}, {}, {})", self.namespace, self.lease)
+        write!(f, "Client({address}, {}, {})", self.namespace, self.lease())
     }
 }
 

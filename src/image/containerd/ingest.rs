@@ -42,9 +42,14 @@ impl Stored {
     /// Prepares to write an image under a name.
     ///
     /// # Errors
-    /// [`crate::image::Error::TagTaken`]; [`super::Error::Unreachable`]; whatever containerd refuses.
+    /// [`crate::image::Error::TagTaken`]; [`crate::image::Error::NoNameToGive`]; [`super::Error::Unreachable`]; whatever
+    /// containerd refuses.
     pub fn prepare(name: &Name, settings: &Settings, force: bool) -> crate::image::Result<Self> {
-        let (mut client, name) = Client::open(&settings.address, &settings.namespace, &name.0)?;
+        if name.says_which() {
+            let name = format!("containerd:{name}");
+            return Err(crate::image::Error::NoNameToGive { name });
+        }
+        let (client, name) = Client::open(&settings.address, &settings.namespace, &name.0)?;
         if !force && client.image(&name)?.is_some() {
             return Err(taken(&client, &name));
         }
@@ -76,7 +81,7 @@ impl Stored {
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
         Ingest::begin(
             Arc::clone(&self.client),
-            format!("{}-{number}", self.client.lease),
+            format!("{}-{number}", self.client.lease()),
         )
     }
 

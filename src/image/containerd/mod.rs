@@ -21,6 +21,7 @@ use super::descriptor::Descriptor;
 use super::registry;
 use super::selection::{CONTAINERD_NAME, REF_NAME};
 use super::source::Source;
+use crate::descriptor::Digest;
 
 pub use self::error::Error;
 pub use self::ingest::{Ingest, Stored};
@@ -60,6 +61,12 @@ impl Name {
             && !text.ends_with('/');
         (sound && !text.is_empty()).then(|| Self(text.to_owned()))
     }
+
+    /// Whether it has the digest of what it names, as Kubernetes names images.
+    fn says_which(&self) -> bool {
+        let last = self.0.rsplit(['@', '/']).next().unwrap_or_default();
+        last.parse::<Digest>().is_ok()
+    }
 }
 
 impl fmt::Display for Name {
@@ -74,7 +81,7 @@ impl Store {
     /// # Errors
     /// [`Error::NoImage`]; [`Error::Unreachable`]; whatever containerd refuses.
     pub fn open(name: &Name, settings: &Settings) -> super::Result<Self> {
-        let (mut client, name) = Client::open(&settings.address, &settings.namespace, &name.0)?;
+        let (client, name) = Client::open(&settings.address, &settings.namespace, &name.0)?;
         let Some(target) = client.image(&name)?.and_then(|image| image.target) else {
             let full = registry::Name::parse(&name).map(|name| name.to_string());
             let full = full.filter(|full| *full != name);
@@ -90,8 +97,6 @@ impl Store {
             }
             .into());
         };
-        client.begin_lease()?;
-        client.keep(&target.digest)?;
         let digest = target
             .digest
             .parse()
@@ -124,6 +129,11 @@ impl Source for Store {
 
     fn blob(&self, descriptor: &Descriptor) -> super::Result<Box<dyn Read + Send>> {
         Ok(Box::new(Reading::begin(&self.client, descriptor)?))
+    }
+
+    fn hold(&self) -> super::Result<()> {
+        self.client.begin_lease()?;
+        Ok(self.client.keep(self.entry.digest.as_str())?)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ureq::http::{Method, Request, Response};
@@ -16,7 +15,7 @@ use super::name::Name;
 use super::{Result, Settings, tls};
 use crate::image::descriptor::Descriptor;
 use crate::image::document::MAX_DOCUMENT;
-use crate::image::media_type;
+use crate::image::{media_type, stop};
 
 /// How often something is tried, all in all.
 pub(super) const TRIES: u32 = 5;
@@ -24,6 +23,8 @@ pub(super) const TRIES: u32 = 5;
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// How long it may take to say that it has TLS.
 const PROBE: Duration = Duration::from_secs(10);
+/// How long it may take once we are to end, to give up an upload.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Longest wait that a registry may ask for.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Most characters of an answer that a message shows.
@@ -32,6 +33,8 @@ const MAX_SAID: u64 = 200;
 /// A repository.
 pub(super) struct Connection {
     pub(super) agent: Agent,
+    /// What speaks once we are to end, and the other one does not any more.
+    farewell: Agent,
     /// `https://HOST`.
     pub(super) base: String,
     pub(super) name: Name,
@@ -93,8 +96,13 @@ impl Connection {
     /// Finds out how the registry is spoken to. Nothing is asked yet but, without `tls_verify`, whether it has TLS.
     pub(super) fn open(name: &Name, settings: &Settings, push: bool) -> Result<Self> {
         let actions = if push { "pull,push" } else { "pull" };
+        let agent = tls::agent(name, settings)?;
+        // Ends what is under way, however long the registry takes.
+        let ending = agent.clone();
+        stop::then(move || ending.shutdown());
         let mut this = Self {
-            agent: tls::agent(name, settings)?,
+            farewell: Agent::new_with_config(agent.config().clone()),
+            agent,
             base: format!("https://{}", name.registry()),
             login: credentials::find(name, &settings.auth_files)?,
             scopes: vec![format!("repository:{}:{actions}", name.path)],
@@ -186,6 +194,10 @@ impl Connection {
         let mut authorized: Option<Instant> = None;
         let mut tries = 1;
         loop {
+            // That an upload is given up is all that is said then.
+            if stop::is_set() && call.method != Method::DELETE {
+                return Err(Error::Stopped);
+            }
             let answer = self.once(call);
             let last = tries == TRIES;
             match answer {
@@ -212,7 +224,7 @@ impl Connection {
                     let asked = response.headers().get("retry-after");
                     let asked = asked.and_then(|it| it.to_str().ok()?.parse().ok());
                     let asked = asked.map(Duration::from_secs).unwrap_or_default();
-                    thread::sleep(asked.max(wait).min(MAX_WAIT));
+                    pause(asked.max(wait).min(MAX_WAIT))?;
                 }
                 Ok(response) => return Ok(response),
                 Err(error) if last || !call.again || !may_pass(&error) => {
@@ -221,7 +233,7 @@ impl Connection {
                         source: Box::new(error),
                     });
                 }
-                Err(_) => thread::sleep(wait),
+                Err(_) => pause(wait)?,
             }
             wait *= 2;
             tries += 1;
@@ -240,6 +252,11 @@ impl Connection {
         let ours = call.url.parse().is_ok_and(|uri| self.is_ours(&uri));
         if let Some(authorization) = authorization.filter(|_| ours) {
             request = request.header("authorization", authorization.as_str());
+        }
+        if stop::is_set() {
+            let request = self.farewell.configure_request(request.body(())?);
+            let request = request.timeout_global(Some(FAREWELL)).build();
+            return self.farewell.run(request);
         }
         match call.body {
             None => self.agent.run(request.body(())?),
@@ -288,6 +305,14 @@ impl Connection {
         self.authorization
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits before something is tried again.
+pub(super) fn pause(time: Duration) -> Result<()> {
+    match stop::pause(time) {
+        true => Ok(()),
+        false => Err(Error::Stopped),
     }
 }
 

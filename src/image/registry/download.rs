@@ -2,11 +2,10 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::Result;
-use super::connection::{Call, Connection, TRIES};
+use super::connection::{Call, Connection, TRIES, pause};
 use super::error::Error;
 use crate::descriptor::Digest;
 use crate::image::descriptor::Descriptor;
@@ -95,7 +94,7 @@ impl Read for Download {
             if self.tries == TRIES {
                 return Err(io::Error::other(self.connection.broken(self.tries, source)));
             }
-            thread::sleep(Duration::from_millis(200 << self.tries));
+            pause(Duration::from_millis(200 << self.tries)).map_err(io::Error::other)?;
             self.tries += 1;
             self.body = match self.ask() {
                 Ok(body) => Some(body),

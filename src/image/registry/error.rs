@@ -93,6 +93,9 @@ pub enum Error {
     /// A file that cannot be read.
     #[error(transparent)]
     Read(#[from] crate::file::Error),
+    /// We were asked to end while a registry was waited for.
+    #[error("a signal asked us to end")]
+    Stopped,
     /// An image is written under a tag.
     #[error("{name} has a digest: a new image is written under a tag")]
     DigestAsTarget {
@@ -117,6 +120,9 @@ impl Error {
             Self::Denied { host, .. } => Some(format!(
                 "log in with `skopeo login {host}` or `docker login {host}`, or name the file with the password in REGISTRY_AUTH_FILE"
             )),
+            Self::Unreachable { source, .. } if wants_ours(source) => Some(
+                "it wants a certificate of ours: put it into the directory of --cert-dir, as *.cert with *.key".to_owned(),
+            ),
             Self::Unreachable { source, .. } if is_about_tls(source) => Some(
                 "trust its certificate with --cert-dir, or nobody's with --tls-verify=false"
                     .to_owned(),
@@ -134,6 +140,22 @@ pub(super) fn is_about_tls(error: &ureq::Error) -> bool {
         ureq::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
         _ => false,
     }
+}
+
+/// Whether we have shown no certificate, or one that the registry does not take.
+fn wants_ours(error: &ureq::Error) -> bool {
+    use rustls::AlertDescription::{BadCertificate, CertificateRequired};
+    let error = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|it| it.downcast_ref()),
+        _ => None,
+    };
+    matches!(
+        error,
+        Some(rustls::Error::AlertReceived(
+            CertificateRequired | BadCertificate
+        ))
+    )
 }
 
 fn why(error: &ureq::Error) -> String {

@@ -3,7 +3,6 @@
 
 use std::io::Read as _;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use ureq::Body;
@@ -12,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Result;
 use super::auth::{self, Challenge, MAX_TOKEN, Question};
-use super::connection::{Connection, TRIES, is_temporary, may_pass};
+use super::connection::{Connection, TRIES, is_temporary, may_pass, pause};
 use super::credentials::Login;
 use super::error::Error;
 
@@ -107,7 +106,7 @@ impl Connection {
                 read.map_err(|source| self.broken(tries, source))?;
                 return auth::token(&bytes).ok_or_else(|| self.nonsense("its token is none"));
             }
-            thread::sleep(wait);
+            pause(wait)?;
             wait *= 2;
         }
         Err(self.nonsense("it gives no token"))

@@ -3,14 +3,13 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::{Method, Response};
 
 use super::auth::escape;
-use super::connection::{Call, Connection, TRIES, is_temporary};
+use super::connection::{Call, Connection, TRIES, is_temporary, pause};
 use super::error::Error;
 use super::name::Name;
 use super::{Result, Settings};
@@ -229,7 +228,7 @@ impl Upload {
             if tries == TRIES {
                 return Err(trouble);
             }
-            thread::sleep(Duration::from_millis(200 << tries));
+            pause(Duration::from_millis(200 << tries))?;
             tries += 1;
             // A registry that lost the upload with the connection says less than what came before.
             if self.ask_how_much().is_err() {
@@ -272,20 +271,24 @@ impl Upload {
     /// Tells the registry that this is all, and what it should be.
     pub(in crate::image) fn keep(mut self, digest: &Digest) -> Result<()> {
         self.send_chunk()?;
-        let location = self.location.take().unwrap_or_default();
+        let location = self.location.clone().unwrap_or_default();
         let separator = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{separator}digest={digest}");
         let response = self
             .connection
             .send(&Call::new(Method::PUT, url, Some(&[])))?;
         if response.status().is_success() {
+            self.location = None;
             return Ok(());
         }
         // A first try may have come through, and only its answer not.
         let url = self.connection.url("blobs", digest.as_str());
         let there = self.connection.send(&Call::head(url))?;
         match there.status().as_u16() {
-            200 => self.connection.check_length(&there, self.sent),
+            200 => {
+                self.location = None;
+                self.connection.check_length(&there, self.sent)
+            }
             _ => Err(self.connection.refused("write a blob to its end", response)),
         }
     }
