@@ -16,7 +16,7 @@ use super::protocol::{Answered, Components, KeyPin, Question, Request};
 use super::refusal::Answer;
 use super::token::may_be_one;
 use super::worker::{Listed, Report};
-use super::{Deleted, HsmSettings, NewKey, Probe};
+use super::{Deleted, HsmSettings, NewKey, Probe, surroundings};
 use crate::keys::TokenKey;
 use crate::keys::public::PublicKey;
 use crate::keys::uri::Pkcs11Uri;
@@ -247,7 +247,10 @@ impl Client {
         };
         match child.ask(&request) {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(failure)) => Err(failure.into_error(key, pin_error)),
+            Ok(Err(failure)) => {
+                let error = failure.into_error(key, pin_error);
+                Err(surroundings::explained(error, key, &self.settings))
+            }
             Err(error) => {
                 let uri = child.is_about_token().then(|| key.file.uri.clone());
                 worker.lost.push((uri, error.clone()));

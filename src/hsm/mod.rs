@@ -26,6 +26,7 @@ mod private;
 mod protocol;
 mod refusal;
 mod rejected;
+mod surroundings;
 mod token;
 mod worker;
 
@@ -37,7 +38,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::client::{Client, Patience};
-pub use self::error::{Error, Result};
+pub use self::error::{Error, NamedBy, Result};
 pub use self::listing::{Permission, ShownKey, ShownKind, Token};
 use self::lockout::Lockout;
 pub use self::refusal::{Answer, How, Refusal};

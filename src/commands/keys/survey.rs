@@ -112,6 +112,9 @@ impl Survey {
                 modules: vec![Asked { module, tokens }],
             });
         }
+        if *uri != Pkcs11Uri::default() {
+            policy.require_any()?;
+        }
         let mut missing = false;
         let modules = modules::allowed(policy).into_iter().map(|module| {
             // One whose device is not there must not cost time.
@@ -144,6 +147,13 @@ impl Survey {
         })
     }
 
+    /// The error of a module that does not start for want of a file, which is a mistake and not another module's token.
+    fn not_set_up(&self) -> Option<Error> {
+        let mut errors = self.modules.iter().map(|asked| asked.tokens.as_ref().err());
+        let found = errors.find_map(|error| error.filter(|error| error.is_about_surroundings()));
+        found.cloned().map(Error::Hsm)
+    }
+
     /// The one token that the URI means, and its module.
     ///
     /// # Errors
@@ -152,10 +162,10 @@ impl Survey {
         let found: Vec<_> = self.found().collect();
         match found.as_slice() {
             [(module, [token])] => Ok((module, token)),
-            [] => Err(Error::TokenInNoModule {
+            [] => Err(self.not_set_up().unwrap_or_else(|| Error::TokenInNoModule {
                 uri: uri.to_string(),
                 modules: self.modules.len(),
-            }),
+            })),
             [(_, tokens)] => Err(Error::Hsm(hsm::Error::SeveralTokens {
                 uri: uri.to_string(),
                 tokens: tokens.iter().map(described).collect(),
