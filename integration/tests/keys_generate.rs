@@ -191,6 +191,14 @@ fn what_keeps_a_module_from_starting_is_said() {
         "other.conf names /nowhere/tokens, which is not there",
     );
     assert!(hint.contains("correct directories.tokendir"), "{hint}");
+    let uri = "pkcs11:token=surroundings;object=k?module-name=softhsm2&pin-value=1";
+    shell.write("k.yaml", &format!("pkcs11:\n  uri: {uri}\n"));
+    let test = shell.keys(&["test", "k.yaml"]);
+    let hint = refused(
+        &test.env("SOFTHSM2_CONF", "/nowhere/softhsm2.conf").run(),
+        "k.yaml: the PKCS#11 module /usr/lib/softhsm/libsofthsm2.so does not start: SOFTHSM2_CONF names /nowhere",
+    );
+    assert!(hint.contains("or under module.env"), "{hint}");
     let policy = shell.write("empty.conf", "pkcs11:\n");
     let hint = refused(
         &with("OCICRYPT_CONFIG", &policy),

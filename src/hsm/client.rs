@@ -366,7 +366,7 @@ mod tests {
             timeout: std::time::Duration::from_secs(60),
             allow_final_try: false,
             runtime_dir: None,
-            environment: crate::hsm::Environment::Inherited,
+            environment: crate::hsm::Environment::Inherited { softhsm: None },
         });
         let error = client.kind(&key("/keys/a.yaml", "A=B")).unwrap_err();
         assert!(matches!(error, Error::Variable { .. }), "{error}");

@@ -61,11 +61,13 @@ pub struct HsmSettings {
 }
 
 /// The environment that a module's process begins with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Environment {
     /// This process's own.
-    #[default]
-    Inherited,
+    Inherited {
+        /// `SOFTHSM2_CONF` in it, which may be why SoftHSM does not start.
+        softhsm: Option<String>,
+    },
     /// These variables and no others: that of another process, which this one stands in for.
     Only(BTreeMap<String, String>),
 }

@@ -1,7 +1,5 @@
 //! Why a module does not start, where its own answer gives no reason: a file or a directory that it is told of is not there.
 
-use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,7 +12,17 @@ use crate::keys::key_file::COMMAND_LINE;
 
 /// The variable that names SoftHSM's configuration.
 const SOFTHSM: &str = "SOFTHSM2_CONF";
-/// Its configuration where no variable names one, as distributions build it.
+/// Variables by which modules find their configuration or their tokens, which have to be there; not logs, for example.
+const PLACES: [&str; 7] = [
+    SOFTHSM,
+    "CS_PKCS11_R3_CFG",
+    "ChrystokiConfigurationPath",
+    "KRYOPTIC_CONF",
+    "OPENSC_CONF",
+    "TPM2_PKCS11_STORE",
+    "YUBIHSM_PKCS11_CONF",
+];
+/// SoftHSM's configuration where no variable names one, as distributions build it.
 const SOFTHSM_USUAL: &str = "/etc/softhsm/softhsm2.conf";
 
 /// The error, or what it comes from: nothing is looked for before a module has failed.
@@ -26,8 +34,7 @@ pub(super) fn explained(error: Error, key: &TokenKey, settings: &HsmSettings) ->
         return error;
     }
     let inherited = inherited(&settings.environment);
-    let missing = missing_file(key, inherited.as_deref())
-        .or_else(|| missing_tokens(key, inherited.as_deref()));
+    let missing = missing_file(key, inherited).or_else(|| missing_tokens(key, inherited));
     match missing {
         Some((named_by, path)) => Error::Surroundings {
             module: key.module.clone(),
@@ -41,7 +48,8 @@ pub(super) fn explained(error: Error, key: &TokenKey, settings: &HsmSettings) ->
 /// What a variable names that is not there.
 fn missing_file(key: &TokenKey, inherited: Option<&str>) -> Option<(NamedBy, PathBuf)> {
     let here = key.file.name == COMMAND_LINE;
-    let own = key.file.env.iter().map(|(name, value)| {
+    let places = (key.file.env.iter()).filter(|(name, _)| PLACES.contains(&name.as_str()));
+    let own = places.map(|(name, value)| {
         let named_by = match here {
             true => NamedBy::Variable(name.clone()),
             false => NamedBy::ModuleEnv(name.clone()),
@@ -83,13 +91,12 @@ fn is_softhsm(key: &TokenKey) -> bool {
 }
 
 /// SoftHSM's variable, as the module's process has it from us.
-fn inherited(environment: &Environment) -> Option<String> {
-    let of = |variables: &BTreeMap<String, String>| variables.get(SOFTHSM).cloned();
-    match environment {
-        Environment::Inherited => env::var(SOFTHSM).ok(),
-        Environment::Only(variables) => of(variables),
-    }
-    .filter(|value| !value.is_empty())
+fn inherited(environment: &Environment) -> Option<&str> {
+    let value = match environment {
+        Environment::Inherited { softhsm } => softhsm.as_deref(),
+        Environment::Only(variables) => variables.get(SOFTHSM).map(String::as_str),
+    };
+    value.filter(|value| !value.is_empty())
 }
 
 /// Surely not there: one that may not be looked at may be.
