@@ -42,43 +42,34 @@ pub struct Running {
 pub struct Release(pub u32, pub u32);
 
 impl Running {
-    /// All of them, by their processes.
+    /// All of them that see our files, by their processes.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let mut all: Vec<Self> = fs::read_dir("/proc")
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(Self::of)
-            .collect();
+        let candidates = candidates().filter(|one| one.sees_our_files);
+        let mut all: Vec<Self> = candidates.filter_map(Self::of).collect();
         all.sort_by_key(|running| running.process);
         all
     }
 
-    fn of(process: u32) -> Option<Self> {
-        let at = |name: &str| PathBuf::from(format!("/proc/{process}/{name}"));
-        let program = fs::read_link(at("exe")).ok()?;
-        let arguments = fs::read(at("cmdline")).ok()?;
-        let arguments = String::from_utf8_lossy(&arguments);
-        // Its program is started to tell its release, so nobody else may choose it.
-        if !is_containerd(&program, &arguments)
-            || !is_of_root_or_ours(&fs::read_to_string(at("status")).ok()?)
-        {
-            return None;
-        }
-        let ours = fs::read_link("/proc/self/ns/mnt").ok()?;
-        if fs::read_link(at("ns/mnt")).ok()? != ours {
-            return None;
-        }
-        let arguments = Arguments::parse(&arguments)?;
-        let directory = fs::read_link(at("cwd")).unwrap_or_else(|_| "/".into());
+    /// One that may see other files than we do, as in a container: its process.
+    #[must_use]
+    pub fn any_elsewhere() -> Option<u32> {
+        let mut elsewhere = candidates().filter(|one| !one.sees_our_files);
+        elsewhere.next().map(|one| one.process)
+    }
+
+    fn of(candidate: Candidate) -> Option<Self> {
+        let Candidate {
+            process, arguments, ..
+        } = candidate;
+        let directory = fs::read_link(at(process, "cwd")).unwrap_or_else(|_| "/".into());
         Some(Self {
             process,
-            since: since(&fs::read_to_string(at("stat")).ok()?)?,
+            since: since(&fs::read_to_string(at(process, "stat")).ok()?)?,
             config: directory.join(arguments.config.unwrap_or_else(|| LOCATIONS[0].0.into())),
             root: arguments.root.map(|root| directory.join(root)),
-            program: at("exe"),
-            environment: fs::read(at("environ"))
+            program: at(process, "exe"),
+            environment: fs::read(at(process, "environ"))
                 .ok()
                 .map(|bytes| handed_down(&String::from_utf8_lossy(&bytes))),
         })
@@ -174,6 +165,41 @@ impl Arguments {
         }
         Some(arguments)
     }
+}
+
+/// A containerd's process.
+struct Candidate {
+    process: u32,
+    arguments: Arguments,
+    sees_our_files: bool,
+}
+
+fn candidates() -> impl Iterator<Item = Candidate> {
+    let ours = fs::read_link("/proc/self/ns/mnt").ok();
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(move |process| {
+            let program = fs::read_link(at(process, "exe")).ok()?;
+            let arguments = fs::read(at(process, "cmdline")).ok()?;
+            let arguments = String::from_utf8_lossy(&arguments);
+            // Its program is started to tell its release, so nobody else may choose it.
+            if !is_containerd(&program, &arguments)
+                || !is_of_root_or_ours(&fs::read_to_string(at(process, "status")).ok()?)
+            {
+                return None;
+            }
+            Some(Candidate {
+                process,
+                arguments: Arguments::parse(&arguments)?,
+                sees_our_files: fs::read_link(at(process, "ns/mnt")).ok()? == *ours.as_ref()?,
+            })
+        })
+}
+
+fn at(process: u32, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{process}/{name}"))
 }
 
 /// By its file, or by the name that it was started with: k3s is one program with many names.

@@ -123,6 +123,14 @@ pub(super) fn check_any(findings: &mut Findings, containerds: &[Containerd], nam
             format!("no containerd that runs was started with {}{others}; {REST}", file.display()),
             "start it with that file; or leave --containerd-config away, and those that run are looked at",
         );
+    } else if let Some(process) = Running::any_elsewhere() {
+        findings.warn(
+            kind::NOT_RUNNING,
+            format!(
+                "containerd (process {process}) runs in mounts of its own, and may see other files than this shell; {REST}"
+            ),
+            format!("if that one is meant: run doctor where it runs, `nsenter --mount --target {process} ocihsm doctor`"),
+        );
     } else if geteuid().is_root() {
         findings.fail(
             kind::NOT_RUNNING,
