@@ -157,7 +157,9 @@ pub fn hsm(timeout: Duration, allow_final_try: bool, environment: &Environment) 
         timeout,
         allow_final_try,
         runtime_dir: HsmSettings::usual_runtime_dir(|name| environment.variable(name).cloned()),
-        environment: crate::hsm::Environment::Inherited,
+        environment: crate::hsm::Environment::Inherited {
+            softhsm: environment.text("SOFTHSM2_CONF").map(str::to_owned),
+        },
     }
 }
 

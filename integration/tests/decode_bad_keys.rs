@@ -187,7 +187,7 @@ fn a_policy_that_is_not_there_is_named() {
     assert_refused(
         &outcome,
         &[&format!(
-            "the module policy {policy} is not there; hint: write it with `ocihsm config policy > {policy}`"
+            "the module policy {policy} is not there; hint: correct OCICRYPT_CONFIG, which names it, or write it: `ocihsm config policy > {policy}`"
         )],
     );
 }

@@ -332,6 +332,49 @@ fn beside_k3s(node: &Node, script: &str) -> (bool, Value) {
     (output.status.success(), report)
 }
 
+/// The ids of what fails.
+fn failed(report: &Value) -> Vec<&str> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    findings
+        .filter(|finding| finding["level"] == "fail")
+        .map(|finding| finding["id"].as_str().unwrap())
+        .collect()
+}
+
+/// k3s is one program, which is containerd where it is started by that name.
+#[test]
+fn a_containerd_that_runs_under_the_file_name_of_k3s_is_found() {
+    if !skip::root() || !skip::programs(&["containerd"]) {
+        return;
+    }
+    let node = Node::new();
+    let config = fs::read_to_string(node.path("config.toml")).unwrap();
+    let disabled = "disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.images\", \
+                    \"io.containerd.cri.v1.runtime\"]\n";
+    node.write("config.toml", &format!("{config}{disabled}"));
+    let script = "cp $(command -v containerd) $d/k3s; sleep 0.1
+         bash -c \"exec -a containerd $d/k3s -c $d/config.toml\" >$d/log 2>&1 &
+         for try in $(seq 600); do [ ! -S /run/containerd/containerd.sock ] || break; sleep 0.1; done";
+    let (is_sound, report) = beside_k3s(&node, script);
+    assert!(is_sound, "{report:#}");
+    assert!(!report.to_string().contains("not-running"), "{report:#}");
+}
+
+/// doctor starts the program of a containerd that runs, to learn its release, and doctor is root.
+#[test]
+fn a_program_of_another_user_is_no_containerd() {
+    if !skip::root() || !skip::programs(&["containerd"]) {
+        return;
+    }
+    let script = "mkdir /var/lib/other; chmod 755 /var/lib/rancher /var/lib/other
+         cp $(command -v cat) /var/lib/other/containerd
+         sleep 600 | setpriv --reuid 65534 --regid 65534 --clear-groups /var/lib/other/containerd -u >/dev/null 2>&1 &
+         sleep 1";
+    let (_, report) = beside_k3s(&Node::new(), script);
+    assert_eq!(failed(&report), ["not-running"], "{report:#}");
+    assert!(!report.to_string().contains("config-absent"), "{report:#}");
+}
+
 #[test]
 fn what_is_built_in_counts_beside_another_containerd_if_its_program_is_there() {
     if !skip::programs(&["containerd"]) {
@@ -359,8 +402,8 @@ fn three_containerds(unused: &str) {
         "{unused} > /etc/containerd/config.toml
          mkdir /var/lib/rancher/rke2; cp -r /var/lib/rancher/k3s/agent /var/lib/rancher/rke2"
     );
-    let (is_sound, report) = beside_k3s(&Node::new(), &script);
-    assert!(is_sound, "{report:#}");
+    let (_, report) = beside_k3s(&Node::new(), &script);
+    assert_eq!(failed(&report), ["not-running"], "{report:#}");
     let findings = report["findings"].as_array().unwrap();
     let unused = findings
         .iter()

@@ -16,7 +16,7 @@ struct Mistake {
     make: fn(&Node),
 }
 
-const MISTAKES: [Mistake; 5] = [
+const MISTAKES: [Mistake; 8] = [
     Mistake {
         name: "the PIN file is not there",
         says: "no such file",
@@ -51,6 +51,28 @@ const MISTAKES: [Mistake; 5] = [
         make: |node| fs::remove_file(node.path("policy")).unwrap(),
     },
     Mistake {
+        name: "the policy is empty",
+        says: "allows no PKCS#11 module",
+        make: |node| node.write("policy", ""),
+    },
+    Mistake {
+        name: "the module's variable names a file that is not there",
+        says: "does not start: SOFTHSM2_CONF in module.env names /nowhere/softhsm2.conf, which is not there",
+        make: |node| {
+            only_key(node, "?pin-value=1&module-name=softhsm2");
+            configuration(node, "/nowhere/softhsm2.conf");
+        },
+    },
+    Mistake {
+        name: "SoftHSM's directory of tokens is not there",
+        says: "names /nowhere/tokens, which is not there",
+        make: |node| {
+            only_key(node, "?pin-value=1&module-name=softhsm2");
+            node.write("softhsm2.conf", "directories.tokendir = /nowhere/tokens\n");
+            configuration(node, node.path("softhsm2.conf").to_str().unwrap());
+        },
+    },
+    Mistake {
         name: "the module cannot be loaded",
         says: "cannot load the PKCS#11 module",
         make: |node| {
@@ -73,6 +95,15 @@ const MISTAKES: [Mistake; 5] = [
         },
     },
 ];
+
+/// Has the key file name this configuration of SoftHSM.
+fn configuration(node: &Node, path: &str) {
+    let file = node.keys.join("key.yaml");
+    let right = node.token.configuration().display().to_string();
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains(&right), "{text}");
+    fs::write(file, text.replace(&right, path)).unwrap();
+}
 
 /// Leaves one key file, with this query.
 fn only_key(node: &Node, query: &str) {

@@ -103,7 +103,9 @@ fn the_policy_is_the_decoders() {
         .run();
     assert!(output.status.success(), "{}", output.text());
     add_variable(&node, &format!("HOME={}", home.display()));
-    assert!(line(&node.complaint(), "allows no module").contains("home/.config/ocicrypt.conf"));
+    assert!(
+        line(&node.complaint(), "allows no PKCS#11 module").contains("home/.config/ocicrypt.conf")
+    );
 }
 
 #[test]

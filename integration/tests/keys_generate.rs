@@ -173,15 +173,59 @@ fn without_pin_and_terminal_nothing_is_made() {
 }
 
 #[test]
+fn what_keeps_a_module_from_starting_is_said() {
+    let shell = Shell::new("surroundings");
+    let generate = ["generate", "--token", "surroundings", "--label", "layers"];
+    let with = |name, value: &Path| {
+        let program = shell.keys(&generate).env("OCIHSM_PIN", PIN);
+        program.env(name, value).run()
+    };
+    let hint = refused(
+        &with("SOFTHSM2_CONF", Path::new("/nowhere/softhsm2.conf")),
+        "SOFTHSM2_CONF names /nowhere/softhsm2.conf, which is not there",
+    );
+    assert!(hint.contains("correct SOFTHSM2_CONF"), "{hint}");
+    let configuration = shell.write("other.conf", "directories.tokendir = /nowhere/tokens\n");
+    let hint = refused(
+        &with("SOFTHSM2_CONF", &configuration),
+        "other.conf names /nowhere/tokens, which is not there",
+    );
+    assert!(hint.contains("correct directories.tokendir"), "{hint}");
+    let uri = "pkcs11:token=surroundings;object=k?module-name=softhsm2&pin-value=1";
+    shell.write("k.yaml", &format!("pkcs11:\n  uri: {uri}\n"));
+    let test = shell.keys(&["test", "k.yaml"]);
+    let hint = refused(
+        &test.env("SOFTHSM2_CONF", "/nowhere/softhsm2.conf").run(),
+        "k.yaml: the PKCS#11 module /usr/lib/softhsm/libsofthsm2.so does not start: SOFTHSM2_CONF names /nowhere",
+    );
+    assert!(hint.contains("or under module.env"), "{hint}");
+    let policy = shell.write("empty.conf", "pkcs11:\n");
+    let hint = refused(
+        &with("OCICRYPT_CONFIG", &policy),
+        "empty.conf allows no PKCS#11 module",
+    );
+    assert!(
+        hint.contains("what `ocihsm config policy` prints"),
+        "{hint}"
+    );
+    let hint = refused(
+        &with("OCICRYPT_CONFIG", Path::new("/nowhere/policy")),
+        "is not there",
+    );
+    assert!(hint.contains("correct OCICRYPT_CONFIG"), "{hint}");
+}
+
+#[test]
 fn a_typed_pin_is_not_shown() {
     let shell = Shell::new("typed");
-    let generate = |label| {
+    let generate = |label, more: &[&str]| {
         let terminal = openpty(None, None).unwrap();
         let mut command = Program::new("setsid")
             .args(["--ctty", "--wait"])
             .arg(ocihsm())
             .args(["keys", "generate", "--token", "typed", "--label", label])
             .args(["--bits", "2048", "--module", SOFTHSM])
+            .args(more)
             .env("OCICRYPT_CONFIG", "internal")
             .env("OCIHSM_RUNTIME_DIR", shell.token.runtime())
             .env("SOFTHSM2_CONF", shell.token.configuration())
@@ -208,16 +252,31 @@ fn a_typed_pin_is_not_shown() {
         String::from_utf8(text).unwrap()
     };
 
-    let (mut child, mut terminal) = generate("layers");
+    let (mut child, mut terminal) = generate("layers", &[]);
     assert_eq!(shown(&mut terminal, ": "), "PIN of token \"typed\": ");
     terminal.write_all(format!("{PIN}\n").as_bytes()).unwrap();
     let rest = shown(&mut terminal, "\0");
+    assert!(
+        rest.contains("token \"typed\" makes an RSA-2048 pair: that may take"),
+        "{rest}"
+    );
     assert!(rest.contains("made an RSA-2048 pair"), "{rest}");
+    assert!(child.wait().unwrap().success());
+
+    // With -q nobody is told that it takes time; what was made is the result.
+    let (mut child, mut terminal) = generate("silent", &["-q"]);
+    shown(&mut terminal, ": ");
+    terminal.write_all(format!("{PIN}\n").as_bytes()).unwrap();
+    let rest = shown(&mut terminal, "\0");
+    assert!(
+        !rest.contains("that may take") && rest.contains("made an RSA-2048 pair"),
+        "{rest}"
+    );
     assert!(child.wait().unwrap().success());
 
     // Ctrl-C ends it, and leaves nothing behind.
     let files = shell.files();
-    let (mut child, mut terminal) = generate("more");
+    let (mut child, mut terminal) = generate("more", &[]);
     shown(&mut terminal, ": ");
     terminal.write_all(b"1234\x03").unwrap();
     let rest = shown(&mut terminal, "\0");

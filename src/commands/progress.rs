@@ -1,6 +1,8 @@
-//! What a terminal shows while layers are on their way: a bar for each, and one for all of them.
+//! What a terminal shows while layers are on their way: a bar for each, and one for all of them. And that a token is at work.
 //!
 //! Elsewhere nothing is shown. The bars are gone before an error is printed.
+
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
@@ -20,6 +22,31 @@ pub(super) struct Bar {
     bars: MultiProgress,
     all: ProgressBar,
     own: ProgressBar,
+}
+
+/// Says what a token is doing, which takes as long as it takes; gone when it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting(ProgressBar);
+
+impl Waiting {
+    /// Says this, and for how long already.
+    pub(super) fn on(what: String) -> Self {
+        let bar = ProgressBar::new_spinner()
+            .with_style(style("{spinner} {msg} ({elapsed})"))
+            .with_message(what);
+        if is_silent() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        bar.tick();
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self(bar)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 impl Progress {

@@ -16,7 +16,7 @@ use super::protocol::{Answered, Components, KeyPin, Question, Request};
 use super::refusal::Answer;
 use super::token::may_be_one;
 use super::worker::{Listed, Report};
-use super::{Deleted, HsmSettings, NewKey, Probe};
+use super::{Deleted, HsmSettings, NewKey, Probe, surroundings};
 use crate::keys::TokenKey;
 use crate::keys::public::PublicKey;
 use crate::keys::uri::Pkcs11Uri;
@@ -247,7 +247,10 @@ impl Client {
         };
         match child.ask(&request) {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(failure)) => Err(failure.into_error(key, pin_error)),
+            Ok(Err(failure)) => {
+                let error = failure.into_error(key, pin_error);
+                Err(surroundings::explained(error, key, &self.settings))
+            }
             Err(error) => {
                 let uri = child.is_about_token().then(|| key.file.uri.clone());
                 worker.lost.push((uri, error.clone()));
@@ -363,7 +366,7 @@ mod tests {
             timeout: std::time::Duration::from_secs(60),
             allow_final_try: false,
             runtime_dir: None,
-            environment: crate::hsm::Environment::Inherited,
+            environment: crate::hsm::Environment::Inherited { softhsm: None },
         });
         let error = client.kind(&key("/keys/a.yaml", "A=B")).unwrap_err();
         assert!(matches!(error, Error::Variable { .. }), "{error}");

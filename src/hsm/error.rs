@@ -5,6 +5,7 @@
 
 mod hint;
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,6 +79,16 @@ pub enum Error {
         module: PathBuf,
         /// The loader's words.
         reason: String,
+    },
+    /// The module does not start, and what it is told of is not there.
+    #[error("the PKCS#11 module {} does not start: {named_by} names {}, which is not there", module.display(), path.display())]
+    Surroundings {
+        /// The module.
+        module: PathBuf,
+        /// What names it.
+        named_by: NamedBy,
+        /// What is not there.
+        path: PathBuf,
     },
     /// A variable of `module.env` that no environment can hold.
     #[error("module.env: {name:?} cannot be a variable, or its value has a NUL")]
@@ -256,6 +267,27 @@ pub enum Error {
     },
 }
 
+/// What tells a module of a file or a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// A variable of the environment.
+    Variable(String),
+    /// A variable under `module.env` of a key file.
+    ModuleEnv(String),
+    /// The module's configuration, which names its directory of tokens.
+    File(PathBuf),
+}
+
+impl fmt::Display for NamedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name) => f.write_str(name),
+            Self::ModuleEnv(name) => write!(f, "{name} in module.env"),
+            Self::File(path) => write!(f, "directories.tokendir in {}", path.display()),
+        }
+    }
+}
+
 /// Result with this room's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -302,7 +334,18 @@ impl Error {
                 | Self::Busy { .. }
                 | Self::Crashed { .. }
                 | Self::Load { .. }
+                | Self::Surroundings { .. }
         )
+    }
+
+    /// Whether the module lacks a file or a directory that it is told of.
+    #[must_use]
+    pub fn is_about_surroundings(&self) -> bool {
+        match self {
+            Self::Surroundings { .. } => true,
+            Self::InKeyFile { source, .. } => source.is_about_surroundings(),
+            _ => false,
+        }
     }
 
     /// Says to which key it happened, unless it names the key file already.

@@ -26,6 +26,7 @@ mod private;
 mod protocol;
 mod refusal;
 mod rejected;
+mod surroundings;
 mod token;
 mod worker;
 
@@ -37,7 +38,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::client::{Client, Patience};
-pub use self::error::{Error, Result};
+pub use self::error::{Error, NamedBy, Result};
 pub use self::listing::{Permission, ShownKey, ShownKind, Token};
 use self::lockout::Lockout;
 pub use self::refusal::{Answer, How, Refusal};
@@ -60,11 +61,13 @@ pub struct HsmSettings {
 }
 
 /// The environment that a module's process begins with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Environment {
     /// This process's own.
-    #[default]
-    Inherited,
+    Inherited {
+        /// `SOFTHSM2_CONF` in it, which may be why SoftHSM does not start.
+        softhsm: Option<String>,
+    },
     /// These variables and no others: that of another process, which this one stands in for.
     Only(BTreeMap<String, String>),
 }

@@ -146,6 +146,12 @@ pub enum Error {
         /// Where it should be.
         path: PathBuf,
     },
+    /// A policy without anything that it allows.
+    #[error("{policy} allows no PKCS#11 module")]
+    PolicyEmpty {
+        /// Which policy: `the policy /etc/ocicrypt.conf`.
+        policy: String,
+    },
     /// A policy with a key that is unknown, misplaced or of the wrong kind.
     #[error("{policy}: {key:?} {what}")]
     PolicyKey {
@@ -209,15 +215,21 @@ impl Error {
             },
             Self::PolicyMissing { path } => {
                 return Some(format!(
-                    "write it with `ocihsm config policy > {}`",
+                    "correct OCICRYPT_CONFIG, which names it, or write it: `ocihsm config policy > {}`",
                     path.display()
                 ));
+            }
+            Self::PolicyEmpty { .. } => {
+                "write into it what `ocihsm config policy` prints: what is allowed stands in allowed-module-paths, below `pkcs11:`"
             }
             Self::PolicyKey { .. } | Self::PolicyEntry { .. } => {
                 "compare it with what `ocihsm config policy` prints"
             }
             Self::ModuleNotAllowed { .. } => {
                 "add the module, or its directory with a `/` at the end, to allowed-module-paths in ocicrypt.conf"
+            }
+            Self::ModuleNotFound { searched, .. } if searched.is_empty() => {
+                "name its directory in module-directories of the policy, or its file with module-path in the key file's URI"
             }
             Self::ModuleNotFound { .. } => {
                 "install the module, or name its file with module-path in the key file's URI"

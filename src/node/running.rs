@@ -5,12 +5,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use nix::unistd::geteuid;
+
 use super::containerd::LOCATIONS;
 use super::section::{ADDED_LIBRARIES, ADDED_PROGRAMS};
+
+const NAME: &str = "containerd";
 
 /// Ticks of a second in `/proc/PID/stat`: `USER_HZ`, which Linux has promised to programs.
 const TICKS: f64 = 100.0;
@@ -37,40 +42,34 @@ pub struct Running {
 pub struct Release(pub u32, pub u32);
 
 impl Running {
-    /// All of them, by their processes.
+    /// All of them that see our files, by their processes.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let mut all: Vec<Self> = fs::read_dir("/proc")
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(Self::of)
-            .collect();
+        let candidates = candidates().filter(|one| one.sees_our_files);
+        let mut all: Vec<Self> = candidates.filter_map(Self::of).collect();
         all.sort_by_key(|running| running.process);
         all
     }
 
-    fn of(process: u32) -> Option<Self> {
-        let at = |name: &str| PathBuf::from(format!("/proc/{process}/{name}"));
-        let program = fs::read_link(at("exe")).ok()?;
-        let name = program.file_name()?.to_str()?;
-        if name.trim_end_matches(" (deleted)") != "containerd" {
-            return None;
-        }
-        let ours = fs::read_link("/proc/self/ns/mnt").ok()?;
-        if fs::read_link(at("ns/mnt")).ok()? != ours {
-            return None;
-        }
-        let arguments = fs::read(at("cmdline")).ok()?;
-        let arguments = Arguments::parse(&String::from_utf8_lossy(&arguments))?;
-        let directory = fs::read_link(at("cwd")).unwrap_or_else(|_| "/".into());
+    /// One that may see other files than we do, as in a container: its process.
+    #[must_use]
+    pub fn any_elsewhere() -> Option<u32> {
+        let mut elsewhere = candidates().filter(|one| !one.sees_our_files);
+        elsewhere.next().map(|one| one.process)
+    }
+
+    fn of(candidate: Candidate) -> Option<Self> {
+        let Candidate {
+            process, arguments, ..
+        } = candidate;
+        let directory = fs::read_link(at(process, "cwd")).unwrap_or_else(|_| "/".into());
         Some(Self {
             process,
-            since: since(&fs::read_to_string(at("stat")).ok()?)?,
+            since: since(&fs::read_to_string(at(process, "stat")).ok()?)?,
             config: directory.join(arguments.config.unwrap_or_else(|| LOCATIONS[0].0.into())),
             root: arguments.root.map(|root| directory.join(root)),
-            program: at("exe"),
-            environment: fs::read(at("environ"))
+            program: at(process, "exe"),
+            environment: fs::read(at(process, "environ"))
                 .ok()
                 .map(|bytes| handed_down(&String::from_utf8_lossy(&bytes))),
         })
@@ -98,6 +97,7 @@ impl Release {
     #[must_use]
     pub fn of(program: &Path) -> Option<Self> {
         let output = Command::new(program)
+            .arg0(NAME)
             .arg("--version")
             .stdin(Stdio::null())
             .stderr(Stdio::null())
@@ -167,6 +167,61 @@ impl Arguments {
     }
 }
 
+/// A containerd's process.
+struct Candidate {
+    process: u32,
+    arguments: Arguments,
+    sees_our_files: bool,
+}
+
+fn candidates() -> impl Iterator<Item = Candidate> {
+    let ours = fs::read_link("/proc/self/ns/mnt").ok();
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(move |process| {
+            let program = fs::read_link(at(process, "exe")).ok()?;
+            let arguments = fs::read(at(process, "cmdline")).ok()?;
+            let arguments = String::from_utf8_lossy(&arguments);
+            // Its program is started to tell its release, so nobody else may choose it.
+            if !is_containerd(&program, &arguments)
+                || !is_of_root_or_ours(&fs::read_to_string(at(process, "status")).ok()?)
+            {
+                return None;
+            }
+            Some(Candidate {
+                process,
+                arguments: Arguments::parse(&arguments)?,
+                sees_our_files: fs::read_link(at(process, "ns/mnt")).ok()? == *ours.as_ref()?,
+            })
+        })
+}
+
+fn at(process: u32, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{process}/{name}"))
+}
+
+/// By its file, or by the name that it was started with: k3s is one program with many names.
+fn is_containerd(program: &Path, cmdline: &str) -> bool {
+    let is_named = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.trim_end_matches(" (deleted)") == NAME
+    };
+    let started_as = cmdline.split('\0').next().unwrap_or_default();
+    is_named(program) || is_named(Path::new(started_as))
+}
+
+/// Whether a process runs as root or as this user, with all of its four ids.
+fn is_of_root_or_ours(status: &str) -> bool {
+    let ours = geteuid().as_raw();
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.is_some_and(|ids| {
+        ids.split_whitespace()
+            .all(|id| id.parse().is_ok_and(|id: u32| id == 0 || id == ours))
+    })
+}
+
 /// When a process was started, from its `stat`.
 fn since(stat: &str) -> Option<SystemTime> {
     // The name of the program is in parentheses, and may hold anything.
@@ -226,6 +281,29 @@ mod tests {
         ] {
             assert_eq!(config(words), None, "{words:?}");
         }
+    }
+
+    #[test]
+    fn k3s_is_containerd_where_it_was_started_as_one() {
+        let is = |program: &str, cmdline: &str| is_containerd(Path::new(program), cmdline);
+        assert!(is("/usr/bin/containerd", "/usr/bin/containerd\0"));
+        assert!(is("/usr/bin/containerd (deleted)", "x\0"));
+        assert!(is(
+            "/var/lib/rancher/k3s/data/x/bin/k3s",
+            "containerd\0-c\0/x\0"
+        ));
+        assert!(!is("/var/lib/rancher/k3s/data/x/bin/k3s", "k3s\0server\0"));
+        assert!(!is("/usr/bin/containerd-shim-runc-v2", "containerd-shim\0"));
+    }
+
+    #[test]
+    fn a_process_of_another_user_is_none_of_ours() {
+        let ours = geteuid().as_raw();
+        assert!(is_of_root_or_ours(&format!(
+            "Name:\tx\nUid:\t{ours}\t0\t0\t{ours}\n"
+        )));
+        assert!(!is_of_root_or_ours("Uid:\t4242\t0\t0\t0\n"));
+        assert!(!is_of_root_or_ours("Name:\tx\n"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{Row, Says, When};
 const fn row(name: &'static str, make: fn(&Stand), says: Says) -> Row {
     Row {
         name,
+        first: |_| {},
         make,
         when: When::While,
         says,
@@ -122,6 +123,16 @@ pub(crate) const ROWS: &[Row] = &[
         Says::Fails("key-failed"),
     ),
     row(
+        "an environment that names a configuration whose directory of tokens is not there",
+        |stand| {
+            stand.write("softhsm2.conf", "directories.tokendir = /nowhere/tokens\n");
+            let conf = stand.path("softhsm2.conf");
+            let env = format!("module:\n  env:\n    SOFTHSM2_CONF: {}\n", conf.display());
+            stand.key(&stand.uri(), &env);
+        },
+        Says::Fails("key-failed"),
+    ),
+    row(
         "a wrong PIN",
         |stand| stand.private("pin", WRONG_PIN),
         Says::Fails("key-failed"),
@@ -195,6 +206,27 @@ pub(crate) const ROWS: &[Row] = &[
         "the policy is empty",
         |stand| stand.write("policy", ""),
         Says::Fails("policy-empty"),
+    ),
+    row(
+        "the policy has lists, and nothing in them",
+        |stand| {
+            stand.write(
+                "policy",
+                "pkcs11:\n  module-directories:\n  allowed-module-paths:\n",
+            );
+        },
+        Says::Fails("policy-empty"),
+    ),
+    row(
+        "the policy leads to no directory",
+        |stand| {
+            stand.node.change(
+                "policy",
+                "  module-directories:\n    - /usr/lib/softhsm/\n",
+                "",
+            );
+        },
+        Says::Fails("key-module"),
     ),
     row(
         "the policy allows another module",

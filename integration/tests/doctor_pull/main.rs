@@ -21,6 +21,8 @@ use crate::stand::{Stand, Verdict};
 pub(crate) struct Row {
     /// What somebody did.
     pub(crate) name: &'static str,
+    /// What stood there as containerd was started, if it is made later.
+    pub(crate) first: fn(&Stand),
     /// Does it.
     pub(crate) make: fn(&Stand),
     /// When containerd is started, if it is one of its files.
@@ -36,6 +38,10 @@ pub(crate) enum When {
     Before,
     /// While it runs.
     While,
+    /// It was started with another file than the one that was written, and doctor is asked without naming one.
+    Elsewhere,
+    /// It is not started, and doctor is asked without naming a file.
+    Never,
 }
 
 /// What doctor says of it.
@@ -84,10 +90,17 @@ fn of_containerds_files() {
     Root::on_each_containerd(|root| {
         on(root, processors::ROWS, |row, version, archive| {
             let mut stand = Stand::new(root.clone());
+            (row.first)(&stand);
             if row.when == When::Before {
                 (row.make)(&stand);
             }
-            let starts = stand.start(processors::variables(row.name));
+            let variables = processors::variables(row.name);
+            let starts = match row.when {
+                When::Never => false,
+                When::Elsewhere => stand.start_with("elsewhere.toml", variables),
+                When::Before | When::While => stand.start_with("config.toml", variables),
+            };
+            stand.names_file = !matches!(row.when, When::Elsewhere | When::Never);
             if row.when == When::While {
                 (row.make)(&stand);
             }
@@ -104,7 +117,10 @@ fn of_keys_and_policy() {
             let mut stand = stand.lock().unwrap();
             let stand = stand.get_or_insert_with(|| {
                 let mut stand = Stand::new(root.clone());
-                assert!(stand.start(&[]), "a sound containerd starts");
+                assert!(
+                    stand.start_with("config.toml", &[]),
+                    "a sound containerd starts"
+                );
                 stand
             });
             stand.mend_keys();

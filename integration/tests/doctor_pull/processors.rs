@@ -11,6 +11,7 @@ use crate::{Row, Says, When};
 const fn before(name: &'static str, make: fn(&Stand), says: Says) -> Row {
     Row {
         name,
+        first: |_| {},
         make,
         when: When::Before,
         says,
@@ -20,9 +21,32 @@ const fn before(name: &'static str, make: fn(&Stand), says: Says) -> Row {
 const fn while_it_runs(name: &'static str, make: fn(&Stand), says: Says) -> Row {
     Row {
         name,
+        first: |_| {},
         make,
         when: When::While,
         says,
+    }
+}
+
+/// The row stands sound, and no containerd goes by it.
+const fn not_started(name: &'static str, when: When, says: Says) -> Row {
+    Row {
+        name,
+        first: |_| {},
+        make: |_| {},
+        when,
+        says,
+    }
+}
+
+/// A mistake that was mended after containerd was started, and before it was started anew.
+const fn mended_too_late(name: &'static str, first: fn(&Stand), make: fn(&Stand)) -> Row {
+    Row {
+        name,
+        first,
+        make,
+        when: When::While,
+        says: Says::Fails("config-unloaded"),
     }
 }
 
@@ -48,6 +72,35 @@ pub(crate) const ROWS: &[Row] = &[
             stand.write("conf.d/ocihsm.toml", &text);
         },
         Says::Stricter("config-unloaded", "what it says is what it said before"),
+    ),
+    mended_too_late(
+        "the import written, containerd not restarted",
+        |stand| {
+            fs::copy(stand.path("config.toml"), stand.path("right.toml")).unwrap();
+            fs::copy(stand.path("elsewhere.toml"), stand.path("config.toml")).unwrap();
+        },
+        |stand| {
+            fs::copy(stand.path("right.toml"), stand.path("config.toml")).unwrap();
+        },
+    ),
+    mended_too_late(
+        "the drop-in moved to its place, containerd not restarted",
+        |stand| {
+            fs::rename(stand.path("conf.d/ocihsm.toml"), stand.path("drop-in")).unwrap();
+        },
+        |stand| {
+            fs::rename(stand.path("drop-in"), stand.path("conf.d/ocihsm.toml")).unwrap();
+        },
+    ),
+    not_started(
+        "containerd started with another file (-c)",
+        When::Elsewhere,
+        Says::Fails("processor-missing"),
+    ),
+    not_started(
+        "containerd not started",
+        When::Never,
+        Says::Fails("not-running"),
     ),
     before(
         "the drop-in missing",
@@ -235,6 +288,17 @@ pub(crate) const ROWS: &[Row] = &[
         Says::Content,
     ),
     before(
+        "the program is a script that starts an ocihsm which is not there",
+        |stand| {
+            program(
+                stand,
+                b"#!/bin/sh\nexec /nowhere/bin/ocihsm \"$@\"\n",
+                0o755,
+            );
+        },
+        Says::Fails("program-script"),
+    ),
+    before(
         "the program is a copy of ocihsm",
         |stand| {
             program(stand, &fs::read(ocihsm()).unwrap(), 0o755);
@@ -275,6 +339,14 @@ pub(crate) const ROWS: &[Row] = &[
         |stand| {
             let policy = stand.path("policy").display().to_string();
             stand.processors(&policy, "/nowhere/policy");
+        },
+        Says::Fails("policy-broken"),
+    ),
+    before(
+        "the policy is a directory",
+        |stand| {
+            let policy = stand.path("policy").display().to_string();
+            stand.processors(&policy, &stand.path("conf.d").display().to_string());
         },
         Says::Fails("policy-broken"),
     ),

@@ -20,10 +20,16 @@ use serde_json::Value;
 /// The image's three kinds of layers need a key that is in the token.
 pub(crate) const KEY: &str = "rsa3072";
 
+/// doctor with the file at its usual place; the mount goes with the namespace.
+const IN_ITS_PLACE: &str = "set -e; mkdir -p /etc/containerd; mount -t tmpfs tmpfs /etc/containerd
+    cp \"$0\" /etc/containerd/config.toml; exec \"$1\" doctor --json";
+
 /// A node, and the containerd of a root that runs on it.
 pub(crate) struct Stand {
     pub(crate) node: Node,
     root: Root,
+    /// Whether doctor is told containerd's file; else the file stands where containerd looks for it.
+    pub(crate) names_file: bool,
     containerd: Option<Running>,
     imports: usize,
 }
@@ -51,6 +57,7 @@ impl Stand {
         let stand = Self {
             node: Node::new(),
             root,
+            names_file: true,
             containerd: None,
             imports: 0,
         };
@@ -66,6 +73,10 @@ impl Stand {
                  [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{place}opt\"\n"
             ),
         );
+        let sound = fs::read_to_string(stand.path("config.toml")).unwrap();
+        let imports = format!("imports = [{:?}]", stand.path("conf.d/*.toml"));
+        assert!(sound.contains(&imports), "{sound}");
+        stand.write("elsewhere.toml", &sound.replace(&imports, "imports = []"));
         stand.mend_keys();
         stand
     }
@@ -142,14 +153,14 @@ impl Stand {
     }
 
     /// Starts containerd; false if it does not start with its files.
-    pub(crate) fn start(&mut self, variables: &[(&str, &str)]) -> bool {
+    pub(crate) fn start_with(&mut self, file: &str, variables: &[(&str, &str)]) -> bool {
         let scratch = tempfile::tempdir_in(self.path("")).unwrap().keep();
         let log = fs::File::create(self.path("log")).unwrap();
         let mut command = self
             .root
             .isolated(&scratch, "containerd")
             .arg("--config")
-            .arg(self.path("config.toml"))
+            .arg(self.path(file))
             .into_command();
         for name in [
             "OCICRYPT_CONFIG",
@@ -230,12 +241,18 @@ impl Stand {
 
     /// What doctor says, as somebody at a shell of the node would have it.
     pub(crate) fn doctor(&self) -> Verdict {
-        let output = self
-            .inside(&ocihsm())
-            .args(["doctor", "--json", "--containerd-config"])
-            .arg(self.path("config.toml"))
-            .env("LD_LIBRARY_PATH", "")
-            .run();
+        let doctor = match self.names_file {
+            true => self
+                .inside(&ocihsm())
+                .args(["doctor", "--json", "--containerd-config"])
+                .arg(self.path("config.toml")),
+            false => self
+                .inside(Path::new("sh"))
+                .args(["-c", IN_ITS_PLACE])
+                .arg(self.path("config.toml"))
+                .arg(ocihsm()),
+        };
+        let output = doctor.env("LD_LIBRARY_PATH", "").run();
         let text = output.text();
         let json: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{output:?}"));
         let of = |level: &str| {

@@ -17,7 +17,10 @@ use crate::settings;
 
 /// Checks policy and keys, and returns the keys whose modules may be loaded.
 pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {
-    let policy = policy::check(findings, setup);
+    let is_needed = (setup.keys.iter())
+        .filter_map(|directory| KeyDir::read(directory).ok())
+        .any(|found| !found.keys.is_empty());
+    let policy = policy::check(findings, setup, is_needed);
     let mut resolved: Vec<TokenKey> = Vec::new();
     for directory in &setup.keys {
         for file in check_directory(findings, directory) {
@@ -27,7 +30,7 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Vec<TokenKey> {
                 findings.warn(
                     kind::KEY_UNTRIED,
                     format!(
-                        "{}: not tried, since there is no policy to go by",
+                        "{}: not tried, since no policy allows its module",
                         file.name
                     ),
                     "mend the policy first",

@@ -33,6 +33,7 @@ kinds! {
         CONFIG_GENERATED = "config-generated",
         CONFIG_VERSION = "config-version",
         CONFIG_UNLOADED = "config-unloaded",
+        NOT_RUNNING = "not-running",
         NO_DECODER = "no-decoder",
         IMPORT_MISSING = "import-missing",
         IMPORT_UNLISTED = "import-unlisted",

@@ -1,7 +1,7 @@
 //! `ocihsm doctor`: checks this node, says what it found, and how to mend what is not as it should be.
 //!
 //! Works as the decoder would: with containerd's configuration, the keys, the policy and the environment that stand
-//! there, and real logins to each token. Changes nothing, and needs no containerd that runs.
+//! there, and real logins to each token. Changes nothing. Where no containerd runs, the files tell, and that is said.
 
 mod access;
 mod containerd;
@@ -107,10 +107,10 @@ pub fn run(args: &Args) -> Result<()> {
             "run doctor as root, unless containerd is this user's own",
         );
     }
-    let decoders = containerd::check(
-        &mut findings,
-        &running::containerds(args.containerd_config.as_deref()),
-    );
+    let named = args.containerd_config.as_deref();
+    let containerds = running::containerds(named);
+    running::check_any(&mut findings, &containerds, named);
+    let decoders = containerd::check(&mut findings, &containerds);
     let decoders = with_keys(decoders, &args.decryption_keys_path)?;
     if decoders.is_empty() && !findings.mention(kind::KEYS.subject) {
         findings.warn(

@@ -8,8 +8,9 @@ use crate::keys::policy::{Allowed, Origin, Policy};
 
 const COMPARE: &str = "compare it with what `ocihsm config policy` prints";
 
-/// Reports on the policy as the decoder finds it; `None` if it is broken.
-pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Option<Policy> {
+/// Reports on the policy as the decoder finds it; `None` if it allows nothing that could be understood. `is_needed` tells
+/// whether any key is in a token.
+pub(super) fn check(findings: &mut Findings, setup: &Setup, is_needed: bool) -> Option<Policy> {
     let policy = match Policy::discover(&setup.policy) {
         Ok(policy) => policy,
         Err(error) => {
@@ -17,7 +18,18 @@ pub(super) fn check(findings: &mut Findings, setup: &Setup) -> Option<Policy> {
             return None;
         }
     };
-    describe(findings, &policy);
+    match policy.require_any() {
+        Err(error) if is_needed => {
+            findings.error(kind::POLICY_EMPTY, &error, COMPARE);
+            return None;
+        }
+        Err(error) => findings.warn(
+            kind::POLICY_EMPTY,
+            format!("{error}, and no key file needs one"),
+            "leave it, unless keys in tokens are to be used, too",
+        ),
+        Ok(()) => describe(findings, &policy),
+    }
     if let Origin::File(path) = &policy.origin {
         check_owner(findings, kind::POLICY_OWNER, path);
     }
@@ -38,14 +50,6 @@ fn describe(findings: &mut Findings, policy: &Policy) {
         .iter()
         .map(|path| path.display().to_string())
         .collect();
-    if allowed.is_empty() {
-        findings.fail(
-            kind::POLICY_EMPTY,
-            format!("{} allows no module", policy.origin),
-            "list modules under allowed-module-paths, as `ocihsm config policy` prints",
-        );
-        return;
-    }
     let directories = match directories.as_slice() {
         [] => "no directory".to_owned(),
         some => some.join(", "),

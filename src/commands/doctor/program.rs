@@ -19,6 +19,9 @@ use crate::node::section::{Section, is_executable};
 /// Most bytes of a program that are looked through.
 const MAX_PROGRAM: u64 = 256 << 20;
 
+/// Most bytes of a script that are looked through.
+const MAX_SCRIPT: u64 = 64 << 10;
+
 /// The file that we were started from.
 const US: &str = "/proc/self/exe";
 const ELF: &[u8] = b"\x7fELF";
@@ -134,6 +137,15 @@ fn check_script(findings: &mut Findings, name: &str, path: &Path, line: &[u8]) {
             ),
             "correct its first line, or put ocihsm there",
         );
+    } else if let Some(missing) = missing_target(path) {
+        findings.fail(
+            kind::PROGRAM_SCRIPT,
+            format!(
+                "{name}: {} is a script that names {missing}, which is not there or not executable",
+                path.display()
+            ),
+            "correct that path in it, or let `path` be ocihsm itself",
+        );
     } else if holds(path, b"ocihsm").unwrap_or(false) {
         findings.warn(
             kind::PROGRAM_SCRIPT,
@@ -153,6 +165,23 @@ fn check_script(findings: &mut Findings, name: &str, path: &Path, line: &[u8]) {
             "put ocihsm there, or correct `path`",
         );
     }
+}
+
+/// The ocihsm that a script names by its path, if none of those that it names can be run.
+fn missing_target(script: &Path) -> Option<String> {
+    let mut text = String::new();
+    let file = File::open(script).ok()?;
+    file.take(MAX_SCRIPT).read_to_string(&mut text).ok()?;
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    let mut named = lines
+        .flat_map(|line| line.split(|c: char| c.is_whitespace() || "\"'`;|&()=".contains(c)))
+        .filter(|word| word.starts_with('/') && word.ends_with("/ocihsm"))
+        .peekable();
+    let first = named.peek()?.to_string();
+    let can_run = named.any(|path| is_executable(Path::new(path)));
+    (!can_run).then_some(first)
 }
 
 /// The first bytes of a file, enough for an ELF header and for the first line of a script (`BINPRM_BUF_SIZE`).

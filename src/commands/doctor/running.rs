@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nix::unistd::geteuid;
+
 use super::findings::Findings;
 use super::kind;
 use super::setup::usual_environment;
@@ -98,6 +100,50 @@ impl Containerd {
         started_with
             .or_else(|| config.root.clone())
             .unwrap_or_else(|| self.usual_root.clone())
+    }
+}
+
+/// Whether any of them runs. Where none does, nothing is pulled, and what is found is how it would be.
+pub(super) fn check_any(findings: &mut Findings, containerds: &[Containerd], named: Option<&Path>) {
+    const REST: &str = "what follows goes by the files alone: not by whether it starts with them, nor by what its unit \
+                        puts into its environment";
+    if containerds.iter().any(|one| one.running.is_some()) {
+        return;
+    }
+    if let Some(file) = named {
+        let others: Vec<_> = (Running::all().iter())
+            .map(|one| format!("process {} with {}", one.process, one.config.display()))
+            .collect();
+        let others = match others.as_slice() {
+            [] => String::new(),
+            others => format!(" (but {})", others.join(", ")),
+        };
+        findings.warn(
+            kind::NOT_RUNNING,
+            format!("no containerd that runs was started with {}{others}; {REST}", file.display()),
+            "start it with that file; or leave --containerd-config away, and those that run are looked at",
+        );
+    } else if let Some(process) = Running::any_elsewhere() {
+        findings.warn(
+            kind::NOT_RUNNING,
+            format!(
+                "containerd (process {process}) runs in mounts of its own, and may see other files than this shell; {REST}"
+            ),
+            format!("if that one is meant: run doctor where it runs, `nsenter --mount --target {process} ocihsm doctor`"),
+        );
+    } else if geteuid().is_root() {
+        findings.fail(
+            kind::NOT_RUNNING,
+            format!("no containerd runs, so nothing is pulled; {REST}"),
+            "systemctl start containerd (k3s, rke2-server, … where it is theirs); if it ends again, `journalctl -u \
+             containerd` says why",
+        );
+    } else {
+        findings.warn(
+            kind::NOT_RUNNING,
+            format!("no containerd of this user runs; {REST}"),
+            "run doctor as root, unless containerd is this user's own: then start it",
+        );
     }
 }
 

@@ -11,6 +11,7 @@ use super::survey::{self, Survey};
 use crate::commands::args::HsmArgs;
 use crate::commands::pin::{GivenPin, PinArgs};
 use crate::commands::print;
+use crate::commands::progress::Waiting;
 use crate::commands::{Error, Result, to_json};
 use crate::hsm::{self, NewKey, Token};
 use crate::keys::key_file::KeyFile;
@@ -132,7 +133,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
     survey::name_module(&policy, module, &mut uri);
 
     let token_key = survey::token_key(&token_uri, module, pin.as_ref());
+    let waiting = Waiting::on(format!(
+        "token {:?} makes {}: that may take half a minute",
+        token.label,
+        args.kind.described(args.bits)
+    ));
     let public_key = hsm::generate(&settings, &token_key, &new)?;
+    drop(waiting);
     let text = KeyFile {
         name: String::new(),
         uri: uri.clone(),
@@ -167,10 +174,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         }));
     }
     print(&Made {
-        kind: match &public_key {
-            PublicKey::Rsa(key) => format!("an RSA-{} pair", key.bits()),
-            PublicKey::Ec(key) => format!("a pair on {}", key.curve()),
-        },
+        kind: args.kind.described(args.bits),
         token,
         uri: &uri,
         public_path: &public_path,
@@ -288,6 +292,14 @@ impl FromStr for KeyId {
 }
 
 impl NewKind {
+    /// What is made.
+    fn described(self, bits: u32) -> String {
+        match self.0 {
+            None => format!("an RSA-{bits} pair"),
+            Some(curve) => format!("a pair on {curve}"),
+        }
+    }
+
     /// As `--type` takes it.
     fn name(self) -> &'static str {
         match self.0 {

@@ -112,6 +112,9 @@ impl Survey {
                 modules: vec![Asked { module, tokens }],
             });
         }
+        if *uri != Pkcs11Uri::default() {
+            policy.require_any()?;
+        }
         let mut missing = false;
         let modules = modules::allowed(policy).into_iter().map(|module| {
             // One whose device is not there must not cost time.
@@ -128,10 +131,7 @@ impl Survey {
             modules: modules.collect(),
         };
         if missing && survey.found().next().is_none() {
-            return Err(Error::TokenInNoModule {
-                uri: uri.to_string(),
-                modules: survey.modules.len(),
-            });
+            return Err(survey.nowhere(uri));
         }
         Ok(survey)
     }
@@ -144,6 +144,19 @@ impl Survey {
         })
     }
 
+    /// That no module shows the token; or, if one does not start for want of a file, that: it is a mistake, and likely
+    /// that module's token.
+    fn nowhere(&self, uri: &Pkcs11Uri) -> Error {
+        let mut errors = self.modules.iter().map(|asked| asked.tokens.as_ref().err());
+        match errors.find_map(|error| error.filter(|error| error.is_about_surroundings())) {
+            Some(error) => Error::Hsm(error.clone()),
+            None => Error::TokenInNoModule {
+                uri: uri.to_string(),
+                modules: self.modules.len(),
+            },
+        }
+    }
+
     /// The one token that the URI means, and its module.
     ///
     /// # Errors
@@ -152,10 +165,7 @@ impl Survey {
         let found: Vec<_> = self.found().collect();
         match found.as_slice() {
             [(module, [token])] => Ok((module, token)),
-            [] => Err(Error::TokenInNoModule {
-                uri: uri.to_string(),
-                modules: self.modules.len(),
-            }),
+            [] => Err(self.nowhere(uri)),
             [(_, tokens)] => Err(Error::Hsm(hsm::Error::SeveralTokens {
                 uri: uri.to_string(),
                 tokens: tokens.iter().map(described).collect(),

@@ -1,6 +1,8 @@
 //! What to do about an error, in one sentence.
 
-use super::Error;
+use std::path::Path;
+
+use super::{Error, NamedBy};
 use crate::file;
 use crate::keys;
 use crate::keys::key_file::COMMAND_LINE;
@@ -20,6 +22,9 @@ impl Error {
             }
             Self::Load { .. } => {
                 "install the module together with the libraries that it needs, or correct module-path or module-name"
+            }
+            Self::Surroundings { named_by, path, .. } => {
+                return Some(surroundings_hint(named_by, path));
             }
             Self::TokenNotFound {
                 any_slot: false, ..
@@ -75,6 +80,22 @@ impl Error {
             _ => return None,
         };
         Some(text.to_owned())
+    }
+}
+
+fn surroundings_hint(named_by: &NamedBy, path: &Path) -> String {
+    match named_by {
+        NamedBy::Variable(name) => format!(
+            "correct {name} in the environment, or under module.env in the key file: it has to name a file of this machine"
+        ),
+        NamedBy::ModuleEnv(name) => {
+            format!("correct {name} under module.env in the key file, or put the file there")
+        }
+        NamedBy::File(configuration) => format!(
+            "correct directories.tokendir in {}, or bring the tokens back to {}",
+            configuration.display(),
+            path.display()
+        ),
     }
 }
 

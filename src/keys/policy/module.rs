@@ -21,9 +21,11 @@ impl Policy {
     /// (Of several in one directory the closest is taken, where the reference takes the first by name.)
     ///
     /// # Errors
-    /// [`Error::ModuleNotNamed`], [`Error::ModuleNotFound`], [`Error::ModuleNotAllowed`]; [`Error::InFile`] for a
-    /// `module-path` that is not there.
+    /// [`Error::PolicyEmpty`], [`Error::ModuleNotNamed`], [`Error::ModuleNotFound`], [`Error::ModuleNotAllowed`];
+    /// [`Error::InFile`] for a `module-path` that is not there.
     pub fn locate(&self, uri: &Pkcs11Uri) -> Result<PathBuf> {
+        // Else somebody would be told to install a module, or to name it in another way.
+        self.require_any()?;
         let directories = match &uri.module_path {
             Some(path) if is_directory(path)? => std::slice::from_ref(path),
             Some(path) => return self.permit(path),
@@ -35,6 +37,19 @@ impl Policy {
             None => Err(Error::ModuleNotFound {
                 name: name.clone(),
                 searched: directories.to_vec(),
+            }),
+        }
+    }
+
+    /// That it allows anything.
+    ///
+    /// # Errors
+    /// [`Error::PolicyEmpty`].
+    pub fn require_any(&self) -> Result<()> {
+        match self.allowed.is_empty() {
+            false => Ok(()),
+            true => Err(Error::PolicyEmpty {
+                policy: self.origin.to_string(),
             }),
         }
     }
