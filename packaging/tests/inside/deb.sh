@@ -53,6 +53,12 @@ ocihsm --version
 [ "$(readlink -f /usr/bin/ctd-decoder)" = /usr/bin/ocihsm ] || fail "ctd-decoder is not there"
 [ "$(stat -c %a%U /etc/containerd/ocicrypt/keys)" = 700root ] || fail "the directory of keys is not root's alone"
 dpkg --verify ocihsm | grep . && fail "a file differs from the package's"
+sh "$here/contents.sh" /usr/share/bash-completion/completions/ocihsm /usr/share/fish/vendor_completions.d/ocihsm.fish \
+    /usr/share/zsh/vendor-completions/_ocihsm
+for file in copyright third-party.txt.gz changelog.gz changelog.Debian.gz; do
+    [ -s /usr/share/doc/ocihsm/$file ] || fail "there is no $file"
+done
+[ "$(dpkg-query -W -f '${Conffiles}' ocihsm | awk 'NF { print $1 }')" = $conffile ] || fail "the configuration is no conffile"
 timed use_it
 
 echo "-- upgrade over a changed configuration"

@@ -39,6 +39,10 @@ ocihsm --version
 [ "$(ocihsm config containerd)" = "$(cat $conffile)" ] || fail "the stream processors are not those that it prints"
 [ "$(readlink -f /usr/bin/ctd-decoder)" = /usr/bin/ocihsm ] || fail "ctd-decoder is not there"
 rpm -V --nodeps ocihsm || fail "a file differs from the package's"
+sh "$here/contents.sh" /usr/share/bash-completion/completions/ocihsm /usr/share/fish/vendor_completions.d/ocihsm.fish \
+    /usr/share/zsh/site-functions/_ocihsm
+[ "$(rpm -qc ocihsm)" = $conffile ] || fail "the configuration is not marked as such"
+[ "$(rpm -qL ocihsm | wc -l)" = 2 ] || fail "a licence is missing"
 timed use_it
 echo '# changed by hand' >>$conffile
 timed upgrade_it
