@@ -120,7 +120,7 @@ give_up() {
 ctr() {
     local namespace=ocihsm-quickstart-$1
     shift
-    in_time 120 nsenter --mount --pid --target "$init" ctr --address "$dir/containerd.sock" --namespace "$namespace" "$@"
+    in_time 120 nsenter --mount --root --pid --target "$init" ctr --address "$dir/containerd.sock" --namespace "$namespace" "$@"
 }
 end=$((SECONDS + 60))
 until [ -S "$dir/containerd.sock" ] && timeout 5 ctr --address "$dir/containerd.sock" version >/dev/null 2>&1; do
