@@ -23,6 +23,9 @@ pub enum Refusal {
     /// What the operation holds was wrapped for another key, or altered.
     #[error("it does not open the wrapped key")]
     Another,
+    /// It is locked, with another password than the one that was given.
+    #[error("the password does not open its private key")]
+    WrongPassword,
     /// The system gave no randomness to blind with.
     #[error("the system gives no randomness")]
     NoRandomness,

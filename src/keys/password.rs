@@ -1,7 +1,8 @@
 //! The password of a private key, as command lines give it behind the file: `FILE:pass=TEXT`, `FILE:file=PATH`,
 //! `FILE:fd=N`, `FILE:TEXT`.
 //!
-//! A file whose name holds a colon counts as it is. No message holds what stands behind the colon of `pass=`.
+//! A file whose name holds a colon counts as it is, if it is there. No message holds what stands behind a colon of another
+//! one: it may be a password.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,11 +21,7 @@ const MAX_PASSWORD: usize = 4096;
 /// [`Error::InvalidPassword`] for a description that has no meaning; [`Error::InFile`] when its file cannot be read.
 pub(super) fn split(given: &Path) -> Result<(PathBuf, Option<SecretBytes>)> {
     let text = given.as_os_str().as_bytes();
-    let is_file = |at: &usize| Path::new(OsStr::from_bytes(&text[..*at])).is_file();
-    // A file that is there says where its name ends; of one that is not, the first mark does.
-    let colons = || memchr::memchr_iter(b':', text);
-    let at = (colons().find(is_file)).or_else(|| colons().find(|&at| is_marked(text, at)));
-    let Some(at) = at.filter(|_| !given.exists()) else {
+    let Some(at) = end_of_name(given) else {
         return Ok((given.to_owned(), None));
     };
     let path = PathBuf::from(OsStr::from_bytes(&text[..at]));
@@ -36,9 +33,22 @@ pub(super) fn split(given: &Path) -> Result<(PathBuf, Option<SecretBytes>)> {
 #[must_use]
 pub fn shown(given: &Path) -> PathBuf {
     let text = given.as_os_str().as_bytes();
-    let marked = memchr::memchr_iter(b':', text).find(|&at| is_marked(text, at));
-    let end = marked.filter(|_| !given.exists()).unwrap_or(text.len());
+    let end = end_of_name(given).unwrap_or(text.len());
     PathBuf::from(OsStr::from_bytes(&text[..end]))
+}
+
+/// The colon behind which a password stands. A file that is there says where its name ends; of one that is not, the first
+/// mark does, else the first colon.
+fn end_of_name(given: &Path) -> Option<usize> {
+    if given.exists() {
+        return None;
+    }
+    let text = given.as_os_str().as_bytes();
+    let is_file = |at: &usize| Path::new(OsStr::from_bytes(&text[..*at])).is_file();
+    let colons = || memchr::memchr_iter(b':', text);
+    (colons().find(is_file))
+        .or_else(|| colons().find(|&at| is_marked(text, at)))
+        .or_else(|| colons().next())
 }
 
 /// Whether a password, or where it is, stands behind a colon.
@@ -91,6 +101,8 @@ mod tests {
             ("/absent.pem:pass=secret", "/absent.pem"),
             ("/absent:fd=3", "/absent"),
             ("/absent", "/absent"),
+            ("/absent:secret", "/absent"),
+            ("/absent:se:cret", "/absent"),
         ] {
             assert_eq!(shown(Path::new(text)), Path::new(expected));
         }
@@ -119,7 +131,7 @@ mod tests {
         assert_eq!(given(&format!("{odd}:pass=x")), (odd.clone(), some("x")));
         // What is not there is told without the password.
         assert_eq!(given("/absent:pass=x"), ("/absent".to_owned(), some("x")));
-        assert_eq!(given("/absent:x"), ("/absent:x".to_owned(), None));
+        assert_eq!(given("/absent:x"), ("/absent".to_owned(), some("x")));
         let (read, write) = nix::unistd::pipe().unwrap();
         nix::unistd::write(&write, b"secret\n").unwrap();
         drop(write);

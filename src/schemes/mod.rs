@@ -61,6 +61,8 @@ pub struct WrappedKeys {
 pub fn wrapped_keys(envelope: &Envelope) -> WrappedKeys {
     let mut found = WrappedKeys::default();
     for (scheme, _) in envelope.schemes() {
+        // Each scheme has a bound of its own, so that none takes the others' away.
+        let mut left = MAX_RECIPIENTS;
         for blob in envelope.blobs(scheme) {
             if let (Some(provider), Some(blob)) = (scheme.provider(), &blob) {
                 if found.provided.len() < MAX_RECIPIENTS {
@@ -72,8 +74,8 @@ pub fn wrapped_keys(envelope: &Envelope) -> WrappedKeys {
                 Some(blob) => read(scheme, &blob),
                 None => vec![Err(Error::NotBase64)],
             };
-            if !found.add(scheme, read) {
-                return found;
+            if !found.add(scheme, read, &mut left) {
+                break;
             }
         }
     }
@@ -84,7 +86,7 @@ pub fn wrapped_keys(envelope: &Envelope) -> WrappedKeys {
 #[must_use]
 pub fn wrapped_key(scheme: &Scheme, blob: &[u8]) -> WrappedKeys {
     let mut found = WrappedKeys::default();
-    found.add(scheme, read(scheme, blob));
+    found.add(scheme, read(scheme, blob), &mut MAX_RECIPIENTS.clone());
     found
 }
 
@@ -101,21 +103,29 @@ impl WrappedKeys {
         }
     }
 
-    /// Adds what was read; `false` at the bound.
-    fn add(&mut self, scheme: &Scheme, read: Vec<Result<(KeyOperation, Opening), Error>>) -> bool {
+    /// Adds what was read, as far as there is room `left`; `false` where there is none.
+    fn add(
+        &mut self,
+        scheme: &Scheme,
+        read: Vec<Result<(KeyOperation, Opening), Error>>,
+        left: &mut usize,
+    ) -> bool {
         for key in read {
             match key {
-                Ok(_) if self.keys.len() >= MAX_RECIPIENTS => {
+                Ok(_) if *left == 0 => {
                     let limit = MAX_RECIPIENTS;
                     self.broken
                         .push((scheme.clone(), Error::TooManyKeys { limit }));
                     return false;
                 }
-                Ok((operation, opening)) => self.keys.push(WrappedKey {
-                    scheme: scheme.clone(),
-                    operation,
-                    opening,
-                }),
+                Ok((operation, opening)) => {
+                    *left -= 1;
+                    self.keys.push(WrappedKey {
+                        scheme: scheme.clone(),
+                        operation,
+                        opening,
+                    });
+                }
                 Err(error) => self.broken.push((scheme.clone(), error)),
             }
         }
@@ -222,6 +232,37 @@ mod tests {
         assert_ne!(written[0], written[1]);
         assert_eq!(lengths(&[one]), written);
         assert_eq!(lengths(&[other]), [written[1], written[0]]);
+    }
+
+    #[test]
+    fn a_crowd_of_one_scheme_takes_no_room_from_another() {
+        let packet = |count: usize| {
+            let recipient = r#"{"version":0,"blob":"AAEC"}"#;
+            let recipients = vec![recipient; count].join(",");
+            STANDARD.encode(format!(r#"{{"version":0,"recipients":[{recipients}]}}"#))
+        };
+        let certificate =
+            include_bytes!("../../integration/vectors/keys/pkcs7-rsa.cert.pem").as_slice();
+        let message = pkcs7::seal(b"plain", &Certificate::all(certificate)).unwrap();
+        for crowd in [MAX_RECIPIENTS - 1, MAX_RECIPIENTS, MAX_RECIPIENTS + 1] {
+            let many = [packet(crowd / 2), packet(crowd - crowd / 2)].join(",");
+            let annotations = [
+                ("pubopts", STANDARD.encode("{}")),
+                ("keys.pkcs11", many),
+                ("keys.pkcs7", STANDARD.encode(&message)),
+            ];
+            let annotations = annotations
+                .map(|(name, value)| (format!("org.opencontainers.image.enc.{name}"), value));
+            let envelope = Envelope::from_annotations(&BTreeMap::from(annotations)).unwrap();
+            let found = wrapped_keys(&envelope);
+            let of = |name| {
+                let keys = found.keys.iter();
+                keys.filter(|key| key.scheme.name() == name).count()
+            };
+            assert_eq!(of("pkcs11"), crowd.min(MAX_RECIPIENTS));
+            assert_eq!(of("pkcs7"), 1, "{crowd}");
+            assert_eq!(found.broken.len(), usize::from(crowd > MAX_RECIPIENTS));
+        }
     }
 
     #[test]

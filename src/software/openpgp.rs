@@ -7,7 +7,7 @@ use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
 use super::Refusal;
-use crate::keys::private::{OpenPgpKey, OpenPgpKeys, OpenPgpSecret};
+use crate::keys::private::{OpenPgpKeys, OpenPgpSecret};
 use crate::openpgp::algorithm::Cipher;
 use crate::openpgp::fields::Fields;
 use crate::openpgp::session::{self, CANDIDATE, Way, Wrapped};
@@ -20,10 +20,18 @@ pub(super) fn session_keys(keys: &OpenPgpKeys, packet: &[u8]) -> Result<SecretBy
     let wrapped = Wrapped::parse(packet).map_err(|_| Refusal::Another)?;
     let named = keys.iter().filter(|key| wrapped.may_be_for(&key.id));
     let mut candidates = Zeroizing::new(Vec::with_capacity(CANDIDATE * keys.iter().count()));
+    let mut is_shut = false;
     for key in named {
-        let candidate = match (&key.secret, wrapped.way) {
+        let Some(secret) = key.secret() else {
+            is_shut = true;
+            continue;
+        };
+        let candidate = match (secret, wrapped.way) {
             (OpenPgpSecret::Rsa(key), Way::Rsa) => rsa(key, wrapped.values)?,
-            (OpenPgpSecret::Agreement(..), Way::Agreement) => agreed(key, wrapped.values),
+            (OpenPgpSecret::Agreement(public, half), Way::Agreement) => {
+                let encoded = public.unwrap(&key.fingerprint, half, wrapped.values);
+                encoded.and_then(|encoded| agreed(&encoded))
+            }
             _ => None,
         };
         if let Some(candidate) = candidate {
@@ -31,6 +39,7 @@ pub(super) fn session_keys(keys: &OpenPgpKeys, packet: &[u8]) -> Result<SecretBy
         }
     }
     match candidates.is_empty() {
+        true if is_shut => Err(Refusal::WrongPassword),
         true => Err(Refusal::Another),
         false => Ok(SecretBytes::new(std::mem::take(&mut candidates))),
     }
@@ -73,11 +82,7 @@ fn rsa(key: &rsa::PrivateKey, values: &[u8]) -> Result<Option<Candidate>, Refusa
 }
 
 /// Section 5.1.5.
-fn agreed(key: &OpenPgpKey, values: &[u8]) -> Option<Candidate> {
-    let OpenPgpSecret::Agreement(public, half) = &key.secret else {
-        return None;
-    };
-    let encoded = public.unwrap(&key.fingerprint, half, values)?;
+fn agreed(encoded: &SecretBytes) -> Option<Candidate> {
     let mut candidate = Zeroizing::new([0; CANDIDATE]);
     session::decode(encoded.expose(), &mut candidate).then_some(candidate)
 }

@@ -123,7 +123,7 @@ impl Opener {
         let begin = Instant::now();
         let answer = match &self.ring.keys()[key] {
             Key::File(file) => Ok(software::answer(file, &wrapped.operation)
-                .map_err(|why| (self.another_key(key, &why.to_string()), false))),
+                .map_err(|why| (in_file(file.name(), why), false))),
             Key::Token(token) => match self.client.answer(token, &wrapped.operation) {
                 Ok(Answer::Opened(secret, _)) => Ok(Ok(secret)),
                 Ok(Answer::Refused(why)) => Ok(Err((
@@ -199,6 +199,15 @@ pub(in crate::commands) fn refusal(name: &str, why: &hsm::Refusal) -> Reason {
         },
         _ => another_key(name, "the wrapped keys are for other keys"),
     }
+}
+
+/// What a refusal says of a key in a file.
+fn in_file(name: &str, why: software::Refusal) -> Reason {
+    let mut reason = another_key(name, &why.to_string());
+    if why == software::Refusal::WrongPassword {
+        reason.cure = Cure::Unknown;
+    }
+    reason
 }
 
 fn another_key(name: &str, why: &str) -> Reason {

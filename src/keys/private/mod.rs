@@ -17,7 +17,7 @@ use rsa::pkcs1::DecodeRsaPrivateKey as _;
 use sec1::{EcParameters, EcPrivateKey};
 
 pub use self::error::Error;
-pub(crate) use self::openpgp::{OpenPgpKey, OpenPgpKeys, OpenPgpSecret};
+pub(crate) use self::openpgp::{OpenPgpKeys, OpenPgpSecret};
 use super::pem;
 use crate::elliptic::PrivateScalar;
 use crate::operation::{Curve, KeyKind};

@@ -75,7 +75,7 @@ fn unpack(packed: &[u8]) -> Result<SecretBytes, Error> {
             _ => return Err(Error::NoText),
         }
     }
-    Err(Error::Bomb { limit: MAX_CONTENT })
+    Err(Error::TooDeep)
 }
 
 /// The one packet beside signatures and markers.
@@ -120,6 +120,7 @@ fn decompressed(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
             let mut unpacker = ZlibDecoder::new(packed);
             (unpack(&mut unpacker), unpacker.into_inner())
         }
+        3 => return Err(Error::BZip2),
         _ => return Err(Error::Compression),
     };
     result.map_err(|_| Error::NoText)?;

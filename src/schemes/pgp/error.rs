@@ -27,7 +27,7 @@ pub enum Error {
         /// The bound in bytes.
         limit: usize,
     },
-    /// Compressed content that is more when it is unpacked, or is compressed again and again.
+    /// Compressed content that is more when it is unpacked.
     #[error("its content is over the limit of {limit} bytes when it is unpacked")]
     Bomb {
         /// The bound in bytes.
@@ -36,7 +36,13 @@ pub enum Error {
     /// What was decrypted, and is as it was written, is no text.
     #[error("its content is not one text")]
     NoText,
-    /// Compressed with BZip2, or by a number that we do not know.
+    /// Compressed again and again.
+    #[error("its content is compressed too many times")]
+    TooDeep,
+    /// Compressed with BZip2.
+    #[error("its content is compressed with BZip2, and we unpack ZIP and ZLIB")]
+    BZip2,
+    /// Compressed in a way whose number we do not know.
     #[error("its content is compressed in a way that we do not know")]
     Compression,
     /// For nobody who has a key.

@@ -25,18 +25,34 @@ struct Stretch {
     count: usize,
 }
 
-/// The numbers of the secret part, without what they are compared with; and whether they were locked.
-pub(super) fn plain(
+/// The secret part of a packet.
+pub(super) enum SecretPart {
+    /// Its numbers, without what they are compared with.
+    Plain(Plain),
+    /// The same, locked.
+    Locked(Locked),
+}
+
+/// What a password opens.
+pub(super) struct Locked {
+    cipher: Cipher,
+    stretch: Stretch,
+    iv: [u8; BLOCK],
+    text: Vec<u8>,
+    with_hash: bool,
+    password: SecretBytes,
+}
+
+/// Reads it. The password is not tried: that takes as long as whoever locked the key wanted.
+pub(super) fn read(
     mut fields: Fields<'_>,
     password: Option<&SecretBytes>,
-) -> Result<(Plain, bool), Error> {
+) -> Result<SecretPart, Error> {
     let usage = fields.octet().ok_or(Error::Broken)?;
     if usage == PLAIN {
         let plain = Zeroizing::new(fields.rest().to_vec());
-        return match without_sum(plain) {
-            Some(plain) => Ok((plain, false)),
-            None => Err(Error::Broken),
-        };
+        let plain = without_sum(plain).ok_or(Error::Broken)?;
+        return Ok(SecretPart::Plain(plain));
     }
     // Others are the number of a cipher, with one round of MD5, or of AEAD, which hardly anybody writes.
     if !matches!(usage, WITH_HASH | WITH_SUM) {
@@ -46,17 +62,28 @@ pub(super) fn plain(
     let stretch = Stretch::read(&mut fields)?;
     let cipher = Cipher::numbered(cipher).ok_or(Error::OpenPgpLock)?;
     let iv: [u8; BLOCK] = fields.array().ok_or(Error::Broken)?;
-    let password = password.ok_or(Error::NeedsPassword)?;
-    let key = stretch.key(password.expose(), cipher.key_len());
-    let mut plain = Zeroizing::new(fields.rest().to_vec());
-    let is_decrypted = cipher.decrypt(&key, &iv, &mut plain);
-    let plain = match usage {
-        WITH_HASH => without_hash(plain),
-        _ => without_sum(plain),
-    };
-    match plain.filter(|_| is_decrypted) {
-        Some(plain) => Ok((plain, true)),
-        None => Err(Error::WrongPassword),
+    let password = password.ok_or(Error::NeedsPassword)?.clone();
+    Ok(SecretPart::Locked(Locked {
+        cipher,
+        stretch,
+        iv,
+        text: fields.rest().to_vec(),
+        with_hash: usage == WITH_HASH,
+        password,
+    }))
+}
+
+impl Locked {
+    /// The numbers; `None` if the password is another one.
+    pub(super) fn open(&self) -> Option<Plain> {
+        let key = (self.stretch).key(self.password.expose(), self.cipher.key_len());
+        let mut plain = Zeroizing::new(self.text.clone());
+        let is_decrypted = self.cipher.decrypt(&key, &self.iv, &mut plain);
+        let plain = match self.with_hash {
+            true => without_hash(plain),
+            false => without_sum(plain),
+        };
+        plain.filter(|_| is_decrypted)
     }
 }
 

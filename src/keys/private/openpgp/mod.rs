@@ -1,4 +1,5 @@
-//! OpenPGP secret keys (RFC 9580, section 10.2), armored or binary, unlocked: those of a file that can decrypt.
+//! OpenPGP secret keys (RFC 9580, section 10.2), armored or binary: those of a file that can decrypt. One that is locked
+//! is unlocked when it is asked for, since that may take a second.
 //!
 //! Signatures are not looked at: whoever has the secret key can read what was encrypted to it, also after the key was
 //! revoked. What is done with the keys is `software`'s.
@@ -7,9 +8,12 @@ mod locked;
 #[cfg(test)]
 mod tests;
 
+use std::sync::OnceLock;
+
 use rsa::BoxedUint;
 use zeroize::Zeroizing;
 
+use self::locked::{Locked, SecretPart};
 use super::Error;
 use crate::keys::pem;
 use crate::openpgp::agreement::{Agreement, PrivateHalf};
@@ -21,8 +25,8 @@ use crate::secret::SecretBytes;
 
 /// What the armor of a secret key is called (RFC 9580, section 6.2).
 pub(super) const LABEL: &str = "PGP PRIVATE KEY BLOCK";
-/// Most keys of a file.
-const MAX_KEYS: usize = 32;
+/// Most keys of a file; those behind them are passed over.
+const MAX_KEYS: usize = 64;
 /// Most packets of a file.
 const MAX_PACKETS: usize = 4096;
 
@@ -34,7 +38,9 @@ pub(crate) struct OpenPgpKey {
     /// What messages name it by.
     pub(crate) id: KeyId,
     pub(crate) fingerprint: Fingerprint,
-    pub(crate) secret: OpenPgpSecret,
+    material: Material,
+    locked: Option<Locked>,
+    secret: OnceLock<Option<OpenPgpSecret>>,
 }
 
 /// The key itself. Each kind wipes itself.
@@ -54,23 +60,25 @@ pub(super) fn is_binary(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Error::NotAPrivateKey`] where there is no such block; otherwise what is wrong with the first key that is of no use,
-/// if none is of use.
+/// if none is of use. Whether the password is right shows later.
 pub(super) fn read(bytes: &[u8], password: Option<&SecretBytes>) -> Result<OpenPgpKeys, Error> {
     let mut found = Found {
         password,
-        tried: 0,
         keys: Vec::new(),
         wrong: None,
     };
     if is_binary(bytes) {
-        found.add(bytes)?;
+        found.add(bytes);
     } else {
         let mut blocks = pem::blocks(bytes)
             .filter(|block| block.label == LABEL)
             .peekable();
         blocks.peek().ok_or(Error::NotAPrivateKey)?;
         for block in blocks {
-            found.add(block.der.ok_or(Error::BrokenPem)?.expose())?;
+            match block.der {
+                Some(packets) => found.add(packets.expose()),
+                None => found.note(Error::BrokenPem),
+            }
         }
     }
     match (found.keys.is_empty(), found.wrong) {
@@ -82,8 +90,6 @@ pub(super) fn read(bytes: &[u8], password: Option<&SecretBytes>) -> Result<OpenP
 
 struct Found<'a> {
     password: Option<&'a SecretBytes>,
-    /// How many were looked at: each may cost the time of a password.
-    tried: usize,
     keys: Vec<OpenPgpKey>,
     /// What is wrong with the first key that is of no use.
     wrong: Option<Error>,
@@ -91,29 +97,29 @@ struct Found<'a> {
 
 impl Found<'_> {
     /// The keys of packets that follow one another. One that is of no use takes nothing away from the others.
-    fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn add(&mut self, bytes: &[u8]) {
         let mut packets = Packets::new(bytes);
         for number in 0.. {
-            if packets.is_empty() {
+            if packets.is_empty() || self.keys.len() >= MAX_KEYS {
                 break;
             }
-            let packet = (packets.read())
-                .filter(|_| number < MAX_PACKETS)
-                .ok_or(Error::Broken)?;
+            let Some(packet) = packets.read().filter(|_| number < MAX_PACKETS) else {
+                self.note(Error::Broken);
+                break;
+            };
             if !matches!(packet.kind, packets::SECRET_KEY | packets::SECRET_SUBKEY) {
                 continue;
             }
-            if self.tried >= MAX_KEYS {
-                return Err(Error::TooCostly);
-            }
-            self.tried += 1;
             match one(packet.body(), self.password) {
                 Ok(Some(key)) => self.keys.push(key),
                 Ok(None) => {}
-                Err(error) => self.wrong = self.wrong.take().or(Some(error)),
+                Err(error) => self.note(error),
             }
         }
-        Ok(())
+    }
+
+    fn note(&mut self, error: Error) {
+        self.wrong = self.wrong.take().or(Some(error));
     }
 }
 
@@ -131,24 +137,45 @@ fn one(body: &[u8], password: Option<&SecretBytes>) -> Result<Option<OpenPgpKey>
         Ok(_) | Err(Error::UnknownAlgorithm) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let (plain, was_locked) = locked::plain(fields, password)?;
-    let mut numbers = Fields::new(&plain);
-    let secret = match &public.material {
-        Material::Rsa { n, e, .. } => rsa(n, e, &mut numbers),
-        Material::Agreement(agreement) => (numbers.integer())
-            .and_then(|number| agreement.private_half(number))
-            .map(|half| OpenPgpSecret::Agreement(agreement.clone(), half)),
-        _ => None,
+    let key = OpenPgpKey {
+        id: public.id(),
+        fingerprint: public.fingerprint,
+        material: public.material,
+        locked: None,
+        secret: OnceLock::new(),
     };
-    match secret.filter(|_| numbers.is_empty()) {
-        Some(secret) => Ok(Some(OpenPgpKey {
-            id: public.id(),
-            fingerprint: public.fingerprint,
-            secret,
+    match locked::read(fields, password)? {
+        SecretPart::Locked(locked) => Ok(Some(OpenPgpKey {
+            locked: Some(locked),
+            ..key
         })),
-        // A sum of two bytes fits once in 65536 times.
-        None if was_locked => Err(Error::WrongPassword),
-        None => Err(Error::Broken),
+        SecretPart::Plain(plain) => {
+            let secret = key.secret_of(&plain).ok_or(Error::Broken)?;
+            Ok(Some(OpenPgpKey {
+                secret: OnceLock::from(Some(secret)),
+                ..key
+            }))
+        }
+    }
+}
+
+impl OpenPgpKey {
+    /// The key itself, unlocked the first time; `None` if the password is another one.
+    pub(crate) fn secret(&self) -> Option<&OpenPgpSecret> {
+        let unlock = || self.secret_of(&self.locked.as_ref()?.open()?);
+        self.secret.get_or_init(unlock).as_ref()
+    }
+
+    fn secret_of(&self, plain: &[u8]) -> Option<OpenPgpSecret> {
+        let mut numbers = Fields::new(plain);
+        let secret = match &self.material {
+            Material::Rsa { n, e, .. } => rsa(n, e, &mut numbers),
+            Material::Agreement(agreement) => (numbers.integer())
+                .and_then(|number| agreement.private_half(number))
+                .map(|half| OpenPgpSecret::Agreement(agreement.clone(), half)),
+            _ => None,
+        };
+        secret.filter(|_| numbers.is_empty())
     }
 }
 

@@ -1,6 +1,6 @@
 use sha2::{Digest as _, Sha256};
 
-use super::super::{PrivateKey, is_private_key};
+use super::super::{PrivateKey, Secret, is_private_key};
 use super::*;
 use crate::openpgp::algorithm;
 use crate::openpgp::packets::packet;
@@ -20,7 +20,13 @@ fn packets_of(armor: &str) -> Vec<u8> {
 
 fn parse(bytes: &[u8], password: Option<&str>) -> Result<KeyKind, Error> {
     let password = password.map(|text| SecretBytes::new(text.as_bytes().to_vec()));
-    PrivateKey::parse("k", bytes, password.as_ref()).map(|key| key.kind())
+    let key = PrivateKey::parse("k", bytes, password.as_ref())?;
+    match key.secret() {
+        Secret::OpenPgp(keys) if keys.iter().all(|key| key.secret().is_none()) => {
+            Err(Error::WrongPassword)
+        }
+        _ => Ok(key.kind()),
+    }
 }
 
 fn count(bytes: &[u8]) -> usize {
@@ -62,8 +68,24 @@ fn several_keys_of_a_file_serve_and_those_that_do_not_take_nothing_away() {
     assert_eq!(count(&[packets_of(DUMMY), packets_of(X25519)].concat()), 3);
     // Locked, without a password.
     assert_eq!(count([LOCKED, X25519].concat().as_bytes()), 1);
-    let many = packets_of(X25519).repeat(MAX_KEYS);
-    assert!(matches!(super::read(&many, None), Err(Error::TooCostly)));
+    let many = packets_of(X25519).repeat(MAX_KEYS + 1);
+    assert_eq!(count(&many), MAX_KEYS);
+    // What follows is broken.
+    let cut = &RSA[..RSA.len() / 2];
+    assert_eq!(count([X25519, cut].concat().as_bytes()), 1);
+    let binary = packets_of(X25519);
+    assert_eq!(count(&[&binary[..], &[0x95, 1, 0]].concat()), 1);
+}
+
+#[test]
+fn a_password_is_tried_when_its_key_is_asked_for() {
+    let password = SecretBytes::new(b"secret".to_vec());
+    let many = [LOCKED; MAX_KEYS].concat();
+    let keys = super::read(many.as_bytes(), Some(&password)).unwrap();
+    assert!(keys.iter().all(|key| key.secret.get().is_none()));
+    let key = keys.iter().next().unwrap();
+    assert!(key.secret().is_some());
+    assert!(keys.iter().skip(1).all(|key| key.secret.get().is_none()));
 }
 
 /// The secret subkey of `X25519`: its packet up to the secret part, and its number.
