@@ -312,7 +312,7 @@ fn messages_of_gnupg_open_compressed_signed_and_for_a_hidden_recipient() {
         }
         let how = ["--recipient", &whom, "--compress-algo", "bzip2"];
         let message = refused(outcome(name, &how).1);
-        assert!(message.contains("compressed in a way"), "{message}");
+        assert!(message.contains("compressed with BZip2"), "{message}");
     }
 }
 

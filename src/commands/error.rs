@@ -249,6 +249,7 @@ impl Error {
             Self::Provider(error) => return error.hint(),
             Self::Hsm(error) => return error.hint(),
             Self::FileExists { .. } => "take another name, or replace it with --force",
+            Self::StoppedWhileNaming => "look with `ocihsm inspect DST`, or run the command again",
             Self::TokenInNoModule { .. } => {
                 "`ocihsm keys list` shows the tokens, and the modules that fail"
             }

@@ -179,8 +179,16 @@ impl Target {
                 Ok(())
             }
             Self::Archive(archive) => archive.commit(entry, go_on),
-            Self::Registry(pushed) => pushed.commit(&entry),
-            Self::Containerd(stored) => stored.commit(&entry),
+            Self::Registry(pushed) => {
+                pushed.commit(&entry)?;
+                stop::naming().done();
+                Ok(())
+            }
+            Self::Containerd(stored) => {
+                stored.commit(&entry)?;
+                stop::naming().done();
+                Ok(())
+            }
         }
     }
 }

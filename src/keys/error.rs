@@ -240,6 +240,9 @@ impl Error {
             Self::InvalidPublicKey { what, .. } if what.contains("private key") => {
                 "take the public key out of it: openssl pkey -in FILE -pubout"
             }
+            Self::InvalidPublicKey { what, .. } if what.starts_with("its OpenPGP key") => {
+                "ask its owner for a new export: gpg --export NAME > FILE"
+            }
             Self::InvalidPublicKey { what, .. } if what.contains("OpenPGP secret key") => {
                 "export the public key where the secret one is: gpg --export NAME > FILE"
             }

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::TokenKey;
 use super::certificate::Certificate;
@@ -19,6 +19,9 @@ use super::policy::{ClientPolicy, Policy};
 use super::private::{self, PrivateKey};
 use super::shown;
 use crate::secret::{Pin, SecretBytes};
+
+/// How long the passwords of a payload may take, after which no further one is tried.
+const UNLOCKING: Duration = Duration::from_secs(20);
 
 /// A private key, wherever it is.
 #[derive(Clone, Debug)]
@@ -137,10 +140,26 @@ impl KeyRing {
         keys: &[SecretBytes],
         passwords: &[SecretBytes],
     ) {
+        self.add_private_within(UNLOCKING, what, keys, passwords);
+    }
+
+    fn add_private_within(
+        &mut self,
+        time: Duration,
+        what: &str,
+        keys: &[SecretBytes],
+        passwords: &[SecretBytes],
+    ) {
+        let begin = Instant::now();
         for (number, bytes) in keys.iter().enumerate() {
             let name = format!("{what} {} of the payload", number + 1);
             let password = passwords.get(number);
             let password = password.filter(|text| !text.expose().is_empty());
+            if password.is_some() && begin.elapsed() >= time {
+                let error = private::Error::TooCostly;
+                self.unusable.push(Error::PrivateKey { name, error });
+                continue;
+            }
             match PrivateKey::parse(&name, bytes.expose(), password) {
                 Ok(key) => self.add_private(key),
                 Err(private::Error::NotAPrivateKey) => self.skipped.push(Error::NotAKeyFile {
@@ -279,10 +298,8 @@ fn changed(key: &TokenKey) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::time::Duration;
-
     use super::*;
+    use std::fs::File;
 
     const MODULE: &str = "/usr/lib/x.so";
 
@@ -350,6 +367,20 @@ mod tests {
         ring.insert(key("token=w;object=a"));
         let tokens = ring.give_pin(&given, "OCIHSM_PIN").unwrap_err();
         assert_eq!(tokens, ["pkcs11:token=v", "pkcs11:token=w"]);
+    }
+
+    #[test]
+    fn passwords_that_take_long_have_a_bound_together() {
+        let bytes = |text: &str| SecretBytes::new(text.as_bytes().to_vec());
+        let open = bytes(include_str!("../../integration/vectors/keys/jwe-p256.pem"));
+        let keys = [open.clone(), open];
+        let mut ring = KeyRing::default();
+        let passwords = [bytes("secret")];
+        ring.add_private_within(Duration::ZERO, "private key", &keys, &passwords);
+        // One without a password takes no time.
+        assert_eq!(ring.keys().len(), 1);
+        let shown = ring.skipped().next().unwrap().to_string();
+        assert!(shown.contains("at a higher cost than we take"), "{shown}");
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub fn usual_environment() -> BTreeMap<String, String> {
 #[must_use]
 pub fn is_executable(path: &Path) -> bool {
     path.metadata()
-        .is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]

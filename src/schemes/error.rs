@@ -22,8 +22,8 @@ pub enum Error {
         /// The bound.
         limit: usize,
     },
-    /// More wrapped keys than the bound, over all schemes.
-    #[error("number of recipients of a layer is over the limit of {limit}")]
+    /// More wrapped keys of one scheme than the bound.
+    #[error("number of recipients of one scheme is over the limit of {limit}")]
     TooManyKeys {
         /// The bound.
         limit: usize,
@@ -57,6 +57,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Options(error) => error.hint(),
+            Self::Pgp(_) => Some(
+                "encrypt the image anew: `ocihsm encrypt --recipient pgp:FILE`, with a public key of this node"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

@@ -175,12 +175,20 @@ fn missing_target(script: &Path) -> Option<String> {
     let lines = text
         .lines()
         .filter(|line| !line.trim_start().starts_with('#'));
+    // What a line runs: its first word behind variables that it sets, `exec` and `env`.
+    let is_before = |word: &&str| ["exec", "env", "command"].contains(word) || word.contains('=');
+    let runs = |line: &'_ str| {
+        let mut words = line.split_whitespace().skip_while(is_before);
+        words
+            .next()
+            .map(|word| word.trim_matches(['"', '\'']).to_owned())
+    };
     let mut named = lines
-        .flat_map(|line| line.split(|c: char| c.is_whitespace() || "\"'`;|&()=".contains(c)))
+        .filter_map(runs)
         .filter(|word| word.starts_with('/') && word.ends_with("/ocihsm"))
         .peekable();
-    let first = named.peek()?.to_string();
-    let can_run = named.any(|path| is_executable(Path::new(path)));
+    let first = named.peek()?.clone();
+    let can_run = named.any(|path| is_executable(Path::new(&path)));
     (!can_run).then_some(first)
 }
 
@@ -261,6 +269,31 @@ mod tests {
         ] {
             fs::write(&named, content).unwrap();
             assert_eq!(recognize(&named).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_script_runs_what_its_lines_begin_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("wrapper");
+        for (line, missing) in [
+            ("exec /absent/ocihsm \"$@\"", true),
+            ("A=b exec '/absent/ocihsm' \"$@\"", true),
+            ("exec env A=/srv/ocihsm /absent/ocihsm", true),
+            (
+                "export OCIHSM_RUNTIME_DIR=/var/lib/ocihsm\nexec ocihsm \"$@\"",
+                false,
+            ),
+            ("cd /var/lib/ocihsm", false),
+            ("# /absent/ocihsm", false),
+        ] {
+            fs::write(&script, format!("#!/bin/sh\n{line}\n")).unwrap();
+            let found = missing_target(&script);
+            assert_eq!(
+                found,
+                missing.then(|| "/absent/ocihsm".to_owned()),
+                "{line}"
+            );
         }
     }
 }

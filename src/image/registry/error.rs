@@ -121,7 +121,7 @@ impl Error {
                 "log in with `skopeo login {host}` or `docker login {host}`, or name the file with the password in REGISTRY_AUTH_FILE"
             )),
             Self::Unreachable { source, .. } if wants_ours(source) => Some(
-                "it wants a certificate of ours: put it into the directory of --cert-dir, as *.cert with *.key".to_owned(),
+                "it wants a client certificate: put it into the directory of --cert-dir, as *.cert with *.key".to_owned(),
             ),
             Self::Unreachable { source, .. } if is_about_tls(source) => Some(
                 "trust its certificate with --cert-dir, or nobody's with --tls-verify=false"

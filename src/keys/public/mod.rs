@@ -81,7 +81,7 @@ impl PublicKey {
                 label => {
                     let what = match label {
                         _ if label.starts_with("PGP ") => {
-                            "it is OpenPGP, which the scheme pgp takes alone"
+                            "it is an OpenPGP key, for pgp:FILE alone"
                         }
                         _ if label.ends_with("PRIVATE KEY") => "it is a private key",
                         _ => "it is PEM of another kind",

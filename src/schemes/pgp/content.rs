@@ -1,9 +1,7 @@
 //! The content of a message (RFC 9580, section 5.13.1): decrypted, its integrity compared before anything of it is read,
 //! and unpacked within bounds.
 
-use std::io::Read;
-
-use flate2::bufread::{DeflateDecoder, ZlibDecoder};
+use flate2::{Decompress, FlushDecompress, Status};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -20,7 +18,7 @@ pub(super) const PREFIX: usize = BLOCK + 2;
 pub(super) const HASH: [u8; 2] = [0xd3, 20];
 /// Most times that the text is compressed.
 const MAX_DEPTH: usize = 4;
-/// Most signatures and markers around the text.
+/// Most signatures, markers and padding around the text.
 const MAX_AROUND: usize = 16;
 
 /// Opens the content with the candidates for its session key.
@@ -84,7 +82,10 @@ fn the_one(mut packets: Packets<'_>) -> Option<Packet<'_>> {
     for _ in 0..=MAX_AROUND {
         let packet = packets.read()?;
         match packet.kind {
-            packets::SIGNATURE | packets::ONE_PASS_SIGNATURE | packets::MARKER => {}
+            packets::SIGNATURE
+            | packets::ONE_PASS_SIGNATURE
+            | packets::MARKER
+            | packets::PADDING => {}
             _ if found.is_none() => found = Some(packet),
             _ => return None,
         }
@@ -107,26 +108,20 @@ fn literal(body: &[u8]) -> Option<SecretBytes> {
 /// Section 5.6. A little of a bomb is unpacked, and nothing of what is beyond the bound.
 fn decompressed(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
     let (method, packed) = body.split_first().ok_or(Error::NoText)?;
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_CONTENT + 1));
-    let bound = MAX_CONTENT as u64 + 1;
-    let mut unpack = |unpacker: &mut dyn Read| unpacker.take(bound).read_to_end(&mut text);
-    let (result, rest) = match method {
-        0 => (unpack(&mut &*packed), &[][..]),
-        1 => {
-            let mut unpacker = DeflateDecoder::new(packed);
-            (unpack(&mut unpacker), unpacker.into_inner())
-        }
-        2 => {
-            let mut unpacker = ZlibDecoder::new(packed);
-            (unpack(&mut unpacker), unpacker.into_inner())
-        }
+    let mut unpacker = match method {
+        0 => return Ok(Zeroizing::new(packed.to_vec())),
+        1 => Decompress::new(false),
+        2 => Decompress::new(true),
         3 => return Err(Error::BZip2),
         _ => return Err(Error::Compression),
     };
-    result.map_err(|_| Error::NoText)?;
-    match text.len() {
-        ..=MAX_CONTENT if rest.is_empty() => Ok(text),
-        ..=MAX_CONTENT => Err(Error::NoText),
-        _ => Err(Error::Bomb { limit: MAX_CONTENT }),
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_CONTENT + 1));
+    // All of it in one call goes into the vector alone, which is wiped; a second call would go by a window, which is not.
+    let status = unpacker.decompress_vec(packed, &mut text, FlushDecompress::Finish);
+    let used = unpacker.total_in() == packed.len() as u64;
+    match status {
+        _ if text.len() > MAX_CONTENT => Err(Error::Bomb { limit: MAX_CONTENT }),
+        Ok(Status::StreamEnd) if used => Ok(text),
+        _ => Err(Error::NoText),
     }
 }
