@@ -61,6 +61,7 @@ pub mod hsm;
 pub mod image;
 pub mod imgcrypt;
 mod json;
+pub mod key_wrap;
 pub mod keys;
 pub mod node;
 pub mod openpgp;

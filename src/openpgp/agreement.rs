@@ -3,7 +3,6 @@
 //!
 //! The wrapped key is authentic or it is not, so that nothing is told by which of them.
 
-use aes_kw::{KeyInit as _, KwAes128, KwAes192, KwAes256};
 use x25519_dalek::{PublicKey as Point, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -12,6 +11,7 @@ use super::algorithm::{Cipher, Hash};
 use super::fields::{Fields, integer};
 use super::key::{ECDH, Error, name_of, named_curve};
 use crate::elliptic::{self, PrivateScalar};
+use crate::key_wrap;
 use crate::operation::Curve;
 use crate::secret::SecretBytes;
 
@@ -21,8 +21,6 @@ const CURVE25519: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x97, 0x55, 0x01, 0x05
 const NATIVE: u8 = 0x40;
 /// Who sends is not told.
 const SENDER: &[u8] = b"Anonymous Sender    ";
-/// Longest wrapped key that is taken: a session key of 32 bytes, padded to any length that its octet can tell.
-const MAX_WRAPPED: usize = 40 + 256;
 
 /// The public half of a key for agreement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,19 +119,7 @@ impl Agreement {
             .filter(|padding| *padding > 0)?;
         let mut text = Zeroizing::new(encoded.to_vec());
         text.resize(40, u8::try_from(padding).ok()?);
-        let mut wrapped = [0; 48];
-        match self.cipher {
-            Cipher::Aes128 => KwAes128::new_from_slice(&key)
-                .ok()?
-                .wrap_key(&text, &mut wrapped),
-            Cipher::Aes192 => KwAes192::new_from_slice(&key)
-                .ok()?
-                .wrap_key(&text, &mut wrapped),
-            Cipher::Aes256 => KwAes256::new_from_slice(&key)
-                .ok()?
-                .wrap_key(&text, &mut wrapped),
-        }
-        .ok()?;
+        let wrapped = key_wrap::wrap(&key, &text)?;
         let mut values = integer(&ephemeral.point());
         values.push(48);
         values.extend_from_slice(&wrapped);
@@ -152,24 +138,12 @@ impl Agreement {
         let mut values = Fields::new(values);
         let point = values.integer()?;
         let wrapped = values.prefixed(1)?;
-        if !values.is_empty() || !(24..=MAX_WRAPPED).contains(&wrapped.len()) {
+        if !values.is_empty() {
             return None;
         }
         let shared = half.agree(point)?;
         let key = self.derive(&shared, fingerprint);
-        let mut text = Zeroizing::new(vec![0; wrapped.len() - 8]);
-        match self.cipher {
-            Cipher::Aes128 => KwAes128::new_from_slice(&key)
-                .ok()?
-                .unwrap_key(wrapped, &mut text),
-            Cipher::Aes192 => KwAes192::new_from_slice(&key)
-                .ok()?
-                .unwrap_key(wrapped, &mut text),
-            Cipher::Aes256 => KwAes256::new_from_slice(&key)
-                .ok()?
-                .unwrap_key(wrapped, &mut text),
-        }
-        .ok()?;
+        let mut text = key_wrap::unwrap(&key, wrapped)?;
         let padding = *text.last()?;
         let length = text.len().checked_sub(usize::from(padding))?;
         if padding == 0 || text[length..].iter().any(|octet| *octet != padding) {

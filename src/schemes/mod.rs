@@ -104,12 +104,7 @@ impl WrappedKeys {
     }
 
     /// Adds what was read, as far as there is room `left`; `false` where there is none.
-    fn add(
-        &mut self,
-        scheme: &Scheme,
-        read: Vec<Result<(KeyOperation, Opening), Error>>,
-        left: &mut usize,
-    ) -> bool {
+    fn add(&mut self, scheme: &Scheme, read: Vec<Way>, left: &mut usize) -> bool {
         for key in read {
             match key {
                 Ok(_) if *left == 0 => {
@@ -133,46 +128,41 @@ impl WrappedKeys {
     }
 }
 
+/// An operation and what to make of its answer, or why there is none.
+type Way = Result<(KeyOperation, Opening), Error>;
+
 /// The operations that open one wrapped key, any of them; none of a scheme that we do not open.
-fn read(scheme: &Scheme, blob: &[u8]) -> Vec<Result<(KeyOperation, Opening), Error>> {
+fn read(scheme: &Scheme, blob: &[u8]) -> Vec<Way> {
     match scheme.name() {
-        "pkcs11" => match pkcs11::recipients(blob) {
-            Ok(recipients) => (recipients.into_iter())
-                .map(|recipient| Ok((recipient?.into(), Opening::Packet)))
-                .collect(),
-            Err(error) => vec![Err(error)],
-        },
-        "jwe" => match jwe::parse(blob) {
-            Ok(recipients) => (recipients.into_iter())
-                .map(|recipient| {
-                    let recipient = recipient?;
-                    let operation = recipient.operation.clone();
-                    Ok((operation, Opening::Jwe(Box::new(recipient))))
-                })
-                .collect(),
-            Err(error) => vec![Err(error.into())],
-        },
-        "pkcs7" => match pkcs7::parse(blob) {
-            Ok(recipients) => (recipients.into_iter())
-                .map(|recipient| {
-                    let recipient = recipient?;
-                    let operation = recipient.operation.clone();
-                    Ok((operation, Opening::Pkcs7(Box::new(recipient))))
-                })
-                .collect(),
-            Err(error) => vec![Err(error.into())],
-        },
-        "pgp" => match pgp::parse(blob) {
-            Ok(recipients) => (recipients.into_iter())
-                .map(|recipient| {
-                    let recipient = recipient?;
-                    let operation = recipient.operation.clone();
-                    Ok((operation, Opening::Pgp(Box::new(recipient))))
-                })
-                .collect(),
-            Err(error) => vec![Err(error.into())],
-        },
+        "pkcs11" => ways(pkcs11::recipients(blob), |recipient| {
+            (recipient.into(), Opening::Packet)
+        }),
+        "jwe" => ways(jwe::parse(blob), |recipient| {
+            let operation = recipient.operation.clone();
+            (operation, Opening::Jwe(Box::new(recipient)))
+        }),
+        "pkcs7" => ways(pkcs7::parse(blob), |recipient| {
+            let operation = recipient.operation.clone();
+            (operation, Opening::Pkcs7(Box::new(recipient)))
+        }),
+        "pgp" => ways(pgp::parse(blob), |recipient| {
+            let operation = recipient.operation.clone();
+            (operation, Opening::Pgp(Box::new(recipient)))
+        }),
         _ => Vec::new(),
+    }
+}
+
+/// What is read of a message: something of each recipient, or one reason for all.
+fn ways<T, E: Into<Error>>(
+    read: Result<Vec<Result<T, E>>, E>,
+    way: impl Fn(T) -> (KeyOperation, Opening),
+) -> Vec<Way> {
+    match read {
+        Ok(recipients) => (recipients.into_iter())
+            .map(|recipient| recipient.map(&way).map_err(Into::into))
+            .collect(),
+        Err(error) => vec![Err(error.into())],
     }
 }
 

@@ -1,10 +1,8 @@
-//! From an agreed secret to the content key: Concat KDF, then AES key wrap (RFC 7518, section 4.6).
+//! From an agreed secret to the key of the content, or to the one that wraps it: Concat KDF (RFC 7518, section 4.6).
 
-use aes_kw::{KeyInit as _, KwAes128, KwAes192, KwAes256};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::error::Error;
 use super::header::{Header, KeyManagement};
 
 /// The key that the agreement gives: for the content itself, or to unwrap the content key.
@@ -46,39 +44,6 @@ fn concat_kdf(
     }
     key.truncate(len);
     key
-}
-
-/// AES key unwrap (RFC 3394) of a content key of `len` bytes.
-pub(super) fn unwrap(key: &[u8], wrapped: &[u8], len: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let mut content_key = Zeroizing::new(vec![0; wrapped.len().saturating_sub(8)]);
-    if content_key.len() != len {
-        return Err(Error::NotAuthentic);
-    }
-    match key.len() {
-        16 => {
-            KwAes128::new_from_slice(key).map(|kw| kw.unwrap_key(wrapped, &mut content_key).is_ok())
-        }
-        24 => {
-            KwAes192::new_from_slice(key).map(|kw| kw.unwrap_key(wrapped, &mut content_key).is_ok())
-        }
-        _ => {
-            KwAes256::new_from_slice(key).map(|kw| kw.unwrap_key(wrapped, &mut content_key).is_ok())
-        }
-    }
-    .ok()
-    .filter(|opened| *opened)
-    .map(|_| content_key)
-    .ok_or(Error::NotAuthentic)
-}
-
-/// AES-256 key wrap of a content key of 32 bytes.
-pub(super) fn wrap_a256kw(key: &[u8], content_key: &[u8; 32]) -> Option<[u8; 40]> {
-    let mut wrapped = [0; 40];
-    KwAes256::new_from_slice(key)
-        .ok()?
-        .wrap_key(content_key, &mut wrapped)
-        .ok()?;
-    Some(wrapped)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use self::header::Header;
 pub use self::header::KeyManagement;
 use self::json::{Members, Value};
 pub use self::write::{WrapFor, seal};
+use crate::key_wrap;
 use crate::operation::KeyOperation;
 use crate::secret::SecretBytes;
 
@@ -54,7 +55,9 @@ impl Recipient {
             KeyManagement::KeyWrap(_) => {
                 let key = agreement::derive(&self.header, answer);
                 let len = self.content.encryption.key_len();
-                let key = agreement::unwrap(&key, &self.encrypted_key, len)?;
+                let key = key_wrap::unwrap(&key, &self.encrypted_key)
+                    .filter(|key| key.len() == len)
+                    .ok_or(Error::NotAuthentic)?;
                 self.content.open(&key)
             }
         }

@@ -12,6 +12,7 @@ use super::content::{self, Encryption};
 use super::error::Error;
 use super::header::{Header, KeyManagement};
 use crate::elliptic::PrivateScalar;
+use crate::key_wrap;
 use crate::keys::public::{EcPublicKey, RsaPublicKey};
 use crate::operation::OaepHash;
 
@@ -96,7 +97,7 @@ impl WrapFor<'_> {
                     parties: [Vec::new(), Vec::new()],
                 };
                 let wrapping = agreement::derive(&header, secret.expose());
-                let wrapped = agreement::wrap_a256kw(&wrapping, key).ok_or(Error::NotAuthentic)?;
+                let wrapped = key_wrap::wrap(&wrapping, key).ok_or(Error::NotAuthentic)?;
                 let own = ephemeral.public_point();
                 let (x, y) = own[1..].split_at(curve.field_len());
                 let epk = json!({
