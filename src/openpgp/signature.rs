@@ -1,6 +1,7 @@
 //! Signatures of keys on keys and names (RFC 9580, section 5.2), of version 4: what they say, and whether it is true.
 //!
-//! Only what was signed is read: the part that anybody may change counts for nothing.
+//! Only what was signed is read: the part that anybody may change counts for nothing, but to tell whose a signature may be
+//! that cannot be verified.
 
 use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -8,6 +9,7 @@ use rsa::BoxedUint;
 use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 
+use super::KeyId;
 use super::algorithm::Hash;
 use super::fields::Fields;
 use super::key::{Material, PublicKey};
@@ -44,6 +46,8 @@ pub struct Signature {
     pub key_lasts: Option<u32>,
     /// What the key is for.
     pub flags: Option<u8>,
+    /// Whether the owner calls the name that it is on his first one.
+    pub is_on_first_name: bool,
     /// Whether something must be understood that we do not know.
     pub is_strange: bool,
     /// The part that is signed with the rest.
@@ -72,6 +76,7 @@ impl Signature {
             lasts: None,
             key_lasts: None,
             flags: None,
+            is_on_first_name: false,
             is_strange: false,
             hashed,
             begin: fields.array()?,
@@ -85,27 +90,29 @@ impl Signature {
     fn read(&mut self, mut subpackets: Fields<'_>) -> Option<()> {
         let mut created = None;
         while !subpackets.is_empty() {
-            let length = match subpackets.octet()? {
-                length @ ..192 => u32::from(length),
-                high @ 192..255 => ((u32::from(high) - 192) << 8) + subpackets.number(1)? + 192,
-                255 => subpackets.number(4)?,
-            };
-            let mut fields = Fields::new(subpackets.take(usize::try_from(length).ok()?)?);
-            let kind = fields.octet()?;
+            let (kind, mut fields) = subpacket(&mut subpackets)?;
             match kind & 0x7f {
                 2 => created = Some(fields.number(4)?),
                 3 => self.lasts = Some(fields.number(4)?).filter(|lasts| *lasts != 0),
                 9 => self.key_lasts = Some(fields.number(4)?).filter(|lasts| *lasts != 0),
+                25 => self.is_on_first_name = fields.octet()? != 0,
                 27 => self.flags = Some(fields.octet().unwrap_or(0)),
-                // Preferences, who signed, a reason, features: nothing that changes what we ask.
-                4 | 7 | 11 | 16 | 20..=26 | 28..=30 | 32..=35 | 39 => {}
-                // Trust that is handed on, embedded policies, another owner who may revoke: not for us to judge.
-                5 | 6 | 12 => {}
+                // Who signed, what the owner prefers and where, whether it may be handed on, a reason, the features of his
+                // program, another signature in it: nothing that changes what we ask.
+                4 | 7 | 11 | 16 | 21..=24 | 28..=30 | 32..=34 | 39 => {}
+                // Notations, policies, trust with bounds, others who may revoke, and what is new: whoever marks one as
+                // critical says that the signature is not for those who cannot judge it.
                 _ => self.is_strange |= kind & 0x80 != 0,
             }
         }
         self.created = created?;
         Some(())
+    }
+
+    /// Whether it can be said at all who made it.
+    #[must_use]
+    pub fn has_known_hash(&self) -> bool {
+        Hash::numbered(self.hash).is_some()
     }
 
     /// Whether the owner of `signer` made it, about what is given, in the order in which it is hashed.
@@ -177,6 +184,63 @@ impl Signature {
         }
         values.is_empty().then_some(())
     }
+}
+
+/// What a signature is about, also one that is not to be parsed.
+#[must_use]
+pub fn kind(body: &[u8]) -> Option<u8> {
+    match body {
+        // In these the length of what is signed stands before it.
+        [2 | 3, _, kind, ..] | [_, kind, ..] => Some(*kind),
+        _ => None,
+    }
+}
+
+/// Whether the key with that name may have made it, by what it says itself, which anybody may have written.
+#[must_use]
+pub fn may_be_by(body: &[u8], id: &KeyId) -> bool {
+    issuers(body).is_none_or(|issuers| issuers.is_empty() || issuers.contains(id))
+}
+
+/// The names of those who made it, as the signed part and the other one have them; `None` for what is broken.
+fn issuers(body: &[u8]) -> Option<Vec<KeyId>> {
+    let mut fields = Fields::new(body);
+    match fields.octet()? {
+        2 | 3 => {
+            fields.take(6)?;
+            return Some(vec![fields.array()?]);
+        }
+        4 => fields.take(3)?,
+        _ => return None,
+    };
+    let mut issuers = Vec::new();
+    for _ in 0..2 {
+        let mut subpackets = Fields::new(fields.prefixed(2)?);
+        while !subpackets.is_empty() {
+            let (kind, mut fields) = subpacket(&mut subpackets)?;
+            match kind & 0x7f {
+                16 => issuers.push(fields.array()?),
+                // The name of a key of version 4 is the end of its fingerprint.
+                33 if fields.octet()? == 4 => {
+                    fields.take(12)?;
+                    issuers.push(fields.array()?);
+                }
+                _ => {}
+            }
+        }
+    }
+    Some(issuers)
+}
+
+/// The next of the subpackets: its kind, with the bit that says whether it is critical, and its content.
+fn subpacket<'a>(subpackets: &mut Fields<'a>) -> Option<(u8, Fields<'a>)> {
+    let length = match subpackets.octet()? {
+        length @ ..192 => u32::from(length),
+        high @ 192..255 => ((u32::from(high) - 192) << 8) + subpackets.number(1)? + 192,
+        255 => subpackets.number(4)?,
+    };
+    let mut fields = Fields::new(subpackets.take(usize::try_from(length).ok()?)?);
+    Some((fields.octet()?, fields))
 }
 
 /// A number with zeros before it, as long as that.

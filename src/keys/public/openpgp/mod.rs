@@ -4,6 +4,7 @@
 //! have signed the others, or anybody could have put one of his own there.
 
 mod judge;
+mod revocations;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,8 @@ use zeroize::Zeroizing;
 
 /// What the armor of a public key is called (RFC 9580, section 6.2).
 const LABEL: &str = "PGP PUBLIC KEY BLOCK";
+/// What that of a signature is called, which may be a revocation.
+const SIGNATURE_LABEL: &str = "PGP SIGNATURE";
 /// What that of a secret key is called.
 const SECRET_LABEL: &str = "PGP PRIVATE KEY BLOCK";
 /// The smallest RSA key that a layer is encrypted to (NIST SP 800-131A).
@@ -78,14 +81,16 @@ impl OpenPgpPublicKey {
         }
         let mut groups = Vec::new();
         if pem::is_in(bytes) {
-            for block in pem::blocks(bytes).filter(|block| block.label == LABEL) {
+            for block in
+                pem::blocks(bytes).filter(|block| [LABEL, SIGNATURE_LABEL].contains(&&*block.label))
+            {
                 let packets = block
                     .der
                     .ok_or_else(|| invalid(name, "its armor is broken"))?;
-                groups.extend(Group::all(packets.expose()).map_err(|what| invalid(name, what))?);
+                Group::read(packets.expose(), &mut groups).map_err(|what| invalid(name, what))?;
             }
         } else {
-            groups = Group::all(bytes).map_err(|what| invalid(name, what))?;
+            Group::read(bytes, &mut groups).map_err(|what| invalid(name, what))?;
         }
         let [group] = &groups[..] else {
             return Err(invalid(

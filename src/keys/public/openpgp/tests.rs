@@ -1,3 +1,6 @@
+mod doubt;
+mod made;
+
 use super::*;
 use crate::openpgp::packets::{self, Packets, packet};
 
@@ -117,7 +120,7 @@ fn what_does_not_serve_says_why() {
         ),
         (
             include_bytes!("samples/future-subkey.asc").to_vec(),
-            "not signed by the first key",
+            "dated in the future",
         ),
     ] {
         let message = refused(&bytes);
