@@ -47,6 +47,12 @@ fn a_registry_that_keeps_nothing_is_told() {
     registry.push(&image(name), "app");
     let only = recipient("other3072");
     let key = stage.token.key_file("rsa3072");
+    let rekey = |app: &str| {
+        let program = stage
+            .ocihsm()
+            .args(["rekey", app, "--only", &only, "--key"]);
+        program.arg(&key).arg(PLAIN_HTTP)
+    };
     let login = format!("302 Found\r\nlocation: /login\r\n{EMPTY}");
     let other = format!("docker-content-digest: sha256:{}", "0".repeat(64));
     for (answer, part) in [
@@ -66,16 +72,23 @@ fn a_registry_that_keeps_nothing_is_told() {
             _ => Fate::Pass,
         });
         let app = docker(proxy.host(), "app:latest");
-        let rekey = stage
-            .ocihsm()
-            .args(["rekey", &app, "--only", &only, "--key"]);
-        let output = rekey.arg(&key).arg(PLAIN_HTTP).run();
+        let output = rekey(&app).run();
         assert_fails(&output, &["a manifest", part]);
         let (from, to) = (image("plain").reference(), docker(proxy.host(), "new:v1"));
         let output = stage.encrypt(&from, &to).arg(PLAIN_HTTP).run();
         assert_fails(&output, &["a manifest", part]);
         assert!(!registry.has_tag("new", "v1"));
     }
+    // All but the tag, which still names the old one.
+    let proxy = Proxy::start(registry.host(), |line, _| {
+        match is_put(line) && line.contains("/latest") {
+            true => Fate::Answer(format!("201 Created\r\n{EMPTY}")),
+            false => Fate::Pass,
+        }
+    });
+    let app = docker(proxy.host(), "app:latest");
+    let output = rekey(&app).run();
+    assert_fails(&output, &["another digest there"]);
     let back = registry.pull("app", "latest", &stage.at("back"));
     assert_eq!(digest_of(&back), digest_of(&image(name)));
 }
