@@ -3,9 +3,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// What becomes of a request.
 #[derive(Clone, Debug)]
@@ -16,6 +21,10 @@ pub enum Fate {
     Status(u16),
     /// It gets this answer, status and headers, and never reaches the registry.
     Answer(String),
+    /// It is answered with this status and a text made of its head, and never reaches the registry.
+    Say(u16, fn(&str) -> String),
+    /// It is passed on, and the answer is another one, status and headers.
+    PassAndAnswer(String),
     /// It is passed on, and the connection breaks after so many bytes of the answer's body.
     CutAnswer(usize),
     /// So many bytes of its body are passed on, then the connection breaks.
@@ -33,15 +42,19 @@ pub enum Fate {
 pub struct Proxy {
     host: String,
     log: Arc<Mutex<Vec<String>>>,
-    bytes: Arc<Bytes>,
+    counts: Arc<Counts>,
 }
 
-/// Bytes of bodies.
+/// Bytes of bodies, and requests with a login.
 #[derive(Debug, Default)]
-struct Bytes {
+struct Counts {
     sent: AtomicU64,
     received: AtomicU64,
+    logins: AtomicU64,
 }
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
 
 impl Proxy {
     /// Starts one in front of a registry. `decide` is asked for each request with its first line, and with how many
@@ -53,24 +66,64 @@ impl Proxy {
         registry: &str,
         decide: impl Fn(&str, usize) -> Fate + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(registry, None, decide)
+    }
+
+    /// Starts one that has TLS, with this certificate and its key. The registry behind it has none.
+    ///
+    /// # Panics
+    /// If there is no free port, or the certificate is none.
+    pub fn start_tls(
+        registry: &str,
+        (certificate, key): &(PathBuf, PathBuf),
+        decide: impl Fn(&str, usize) -> Fate + Send + Sync + 'static,
+    ) -> Self {
+        let chain = CertificateDer::pem_file_iter(certificate).expect("a file");
+        let chain = chain.map(|it| it.expect("PEM")).collect();
+        let key = PrivateKeyDer::from_pem_file(key).expect("PEM");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("the key is the certificate's");
+        Self::start_with(registry, Some(Arc::new(config)), decide)
+    }
+
+    fn start_with(
+        registry: &str,
+        tls: Option<Arc<ServerConfig>>,
+        decide: impl Fn(&str, usize) -> Fate + Send + Sync + 'static,
+    ) -> Self {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback interface has a port");
         let host = listener.local_addr().expect("it is bound").to_string();
         let this = Self {
             host,
             log: Arc::default(),
-            bytes: Arc::default(),
+            counts: Arc::default(),
         };
-        let (log, bytes) = (Arc::clone(&this.log), Arc::clone(&this.bytes));
+        let (log, counts) = (Arc::clone(&this.log), Arc::clone(&this.counts));
         let registry = registry.to_owned();
         let decide = Arc::new(decide);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (log, bytes) = (Arc::clone(&log), Arc::clone(&bytes));
+                let (log, counts) = (Arc::clone(&log), Arc::clone(&counts));
                 let (registry, decide) = (registry.clone(), Arc::clone(&decide));
+                let tls = tls.clone();
                 // A connection that breaks is what this is for.
                 thread::spawn(move || {
-                    let _ = serve(client, &registry, &log, &bytes, &*decide);
+                    let Some(tls) = tls else {
+                        let mut client = client;
+                        let _ = serve(&mut client, &registry, &log, &counts, &*decide);
+                        return;
+                    };
+                    let session = ServerConnection::new(tls).expect("it is configured");
+                    let mut client = StreamOwned::new(session, client);
+                    let _ = serve(&mut client, &registry, &log, &counts, &*decide);
+                    client.conn.send_close_notify();
+                    let _ = client.flush();
                 });
             }
         });
@@ -95,42 +148,59 @@ impl Proxy {
     /// Bytes of bodies that clients have sent so far.
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {
-        self.bytes.sent.load(Ordering::SeqCst)
+        self.counts.sent.load(Ordering::SeqCst)
     }
 
     /// Bytes of bodies that clients have received so far.
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
-        self.bytes.received.load(Ordering::SeqCst)
+        self.counts.received.load(Ordering::SeqCst)
+    }
+
+    /// How many requests had a login so far.
+    #[must_use]
+    pub fn logins(&self) -> u64 {
+        self.counts.logins.load(Ordering::SeqCst)
     }
 }
 
 /// One request a connection, which both sides are told.
 fn serve(
-    mut client: TcpStream,
+    client: &mut dyn Stream,
     registry: &str,
     log: &Mutex<Vec<String>>,
-    bytes: &Bytes,
+    counts: &Counts,
     decide: &dyn Fn(&str, usize) -> Fate,
 ) -> io::Result<()> {
-    let head = read_head(&mut client)?;
+    let head = read_head(client)?;
     let line = head.lines().next().unwrap_or_default().to_owned();
     let count = {
         let mut log = log.lock().expect("no thread panics");
         log.push(line.clone());
         log.len()
     };
+    if header(&head, "authorization").is_some() {
+        counts.logins.fetch_add(1, Ordering::SeqCst);
+    }
     let length = content_length(&head);
     let fate = decide(&line, count);
     let answer = match &fate {
         Fate::Stall => wait_for_ever(),
-        Fate::Status(status) => Some(format!("{status} No\r\ncontent-length: 0")),
-        Fate::Answer(answer) => Some(answer.clone()),
+        Fate::Status(status) => {
+            let answer = format!("{status} No\r\ncontent-length: 0");
+            Some((answer, String::new()))
+        }
+        Fate::Answer(answer) => Some((answer.clone(), String::new())),
+        Fate::Say(status, say) => {
+            let said = say(&head);
+            let length = said.len();
+            Some((format!("{status} No\r\ncontent-length: {length}"), said))
+        }
         _ => None,
     };
-    if let Some(answer) = answer {
-        io::copy(&mut (&client).take(length), &mut io::sink())?;
-        let answer = format!("HTTP/1.1 {answer}\r\nconnection: close\r\n\r\n");
+    if let Some((answer, said)) = answer {
+        io::copy(&mut Read::take(&mut *client, length), &mut io::sink())?;
+        let answer = format!("HTTP/1.1 {answer}\r\nconnection: close\r\n\r\n{said}");
         return client.write_all(answer.as_bytes());
     }
     let mut server = TcpStream::connect(registry)?;
@@ -140,19 +210,23 @@ fn serve(
         Fate::CutRequest(limit) => length.min(limit as u64),
         _ => length,
     };
-    let copied = io::copy(&mut (&client).take(passed), &mut server)?;
-    bytes.sent.fetch_add(copied, Ordering::SeqCst);
+    let copied = io::copy(&mut Read::take(&mut *client, passed), &mut server)?;
+    counts.sent.fetch_add(copied, Ordering::SeqCst);
     if let Fate::CutRequest(_) = fate {
         return Ok(());
     }
     let head = read_head(&mut server)?;
+    if let Fate::PassAndAnswer(answer) = fate {
+        let answer = format!("HTTP/1.1 {answer}\r\nconnection: close\r\n\r\n");
+        return client.write_all(answer.as_bytes());
+    }
     client.write_all(head.as_bytes())?;
     match fate {
         Fate::CutAnswer(limit) => {
-            io::copy(&mut server.take(limit as u64), &mut client)?;
+            io::copy(&mut server.take(limit as u64), client)?;
         }
         Fate::StallAnswer(limit) => {
-            io::copy(&mut server.take(limit as u64), &mut client)?;
+            io::copy(&mut server.take(limit as u64), client)?;
             wait_for_ever();
         }
         Fate::Damage => {
@@ -165,8 +239,8 @@ fn serve(
             client.write_all(&body)?;
         }
         _ => {
-            let copied = io::copy(&mut server, &mut client)?;
-            bytes.received.fetch_add(copied, Ordering::SeqCst);
+            let copied = io::copy(&mut server, client)?;
+            counts.received.fetch_add(copied, Ordering::SeqCst);
         }
     }
     Ok(())
@@ -178,7 +252,7 @@ fn wait_for_ever() -> ! {
     }
 }
 
-fn read_head(stream: &mut TcpStream) -> io::Result<String> {
+fn read_head(stream: &mut dyn Stream) -> io::Result<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -193,10 +267,15 @@ fn read_head(stream: &mut TcpStream) -> io::Result<String> {
 }
 
 fn content_length(head: &str) -> u64 {
-    let header = head.lines().find_map(|line| {
+    let header = header(head, "content-length");
+    header.and_then(|it| it.parse().ok()).unwrap_or_default()
+}
+
+/// A header of a request.
+#[must_use]
+pub fn header<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse().ok())?
-    });
-    header.unwrap_or_default()
+        name.eq_ignore_ascii_case(wanted).then(|| value.trim())
+    })
 }

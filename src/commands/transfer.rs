@@ -56,16 +56,16 @@ impl<'a> Transfer<'a> {
         bytes: u64,
     ) -> Result<Self> {
         stop_on_signals()?;
-        source.hold()?;
+        unless_stopped(source.hold())?;
         let own = image.entry.annotations.get(REF_NAME);
         let own = own.map(String::as_str);
-        let target = Target::prepare(
+        let target = unless_stopped(Target::prepare(
             &args.destination,
             &args.source,
             &args.registry.settings(),
             own,
             args.force,
-        )?;
+        ))?;
         Ok(Self {
             source,
             target,
@@ -158,13 +158,14 @@ impl<'a> Transfer<'a> {
                 is_entry,
             } = blob;
             let optional = !needed || descriptor.is_foreign();
-            let elsewhere = optional && !self.source.has(descriptor)?;
+            let elsewhere = optional && !unless_stopped(self.source.has(descriptor))?;
             if elsewhere || known.contains(&descriptor.digest) {
                 continue;
             }
             if *is_entry && descriptor.size <= MAX_DOCUMENT {
                 // A registry keeps what an index names as it keeps manifests.
-                entries.push((descriptor, self.source.document(descriptor)?));
+                let document = unless_stopped(self.source.document(descriptor))?;
+                entries.push((descriptor, document));
             } else {
                 known.insert(&descriptor.digest);
                 blobs.push(descriptor);
@@ -176,10 +177,10 @@ impl<'a> Transfer<'a> {
         })?;
         self.outdated_statements(&finished, summary);
         for (descriptor, bytes) in &entries {
-            self.target.put(descriptor, bytes)?;
+            unless_stopped(self.target.put(descriptor, bytes))?;
         }
         for (descriptor, bytes) in &finished.documents {
-            self.target.put(descriptor, bytes)?;
+            unless_stopped(self.target.put(descriptor, bytes))?;
         }
         not_stopped()?;
         let digest = finished.entry.digest.clone();
@@ -239,6 +240,12 @@ impl<'a> Transfer<'a> {
         }
         Ok(self.target.keep(staged, &blob.digest)?)
     }
+}
+
+/// What fails once a signal asked us to end fails for that, whatever it says itself.
+fn unless_stopped<T>(result: image::Result<T>) -> Result<T> {
+    not_stopped()?;
+    Ok(result?)
 }
 
 impl Read for Metered<'_> {

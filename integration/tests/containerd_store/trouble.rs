@@ -1,9 +1,15 @@
 //! What is missing or damaged in containerd, what ends midway, and what is too large to be held.
 
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use integration::layout::Layout;
 use integration::ocihsm;
 use integration::program::Program;
 use integration::root::Root;
@@ -155,6 +161,84 @@ fn a_signal_is_heard_while_containerd_does_not_answer() {
     });
 }
 
+/// The lease is there, and its answer is on the way: it is ended like one whose answer came, or told of.
+#[test]
+fn a_lease_whose_answer_comes_after_a_signal_is_ended() {
+    let source = Layout::open(vector("images/plain"));
+    Root::on_each_containerd(|root| {
+        let stage = Stage::new(root);
+        for come in [true, false] {
+            let socket = stage.at(&format!("late-{come}"));
+            let late = Late::start(&stage.containerd.socket(), &socket);
+            // Not another question before the one for the lease.
+            let child = stage
+                .encrypt(&source.reference(), &at("new"))
+                .arg("--force")
+                .env("CONTAINERD_ADDRESS", &late.socket)
+                .into_command()
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let leases = || stage.lines(&["leases", "list", "--quiet"]);
+            let patience = Instant::now() + Duration::from_secs(60);
+            while leases() == [""; 0] {
+                assert!(Instant::now() < patience, "there is no lease");
+                thread::sleep(Duration::from_millis(5));
+            }
+            late.answers_come.store(come, Ordering::SeqCst);
+            kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+            let output = child.wait_with_output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            stage.assert_idle();
+            let is_told = stderr.contains("lease ocihsm-") && stderr.contains("is left");
+            assert_eq!(is_told, !come, "{stderr}");
+            assert!(stderr.contains("error: stopped by a signal"), "{stderr}");
+        }
+    });
+}
+
+/// What stands between a client and containerd, and keeps what containerd says.
+struct Late {
+    socket: PathBuf,
+    /// Whether it is passed on, as soon as the client says something more.
+    answers_come: Arc<AtomicBool>,
+}
+
+impl Late {
+    fn start(containerd: &Path, socket: &Path) -> Self {
+        let listener = UnixListener::bind(socket).unwrap();
+        let this = Self {
+            socket: socket.to_owned(),
+            answers_come: Arc::default(),
+        };
+        let (containerd, come) = (containerd.to_owned(), Arc::clone(&this.answers_come));
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = UnixStream::connect(&containerd).unwrap();
+                let (said, more) = mpsc::channel::<()>();
+                let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                thread::spawn(move || {
+                    let _ = more.recv();
+                    let _ = io::copy(&mut from, &mut to);
+                });
+                let (mut from, mut to, come) = (client, server, Arc::clone(&come));
+                thread::spawn(move || {
+                    let mut buffer = [0; 1 << 14];
+                    while let Ok(read @ 1..) = from.read(&mut buffer) {
+                        let _ = to.write_all(&buffer[..read]);
+                        if come.load(Ordering::SeqCst) {
+                            let _ = said.send(());
+                        }
+                    }
+                });
+            }
+        });
+        this
+    }
+}
+
 #[test]
 fn memory_does_not_grow_with_the_image() {
     let (_place, plain) = large();
@@ -195,7 +279,6 @@ fn where_no_containerd_is() {
     // Somebody who listens and says nothing that makes sense.
     let socket = std::os::unix::net::UnixListener::bind(place.path().join("other")).unwrap();
     let answer = thread::spawn(move || {
-        use std::io::Write as _;
         for _ in 0..2 {
             let (mut stream, _) = socket.accept().unwrap();
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");

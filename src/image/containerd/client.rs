@@ -102,10 +102,14 @@ impl Client {
             id: id.clone(),
             labels: BTreeMap::from([("containerd.io/gc.expire".to_owned(), end)]),
         };
-        self.unary::<_, Empty>(method::LEASE_CREATE, lease)
-            .map_err(|status| self.refused("begin a lease", &status))?;
-        let _ = self.lease.set(id);
-        Ok(())
+        let created = self.unary::<_, Empty>(method::LEASE_CREATE, lease);
+        // One that is answered too late, or not at all, may be there, and is ended as well.
+        if created.as_ref().map_or_else(may_be_done, |_| true) {
+            let _ = self.lease.set(id);
+        }
+        created
+            .map(drop)
+            .map_err(|status| self.refused("begin a lease", &status))
     }
 
     /// The lease's name; empty without one.
@@ -239,6 +243,13 @@ impl Client {
             said: status.message().chars().take(MAX_SAID).collect(),
         }
     }
+}
+
+/// Whether containerd may have done what was asked: it has not said no.
+fn may_be_done(status: &Status) -> bool {
+    use Code::{Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
+    let open = [Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown];
+    open.contains(&status.code())
 }
 
 impl Drop for Client {

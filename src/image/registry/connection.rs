@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::http::{Method, Request, Response};
-use ureq::{Agent, Body, ResponseExt as _};
+use ureq::{Agent, AsSendBody, Body, ResponseExt as _};
 use zeroize::Zeroizing;
 
 use super::credentials::{self, Login};
 use super::download::Download;
 use super::error::{Error, is_about_tls};
 use super::name::Name;
-use super::{Result, Settings, tls};
+use super::{Result, Settings, secrets, tls};
 use crate::image::descriptor::Descriptor;
 use crate::image::document::MAX_DOCUMENT;
 use crate::image::{media_type, stop};
@@ -27,8 +27,8 @@ const PROBE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Longest wait that a registry may ask for.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-/// Most characters of an answer that a message shows.
-const MAX_SAID: u64 = 200;
+/// Most redirects that are followed, one after the other.
+const MAX_REDIRECTS: u32 = 10;
 
 /// A repository.
 pub(super) struct Connection {
@@ -41,7 +41,8 @@ pub(super) struct Connection {
     pub(super) login: Option<Login>,
     pub(super) scopes: Vec<String>,
     pub(super) tls_verify: bool,
-    authorization: Mutex<Option<Arc<Zeroizing<String>>>>,
+    /// What we have shown so far; the last of it is what we show now.
+    authorizations: Mutex<Vec<Arc<Zeroizing<String>>>>,
 }
 
 /// A question.
@@ -108,10 +109,11 @@ impl Connection {
             scopes: vec![format!("repository:{}:{actions}", name.path)],
             name: name.clone(),
             tls_verify: settings.tls_verify,
-            authorization: Mutex::new(None),
+            authorizations: Mutex::default(),
         };
         let probe = this.agent.get(format!("{}/v2/", this.base)).config();
-        let probe = probe.timeout_global(Some(PROBE)).build();
+        // Whatever it answers: it has TLS.
+        let probe = probe.timeout_global(Some(PROBE)).max_redirects(0).build();
         if !settings.tls_verify && probe.call().is_err() {
             this.base = format!("http://{}", name.registry());
         }
@@ -130,7 +132,7 @@ impl Connection {
     /// A `Location` may be a path alone. Where the registry has TLS it is not followed without: layers go there.
     pub(super) fn absolute(&self, location: &str) -> Result<String> {
         let scheme = location.split(':').next().unwrap_or_default();
-        if self.base.starts_with("https://") && scheme.eq_ignore_ascii_case("http") {
+        if self.has_tls() && scheme.eq_ignore_ascii_case("http") {
             return Err(self.nonsense("it wants a blob sent in the clear"));
         }
         match location.starts_with('/') {
@@ -228,10 +230,7 @@ impl Connection {
                 }
                 Ok(response) => return Ok(response),
                 Err(error) if last || !call.again || !may_pass(&error) => {
-                    return Err(Error::Unreachable {
-                        host: self.name.host.clone(),
-                        source: Box::new(error),
-                    });
+                    return Err(self.unreachable(error));
                 }
                 Err(_) => pause(wait)?,
             }
@@ -247,21 +246,47 @@ impl Connection {
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }
-        let authorization = self.lock().clone();
+        let authorization = self.lock().last().cloned();
         // A blob may be kept elsewhere, where our login is nobody's business.
         let ours = call.url.parse().is_ok_and(|uri| self.is_ours(&uri));
         if let Some(authorization) = authorization.filter(|_| ours) {
             request = request.header("authorization", authorization.as_str());
         }
         if stop::is_set() {
-            let request = self.farewell.configure_request(request.body(())?);
+            let request = self.bounded(request.body(())?, self.has_tls());
+            let request = self.farewell.configure_request(request);
             let request = request.timeout_global(Some(FAREWELL)).build();
             return self.farewell.run(request);
         }
         match call.body {
-            None => self.agent.run(request.body(())?),
-            Some(body) => self.agent.run(request.body(body)?),
+            None => self
+                .agent
+                .run(self.bounded(request.body(())?, self.has_tls())),
+            Some(body) => self
+                .agent
+                .run(self.bounded(request.body(body)?, self.has_tls())),
         }
+    }
+
+    pub(super) fn has_tls(&self) -> bool {
+        self.base.starts_with("https://")
+    }
+
+    /// A request that is redirected only where it asks for something: of one that brings something the library would make
+    /// one that asks, and the answer to that says nothing of what was brought. With `https_only` it goes nowhere without
+    /// TLS.
+    pub(super) fn bounded<B: AsSendBody>(
+        &self,
+        request: Request<B>,
+        https_only: bool,
+    ) -> Request<B> {
+        let redirects = match *request.method() {
+            Method::GET | Method::HEAD => MAX_REDIRECTS,
+            _ => 0,
+        };
+        let request = self.agent.configure_request(request);
+        let request = request.max_redirects(redirects).https_only(https_only);
+        request.build()
     }
 
     /// What an answer means that is not the one that was wanted.
@@ -275,15 +300,37 @@ impl Connection {
                 .map_or("somebody without a login".to_owned(), Login::who);
             return Error::Denied { host, who, action };
         }
-        let mut said = String::new();
         let body = response.into_body().into_with_config().limit(u64::MAX);
-        let _ = body.reader().take(MAX_SAID).read_to_string(&mut said);
+        let said = secrets::said(&mut body.reader(), &self.secrets());
         Error::Status {
             host,
             action,
             status,
             said,
         }
+    }
+
+    /// Why no answer came, without what an answer may have had of ours: some reasons name an address from it.
+    pub(super) fn unreachable(&self, error: ureq::Error) -> Error {
+        if let ureq::Error::RequireHttpsOnly(_) = error {
+            return self.nonsense("it sends us to where there is no TLS");
+        }
+        match secrets::has_any(&error.to_string(), &self.secrets()) {
+            true => self.nonsense("it has our login in it"),
+            false => Error::Unreachable {
+                host: self.name.host.clone(),
+                source: Box::new(error),
+            },
+        }
+    }
+
+    /// What we have shown, and what that is made of.
+    fn secrets(&self) -> Vec<Arc<Zeroizing<String>>> {
+        let mut secrets = self.lock().clone();
+        for secret in self.login.iter().flat_map(Login::secrets) {
+            secrets.push(Arc::new(secret));
+        }
+        secrets
     }
 
     pub(super) fn nonsense(&self, what: &'static str) -> Error {
@@ -301,8 +348,8 @@ impl Connection {
         }
     }
 
-    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Zeroizing<String>>>> {
-        self.authorization
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Zeroizing<String>>>> {
+        self.authorizations
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

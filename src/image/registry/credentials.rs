@@ -42,6 +42,17 @@ impl Login {
         }
     }
 
+    /// All that nobody is to read.
+    pub(super) fn secrets(&self) -> Vec<Zeroizing<String>> {
+        match self {
+            Self::Password { password, .. } => {
+                let basic = self.basic().into_iter();
+                basic.chain([password.clone()]).collect()
+            }
+            Self::Token(token) => vec![token.clone()],
+        }
+    }
+
     /// The value of an `Authorization` header.
     pub(super) fn basic(&self) -> Option<Zeroizing<String>> {
         let Self::Password { user, password } = self else {

@@ -105,7 +105,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Without what the server says, which may be what we sent it: a password.
+    /// Without what the server says, which may be a token that we do not know yet.
     pub(super) fn unsaid(mut self) -> Self {
         if let Self::Status { said, .. } = &mut self {
             said.clear();

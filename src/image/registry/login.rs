@@ -13,7 +13,6 @@ use super::Result;
 use super::auth::{self, Challenge, MAX_TOKEN, Question};
 use super::connection::{Connection, TRIES, is_temporary, may_pass, pause};
 use super::credentials::Login;
-use super::error::Error;
 
 impl Connection {
     /// Whether it is the registry itself that an address leads to. Who it redirects us to, or has us send a blob to, may ask
@@ -57,21 +56,17 @@ impl Connection {
                 ))?
             }
         };
-        *self.lock() = Some(Arc::new(authorization));
+        self.lock().push(Arc::new(authorization));
         Ok(true)
     }
 
     fn token(&self, question: &Question) -> Result<Zeroizing<String>> {
         // Without `tls_verify` as well: a registry that has TLS is not to ask for less.
         let says_who = question.authorization.is_some() || question.form.is_some();
-        let has_tls = self.base.starts_with("https://");
-        if (self.tls_verify || (has_tls && says_who)) && !question.url.starts_with("https://") {
+        let https_only = self.tls_verify || (self.has_tls() && says_who);
+        if https_only && !question.url.starts_with("https://") {
             return Err(self.nonsense("it wants our password sent in the clear"));
         }
-        let unreachable = |error| Error::Unreachable {
-            host: self.name.host.clone(),
-            source: Box::new(error),
-        };
         let mut wait = Duration::from_millis(200);
         for tries in 1.. {
             let mut request = Request::builder().uri(&question.url);
@@ -82,17 +77,17 @@ impl Connection {
                 None => request
                     .body(())
                     .map_err(ureq::Error::from)
-                    .and_then(|it| self.agent.run(it)),
+                    .and_then(|it| self.agent.run(self.bounded(it, https_only))),
                 Some(form) => request
                     .method(Method::POST)
                     .header("content-type", "application/x-www-form-urlencoded")
                     .body(form.as_bytes())
                     .map_err(ureq::Error::from)
-                    .and_then(|it| self.agent.run(it)),
+                    .and_then(|it| self.agent.run(self.bounded(it, https_only))),
             };
             let response = match answer {
                 Err(error) if tries < TRIES && may_pass(&error) => None,
-                Err(error) => return Err(unreachable(error)),
+                Err(error) => return Err(self.unreachable(error)),
                 Ok(response) if tries < TRIES && is_temporary(response.status().as_u16()) => None,
                 Ok(response) => Some(response),
             };

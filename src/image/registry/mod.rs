@@ -9,6 +9,7 @@ mod download;
 mod error;
 mod login;
 mod name;
+mod secrets;
 mod tls;
 mod upload;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Body;
-use ureq::http::{Method, Response};
+use ureq::http::{HeaderValue, Method, Response};
 
 use super::auth::escape;
 use super::connection::{Call, Connection, TRIES, is_temporary, pause};
@@ -21,6 +21,7 @@ use crate::image::target::Existing;
 /// Bytes of a layer that are sent together. Some registries take no less than 5 MiB but at the end. Several layers are
 /// sent at once, and each holds so much.
 const CHUNK: usize = 5 << 20;
+const ANOTHER: &str = "a manifest that was sent has another digest there";
 
 /// An image that is being pushed.
 #[derive(Debug)]
@@ -137,22 +138,34 @@ impl Pushed {
         let call = Call::new(Method::PUT, url, Some(bytes))
             .header("content-type", descriptor.media_type.clone());
         let response = self.connection.send(&call)?;
-        if !response.status().is_success() {
-            return Err(self.connection.refused("write a manifest", response));
-        }
+        let is_created = match response.status().as_u16() {
+            201 => true,
+            200 | 202 => false,
+            _ => return Err(self.connection.refused("write a manifest", response)),
+        };
         // A registry may name a manifest by SHA-256 whatever we named it by.
         let stored = response.headers().get("docker-content-digest");
-        let is_same = stored.is_none_or(|stored| {
+        let is_same = |stored: &HeaderValue| {
             [&descriptor.digest, &digest_of(bytes)]
                 .iter()
                 .any(|digest| stored.as_bytes() == digest.as_str().as_bytes())
-        });
-        match is_same {
-            true => Ok(()),
-            false => Err(self
-                .connection
-                .nonsense("a manifest that was sent has another digest there")),
+        };
+        match stored.map(is_same) {
+            Some(true) if is_created => Ok(()),
+            Some(false) => Err(self.connection.nonsense(ANOTHER)),
+            _ => self.check(reference, bytes),
         }
+    }
+
+    /// Looks whether a manifest is there: who answers for the registry, a page to log in at for example, has none.
+    fn check(&self, reference: &str, bytes: &[u8]) -> Result<()> {
+        let what = match self.connection.manifest(reference) {
+            Ok((_, there)) if there == bytes => return Ok(()),
+            Ok(_) => ANOTHER,
+            Err(Error::NotFound { .. }) => "a manifest that was sent is not there",
+            Err(error) => return Err(error),
+        };
+        Err(self.connection.nonsense(what))
     }
 
     pub(in crate::image) fn commit(self, entry: &Descriptor) -> crate::image::Result<()> {
@@ -277,11 +290,11 @@ impl Upload {
         let response = self
             .connection
             .send(&Call::new(Method::PUT, url, Some(&[])))?;
-        if response.status().is_success() {
+        if response.status() == 201 {
             self.location = None;
             return Ok(());
         }
-        // A first try may have come through, and only its answer not.
+        // A first try may have come through, and only its answer not. Others say less than that they have it.
         let url = self.connection.url("blobs", digest.as_str());
         let there = self.connection.send(&Call::head(url))?;
         match there.status().as_u16() {
