@@ -80,11 +80,20 @@ spec:
       imagePullPolicy: Always
       command: [/bin/echo, opened for a kubelet]
 YAML
+# It sets these for the whole machine, unless it finds them so.
+for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 kernel/keys/root_maxkeys=1000000 \
+    kernel/keys/root_maxbytes=25000000; do
+    file=$place/sysctl/${setting%=*}
+    mkdir -p "$(dirname "$file")"
+    echo "${setting#*=}" >"$file"
+    mount --bind "$file" "/proc/sys/${setting%=*}"
+done
 "$kubelet" --version
 "$kubelet" --container-runtime=remote --container-runtime-endpoint=unix:///run/containerd/containerd.sock \
     --pod-manifest-path="$place/pods" --hostname-override=node --address=127.0.0.1 --read-only-port=10255 \
     --cgroup-root=/ocihsm-kubelet --cgroups-per-qos=false --enforce-node-allocatable= --fail-swap-on=false \
-    --make-iptables-util-chains=false --sync-frequency=5s --file-check-frequency=1s -v=3 >"$place/kubelet.log" 2>&1 &
+    --make-iptables-util-chains=false --eviction-hard='memory.available<10Mi' --image-gc-high-threshold=100 \
+    --sync-frequency=5s --file-check-frequency=1s -v=3 >"$place/kubelet.log" 2>&1 &
 
 status() { wget -q -O - http://127.0.0.1:10255/pods >"$place/status" 2>/dev/null && grep -q "$1" "$place/status"; }
 wait_for status '"items"'
