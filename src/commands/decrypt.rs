@@ -55,7 +55,8 @@ pub fn run(args: &Args) -> Result<()> {
         args.platform.as_ref(),
         &args.image.registry,
     )?;
-    let found = Plan::decrypt(&mut image, args.platform.as_ref())?.encrypted;
+    let plan = Plan::decrypt(&mut image, args.platform.as_ref())?;
+    let found = &plan.encrypted;
     let mut locked = Vec::new();
     for layer in found.descriptors() {
         let layer = Locked::new(layer)?;
@@ -88,6 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
         })
     })?;
     let mut summary = Summary::default();
+    summary.not_here(&plan);
     let mut manifests = image.manifests_mut();
     for ((layer, places), (digest, size)) in found.places().zip(made) {
         summary.changed(Change::Decrypted, layer, &digest, size);

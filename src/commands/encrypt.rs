@@ -108,6 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut summary = Summary::default();
     summary.stays_plain(&plan);
     summary.not_opened(&plan);
+    summary.not_here(&plan);
     let recipients = Recipients::find(&args.recipient, args.oaep_hash, &args.hsm)?;
     if let (true, Some(layer)) = (args.key.is_empty(), plan.encrypted.descriptors().next()) {
         // One that is only called so is told as that.
@@ -131,6 +132,7 @@ pub fn run(args: &Args) -> Result<()> {
     let read = plan.plain.descriptors().chain(plan.encrypted.descriptors());
     let bytes = read.map(|layer| layer.size).sum();
     let mut transfer = Transfer::begin(&*source, &image, &args.image, bytes)?;
+    transfer.brings_none_back(&plan.absent, &args.leave_plain)?;
     if args.anew {
         transfer = transfer.halved();
     }

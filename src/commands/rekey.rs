@@ -89,7 +89,8 @@ Examples:
 pub fn run(args: &Args) -> Result<()> {
     let (source, mut image) =
         image_args::load(&args.source, args.platform.as_ref(), &args.registry)?;
-    let layers = Plan::decrypt(&mut image, args.platform.as_ref())?.encrypted;
+    let plan = Plan::decrypt(&mut image, args.platform.as_ref())?;
+    let layers = &plan.encrypted;
     let given = if args.only.is_empty() {
         &args.add
     } else {
@@ -100,7 +101,7 @@ pub fn run(args: &Args) -> Result<()> {
     let opened = recipients::open(
         &args.hsm,
         (&args.key, &args.pin),
-        &layers,
+        layers,
         |present| recipients.count() + if args.only.is_empty() { present } else { 0 },
         // A registry's layers are not fetched for it: the first key that opens is taken.
         |layer, parameters| match in_registry {
@@ -135,6 +136,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let transfer = Transfer::begin(&*source, &image, &images, bytes)?;
     let mut summary = Summary::default();
+    summary.not_here(&plan);
     if in_registry {
         summary.add(
             "the layers were not read: one that is plain, and only called encrypted, still is"

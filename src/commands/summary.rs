@@ -133,6 +133,27 @@ impl Summary {
         }
     }
 
+    /// Says which manifests the image names that are not here, and which documents name more than can be read.
+    pub(super) fn not_here(&mut self, plan: &Plan) {
+        for manifest in plan.absent.iter().take(MAX_TOLD) {
+            let platform = manifest.platform();
+            let platform = platform.map_or_else(String::new, |platform| format!(" ({platform})"));
+            self.add(format!(
+                "manifest {}{platform} is not here and stays as it is: nothing chose it",
+                manifest.name()
+            ));
+        }
+        if let Some(more @ 1..) = plan.absent.len().checked_sub(MAX_TOLD) {
+            self.add(format!("and {more} more manifests are not here"));
+        }
+        for document in &plan.unread {
+            self.add(format!(
+                "manifest {} names more than can be read, and that is not copied",
+                document.short()
+            ));
+        }
+    }
+
     /// Says which annotations were dropped with the plain bytes that they describe.
     pub(super) fn dropped(&mut self, annotations: Vec<String>) {
         for name in annotations {

@@ -18,14 +18,19 @@ use crate::commands::{Error, Result};
 use crate::descriptor::Digest;
 use crate::image::document::MAX_DOCUMENT;
 use crate::image::finished::{Blob, Finished};
+use crate::image::held::Held;
 use crate::image::selection::REF_NAME;
 use crate::image::target::Existing;
-use crate::image::{self, Descriptor, Image, Source, Staged, Target, media_type};
+use crate::image::{
+    self, Descriptor, Image, Reference, Settings, Source, Staged, Target, media_type,
+};
 
 /// An image being written.
 pub(super) struct Transfer<'a> {
     source: &'a dyn Source,
     target: Target,
+    /// Where that is, and how it is spoken to.
+    place: (Reference, Settings),
     jobs: usize,
     progress: Progress,
     failed: Failed,
@@ -59,20 +64,48 @@ impl<'a> Transfer<'a> {
         source.hold()?;
         let own = image.entry.annotations.get(REF_NAME);
         let own = own.map(String::as_str);
-        let target = Target::prepare(
-            &args.destination,
-            &args.source,
-            &args.registry.settings(),
-            own,
-            args.force,
-        )?;
+        let settings = args.registry.settings();
+        let target = Target::prepare(&args.destination, &args.source, &settings, own, args.force)?;
         Ok(Self {
             source,
             target,
+            place: (args.destination.clone(), settings),
             jobs: args.jobs.count(),
             progress: Progress::new(bytes),
             failed: Failed::default(),
         })
+    }
+
+    /// That the destination has none of these manifests, which the image names and does not bring along: nobody looked at
+    /// what they are, and the new name would serve them. `--leave-plain` may name their type.
+    ///
+    /// # Errors
+    /// [`image::Error::ManifestThere`]; whatever keeps the destination from being asked.
+    pub(super) fn brings_none_back(
+        &self,
+        absent: &[Descriptor],
+        leave_plain: &[String],
+    ) -> Result<()> {
+        let (place, settings) = &self.place;
+        for manifest in absent {
+            not_stopped()?;
+            if leave_plain.contains(&manifest.media_type) {
+                continue;
+            }
+            let why = match self.target.holds(place, settings, manifest)? {
+                Held::No => continue,
+                Held::Yes => "but where DST is",
+                Held::Unknown => "and may be where DST is",
+            };
+            return Err(image::Error::ManifestThere {
+                name: manifest.name(),
+                platform: manifest.platform().map(|platform| platform.to_string()),
+                media_type: manifest.media_type.chars().take(80).collect(),
+                why,
+            }
+            .into());
+        }
+        Ok(())
     }
 
     /// Half as many layers at once, since each is opened and encrypted again, which is the work and the memory of two.
@@ -145,9 +178,10 @@ impl<'a> Transfer<'a> {
     /// Writes all that is still missing, and names the image. Returns its digest.
     ///
     /// # Errors
-    /// [`image::Error::WrongBlob`] for a blob that is damaged; whatever keeps one from being copied.
+    /// [`image::Error::WrongBlob`] for a blob that is damaged; [`image::Error::TooLarge`] for a manifest that could not be
+    /// read again; whatever keeps one from being copied.
     pub(super) fn finish(mut self, image: Image, summary: &mut Summary) -> Result<Digest> {
-        let finished = image.finish();
+        let finished = image.finish()?;
         let mut blobs: Vec<&Descriptor> = Vec::new();
         let mut known = BTreeSet::new();
         let mut entries = Vec::new();

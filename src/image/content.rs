@@ -12,10 +12,13 @@ use crate::descriptor::Digest;
 
 /// Bytes of a blob that tell what it is.
 const START: u64 = 512;
+/// Most arrays and objects within each other in a statement: its reader keeps a byte for each that is open.
+const MAX_NESTING: usize = 128;
 /// Where a tar header has its checksum (POSIX, pax, ustar interchange format).
 const CHECKSUM: std::ops::Range<usize> = 148..156;
 
-/// Whether a blob is a JSON object and nothing else, whatever its length. No archive is one, nor is what is compressed.
+/// Whether a blob is a JSON object and nothing else, whatever its length. No archive is one, nor is what is compressed. One
+/// that is nested deeper than any statement is taken for none.
 ///
 /// # Errors
 /// [`Error::WrongBlob`], [`Error::Blob`]; whatever [`Source::blob`] has.
@@ -28,13 +31,21 @@ pub(super) fn is_json(source: &dyn Source, blob: &Descriptor) -> Result<bool> {
     let mut reader = BufReader::new(Hashing {
         blob: source.blob(blob)?,
         hash: Sha256::new(),
+        nesting: Nesting::default(),
     });
-    let start = reader.fill_buf().map_err(failed)?;
-    if start.iter().find(|it| !it.is_ascii_whitespace()) != Some(&b'{') {
-        return Ok(false);
+    let begins = reader.fill_buf().map(|start| {
+        let first = start.iter().find(|it| !it.is_ascii_whitespace());
+        first == Some(&b'{')
+    });
+    match begins {
+        Ok(true) => {}
+        Ok(false) => return Ok(false),
+        Err(_) if reader.get_ref().nesting.is_too_deep() => return Ok(false),
+        Err(error) => return Err(failed(error)),
     }
     match serde_json::from_reader::<_, IgnoredAny>(&mut reader) {
         Ok(_) => {}
+        Err(_) if reader.get_ref().nesting.is_too_deep() => return Ok(false),
         Err(error) if error.is_io() => return Err(failed(error.into())),
         Err(_) => return Ok(false),
     }
@@ -90,17 +101,53 @@ fn is_tar(header: &[u8]) -> bool {
     said == Ok(all - own + 8 * u32::from(b' '))
 }
 
-/// A blob that is hashed while it is read.
+/// A JSON text that is hashed while it is read, and ends where it is nested too deep.
 struct Hashing<R> {
     blob: R,
     hash: Sha256,
+    nesting: Nesting,
+}
+
+/// How many arrays and objects are open in a JSON text.
+#[derive(Default)]
+struct Nesting {
+    open: usize,
+    within_text: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    fn is_too_deep(&self) -> bool {
+        self.open > MAX_NESTING
+    }
+
+    /// Goes on until it is too deep.
+    fn follow(&mut self, text: &[u8]) {
+        for byte in text {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = self.within_text,
+                b'"' => self.within_text = !self.within_text,
+                b'[' | b'{' if !self.within_text => self.open += 1,
+                b']' | b'}' if !self.within_text => self.open = self.open.saturating_sub(1),
+                _ => {}
+            }
+            if self.is_too_deep() {
+                return;
+            }
+        }
+    }
 }
 
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.blob.read(buffer)?;
         self.hash.update(&buffer[..read]);
-        Ok(read)
+        self.nesting.follow(&buffer[..read]);
+        match self.nesting.is_too_deep() {
+            true => Err(io::ErrorKind::InvalidData.into()),
+            false => Ok(read),
+        }
     }
 }
 

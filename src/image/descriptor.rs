@@ -113,8 +113,9 @@ impl Descriptor {
                 "a descriptor holds data, and no sha256 digest of it",
             ));
         }
+        let media_type = original.get("mediaType").and_then(Value::as_str);
         Ok(Self {
-            media_type: String::new(),
+            media_type: media_type.unwrap_or_default().to_owned(),
             digest: digest_of(json.to_string().as_bytes()),
             size: 0,
             annotations: BTreeMap::new(),
@@ -130,10 +131,18 @@ impl Descriptor {
     /// Its digest for a message, whatever kind it is of.
     #[must_use]
     pub fn name(&self) -> String {
+        match self.readable {
+            true => self.digest.to_string(),
+            false => shortened(self.own_digest()),
+        }
+    }
+
+    /// Its digest as it stands there, of whatever kind and form.
+    pub(super) fn own_digest(&self) -> &str {
         let own = self.original.get("digest").and_then(Value::as_str);
         match own.filter(|_| !self.readable) {
-            Some(own) => shortened(own),
-            None => self.digest.to_string(),
+            Some(own) => own,
+            None => self.digest.as_str(),
         }
     }
 

@@ -20,6 +20,7 @@ use self::disk::{
 use super::descriptor::Descriptor;
 use super::document;
 use super::error::{Error, Result};
+use super::held::Held;
 use super::layout::{BLOBS, INDEX, Layout, MARKER};
 use super::media_type;
 use super::reference::meant;
@@ -102,6 +103,35 @@ impl Destination {
         match &self.place {
             Place::Layout(layout) => layout.open_blob(descriptor).ok(),
             _ => None,
+        }
+    }
+
+    /// What is there under a digest of whatever kind.
+    #[must_use]
+    pub fn holds(&self, digest: &str) -> Held {
+        let Place::Layout(layout) = &self.place else {
+            return Held::No;
+        };
+        // The characters of a digest (OCI image spec, descriptor.md), so that it leads nowhere else.
+        let is_part = |text: &str| {
+            !text.is_empty()
+                && text
+                    .bytes()
+                    .all(|it| it.is_ascii_alphanumeric() || b"_-=".contains(&it))
+        };
+        match digest.split_once(':') {
+            Some((kind, own)) if is_part(kind) && is_part(own) => {
+                let path = layout
+                    .directory()
+                    .join(BLOBS_DIRECTORY)
+                    .join(kind)
+                    .join(own);
+                match path.symlink_metadata() {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Held::No,
+                    _ => Held::Yes,
+                }
+            }
+            _ => Held::Unknown,
         }
     }
 
@@ -311,7 +341,9 @@ impl Destination {
             }
             None => manifests.push(entry),
         }
-        Ok(style.write(&index))
+        let index = style.write(&index);
+        document::is_not_too_long(&index)?;
+        Ok(index)
     }
 }
 

@@ -17,7 +17,7 @@ const MAX_VALUES: usize = 256 << 10;
 const MAX_COUNT: usize = 4096;
 
 /// What the documents of an image may still cost.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Budget {
     bytes: u64,
     values: usize,
@@ -49,15 +49,23 @@ impl Budget {
         Ok(())
     }
 
+    /// Gives back what a document cost that is written anew.
+    pub(super) fn give_back(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.values += values(bytes);
+        self.documents += 1;
+    }
+
+    /// Pays for a document that was written, so that whoever reads it with this budget can.
+    pub(super) fn written(&mut self, bytes: &[u8]) -> Result<()> {
+        is_not_too_long(bytes)?;
+        self.take(bytes.len() as u64)?;
+        self.pay(bytes)
+    }
+
     /// Reads a document.
     pub(super) fn parse(&mut self, bytes: &[u8], no_json: &'static str) -> Result<Value> {
-        self.values = self
-            .values
-            .checked_sub(values(bytes))
-            .ok_or(Error::TooLarge {
-                what: "number of JSON values in all manifests of the image",
-                limit: MAX_VALUES as u64,
-            })?;
+        self.pay(bytes)?;
         let Once(json) = serde_json::from_slice(bytes).map_err(|error| Error::InvalidManifest {
             // Readers do not agree about which of the two counts, so one of them would not see what another one does.
             what: match error.to_string().starts_with(TWICE) {
@@ -67,15 +75,41 @@ impl Budget {
         })?;
         Ok(json)
     }
+
+    fn pay(&mut self, bytes: &[u8]) -> Result<()> {
+        self.values = self
+            .values
+            .checked_sub(values(bytes))
+            .ok_or(Error::TooLarge {
+                what: "number of JSON values in all manifests of the image",
+                limit: MAX_VALUES as u64,
+            })?;
+        Ok(())
+    }
+}
+
+/// That a manifest or an index that was written can be read again.
+///
+/// # Errors
+/// [`Error::TooLarge`].
+pub(super) fn is_not_too_long(bytes: &[u8]) -> Result<()> {
+    match bytes.len() as u64 > MAX_DOCUMENT {
+        true => Err(Error::TooLarge {
+            what: "size of a manifest or an index to be written, in bytes,",
+            limit: MAX_DOCUMENT,
+        }),
+        false => Ok(()),
+    }
 }
 
 /// The fields of manifests and of indexes, of artifact manifests too (OCI image spec, manifest.md and image-index.md).
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "schemaVersion",
     "mediaType",
     "artifactType",
     "config",
     "layers",
+    "fsLayers",
     "manifests",
     "blobs",
     "subject",

@@ -8,15 +8,17 @@ use super::descriptor::Descriptor;
 use super::tree::{Image, Part};
 
 impl Image {
-    /// Whether any document holds a blob where we read none.
+    /// Whether any document, or the image's own entry, holds a blob where we read none.
     pub(super) fn holds_unread_data(&self) -> bool {
         let beside = |part: &Part| match part {
             Part::Manifest(manifest) => {
-                stands_beside(&manifest.document.json, &["config", "layers"])
+                stands_beside(&manifest.document.json, &["config", "layers", "blobs"])
             }
             Part::Index { document, .. } => stands_beside(&document.json, &["manifests"]),
         };
-        self.absent().any(Descriptor::is_embedded) || self.parts.iter().any(beside)
+        holds_within(&self.entry.to_json())
+            || self.absent().any(Descriptor::is_embedded)
+            || self.parts.iter().any(beside)
     }
 }
 
@@ -62,7 +64,7 @@ mod tests {
     #[test]
     fn data_is_found_wherever_nobody_reads_it() {
         let within = json!({"digest": "d", "data": "eA=="});
-        let read = ["config", "layers"];
+        let read = ["config", "layers", "blobs"];
         for (document, expected) in [
             (json!({"config": within, "layers": [within]}), false),
             (json!({"annotations": {"data": "text"}}), false),
@@ -73,7 +75,8 @@ mod tests {
             (json!({"subject": {"data": null}}), false),
             (json!({"subject": within}), true),
             (json!({"manifests": [within]}), true),
-            (json!({"blobs": [within]}), true),
+            (json!({"blobs": [within]}), false),
+            (json!({"blobs": {"x": within}}), true),
             (json!({"x": {"y": [[{"data": 1}]]}}), true),
             (json!({"data": "eA=="}), true),
             (json!({"layers": [{"platform": {"data": "eA=="}}]}), true),

@@ -216,6 +216,21 @@ pub enum Error {
         /// What the index says that it is for.
         platform: Option<String>,
     },
+    /// A manifest that the new image would name, and that it may have found where it is written to.
+    #[error(
+        "manifest {name}{} is not in SRC, {why}, and the new image would name it as it is",
+        platform.as_ref().map_or_else(String::new, |platform| format!(", for {platform},"))
+    )]
+    ManifestThere {
+        /// Its digest.
+        name: String,
+        /// What the index says that it is for.
+        platform: Option<String>,
+        /// Its media type, shortened.
+        media_type: String,
+        /// Whether it is there, to follow a comma.
+        why: &'static str,
+    },
     /// No layer of that number.
     #[error("there is no layer {number}: manifest {} has {count}", manifest.short())]
     NoSuchLayer {
@@ -295,6 +310,11 @@ impl Error {
             Self::StaysPlain { media_type, .. } => {
                 return Some(format!(
                     "if everybody may read it, say --leave-plain '{media_type}'"
+                ));
+            }
+            Self::ManifestThere { media_type, .. } => {
+                return Some(format!(
+                    "copy all of the image to SRC first and encrypt all of it, or take another place for DST; if everybody may read it, say --leave-plain '{media_type}'"
                 ));
             }
             Self::ManifestAbsent { .. } => "choose one that is here with --platform",

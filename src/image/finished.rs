@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::descriptor::Descriptor;
+use super::error::Result;
 use super::layout::digest_of;
-use super::media_type;
+use super::media_type::{self, Kind};
 use super::style::Style;
 use super::tree::{Child, ChildIs, Document, Image, Manifest, Part};
 use crate::descriptor::Digest;
@@ -41,8 +42,14 @@ pub struct Blob {
 
 impl Image {
     /// The documents as they are now, from the leaves up, and the blobs that they name.
-    #[must_use]
-    pub fn finish(self) -> Finished {
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`](super::Error::TooLarge) where they have become longer than what is read.
+    pub fn finish(self) -> Result<Finished> {
+        let mut budget = self.budget;
+        for part in &self.parts {
+            budget.give_back(&part.document().bytes);
+        }
         let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
         for (number, part) in self.parts.iter().enumerate() {
             numbers.entry(part.digest().to_string()).or_insert(number);
@@ -58,12 +65,15 @@ impl Image {
         let mut entry = self.entry;
         finishing.all();
         finishing.rename(&mut entry, ChildIs::Part(0));
-        Finished {
+        for (_, bytes) in &finishing.documents {
+            budget.written(bytes)?;
+        }
+        Ok(Finished {
             entry,
             documents: finishing.documents,
             blobs: finishing.blobs,
             renamed: finishing.renamed,
-        }
+        })
     }
 }
 
@@ -158,8 +168,10 @@ impl Finishing {
                 needed: false,
                 is_entry,
             };
-            self.blobs
-                .extend(child.names.iter().map(|it| blob(it, false)));
+            // A manifest among them is put where manifests are, after what it names.
+            let names = child.names.known.iter();
+            let is_entry = |it: &Descriptor| media_type::kind(&it.media_type) != Kind::Other;
+            self.blobs.extend(names.map(|it| blob(it, is_entry(it))));
             self.blobs.push(blob(&child.descriptor, true));
         }
         for child in children.iter_mut() {
@@ -189,11 +201,14 @@ impl Finishing {
         }
         let needed = manifest.needed;
         let blobs = [&manifest.config].into_iter().chain(&manifest.layers);
-        self.blobs.extend(blobs.map(|blob| Blob {
-            descriptor: blob.clone(),
-            needed,
-            is_entry: false,
-        }));
+        let blobs = blobs.map(|blob| (blob, needed));
+        let others = manifest.blobs.known.iter().map(|blob| (blob, false));
+        self.blobs
+            .extend(blobs.chain(others).map(|(blob, needed)| Blob {
+                descriptor: blob.clone(),
+                needed,
+                is_entry: false,
+            }));
         self.written(document, &style, changed, media_type::MANIFEST)
     }
 

@@ -13,6 +13,7 @@ pub mod document;
 mod embedded;
 pub mod error;
 pub mod finished;
+pub mod held;
 pub mod layout;
 pub mod media_type;
 pub mod place;

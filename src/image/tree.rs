@@ -23,6 +23,8 @@ pub struct Image {
     /// Its entry in `index.json`.
     pub entry: Descriptor,
     pub(super) parts: Vec<Part>,
+    /// What is left of what its documents may cost.
+    pub(super) budget: Budget,
 }
 
 /// The manifest of one platform's image, or of something else that is kept like one.
@@ -36,6 +38,8 @@ pub struct Manifest {
     pub config: Descriptor,
     /// The layers, from the bottom. Change them, and [`Image::finish`] writes the change.
     pub layers: Vec<Descriptor>,
+    /// What it names as an artifact manifest would.
+    pub(super) blobs: Names,
     /// Whether it cannot do without its blobs. Those of one that nobody chose are copied where they are at hand.
     pub needed: bool,
     pub(super) document: Document,
@@ -58,7 +62,16 @@ pub(super) struct Child {
     pub(super) descriptor: Descriptor,
     pub(super) is: ChildIs,
     /// What something of another kind names in its turn, where it is written like a manifest.
-    pub(super) names: Vec<Descriptor>,
+    pub(super) names: Names,
+}
+
+/// What a document names in lists that nobody needs to read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    /// Each after what it names in its turn.
+    pub(super) known: Vec<Descriptor>,
+    /// Whether there is more, which we cannot read.
+    pub(super) are_more: bool,
 }
 
 /// What there is of it.
@@ -97,7 +110,11 @@ impl Image {
         }
         loading.load(&entry, 0)?;
         let parts = loading.parts.into_iter().flatten().collect();
-        Ok(Self { entry, parts })
+        Ok(Self {
+            entry,
+            parts,
+            budget: loading.budget,
+        })
     }
 
     /// The manifests, in the order of the indexes.
@@ -115,9 +132,9 @@ impl Image {
     }
 
     /// What the indexes name beside manifests and indexes, each with what it names in its turn.
-    pub fn others(&self) -> impl Iterator<Item = (&Descriptor, &[Descriptor])> {
+    pub(super) fn others(&self) -> impl Iterator<Item = (&Descriptor, &Names)> {
         self.children(ChildIs::Other)
-            .map(|child| (&child.descriptor, &child.names[..]))
+            .map(|child| (&child.descriptor, &child.names))
     }
 
     /// The manifests and indexes that are not here.
@@ -157,6 +174,24 @@ impl Manifest {
     pub fn is_attestation(&self) -> bool {
         let statement = |layer: &Descriptor| media_type::is_statement(&layer.media_type);
         !self.layers.is_empty() && self.layers.iter().all(statement)
+    }
+}
+
+impl Names {
+    fn add(&mut self, list: &Value) {
+        match list {
+            Value::Null => {}
+            Value::Array(list) => list.iter().for_each(|it| self.add_one(it)),
+            _ => self.are_more = true,
+        }
+    }
+
+    /// One that cannot be read takes no other with it.
+    fn add_one(&mut self, descriptor: &Value) {
+        match Descriptor::parse(descriptor) {
+            Ok(descriptor) => self.known.push(descriptor),
+            Err(_) => self.are_more = true,
+        }
     }
 }
 
@@ -214,11 +249,12 @@ impl Loading<'_> {
         Ok(number)
     }
 
-    fn document(&mut self, bytes: Vec<u8>, other: &str) -> Result<Document> {
+    fn document(&mut self, bytes: Vec<u8>, others: &[&str]) -> Result<Document> {
         let json = self.budget.parse(&bytes, "a manifest is no JSON")?;
         document::checked(&json)?;
         // Read as either, one text could name two images (CVE-2021-41190).
-        if json.get(other).is_some() {
+        let has = |name: &&str| json.get(*name).is_some();
+        if others.iter().any(has) {
             return Err(broken("a document is a manifest and an index at once"));
         }
         if let Some(subject) = json.get("subject").filter(|it| !it.is_null()) {
@@ -228,7 +264,7 @@ impl Loading<'_> {
     }
 
     fn index(&mut self, descriptor: &Descriptor, bytes: Vec<u8>, depth: usize) -> Result<Part> {
-        let document = self.document(bytes, "layers")?;
+        let document = self.document(bytes, &["layers", "config", "blobs", "fsLayers"])?;
         if document.json.get("manifests").is_none() {
             return Err(broken("an index has no manifests"));
         }
@@ -240,20 +276,21 @@ impl Loading<'_> {
                 children.push(Child {
                     descriptor,
                     is: ChildIs::Absent,
-                    names: Vec::new(),
+                    names: Names::default(),
                 });
                 continue;
             }
             let kind = self.kind(&descriptor)?;
             let is_here = self.source.has(&descriptor)?;
-            let (is, names) = match kind {
-                Kind::Other if is_here => (ChildIs::Other, self.names(&descriptor)),
-                Kind::Other => (ChildIs::Other, Vec::new()),
-                _ if !is_here => (ChildIs::Absent, Vec::new()),
-                _ => (
-                    ChildIs::Part(self.load(&descriptor, depth + 1)?),
-                    Vec::new(),
-                ),
+            let mut names = Names::default();
+            let is = match kind {
+                Kind::Other if is_here => {
+                    self.names(&descriptor, depth, &mut names);
+                    ChildIs::Other
+                }
+                Kind::Other => ChildIs::Other,
+                _ if !is_here => ChildIs::Absent,
+                _ => ChildIs::Part(self.load(&descriptor, depth + 1)?),
             };
             children.push(Child {
                 descriptor,
@@ -269,30 +306,46 @@ impl Loading<'_> {
     }
 
     /// What an artifact names, or a manifest of a type that is not known, so that it is not copied alone.
-    fn names(&mut self, descriptor: &Descriptor) -> Vec<Descriptor> {
-        if !descriptor.media_type.ends_with("json") {
-            return Vec::new();
+    fn names(&mut self, descriptor: &Descriptor, depth: usize, names: &mut Names) {
+        let media_type = &descriptor.media_type;
+        if !media_type.is_empty() && !media_type.ends_with("json") {
+            return;
         }
         let Ok(json) = self.other(descriptor) else {
-            return Vec::new();
+            // What has no type need be no document.
+            names.are_more |= !media_type.is_empty();
+            return;
         };
-        let mut names: Vec<_> = ["layers", "blobs"]
-            .into_iter()
-            .filter_map(|list| entries(&json, list).ok())
-            .flatten()
-            .collect();
-        names.extend(Descriptor::parse(&json["config"]).ok());
-        names
+        let mut own = Names::default();
+        for list in ["layers", "blobs", "manifests"] {
+            own.add(&json[list]);
+        }
+        if !json["config"].is_null() {
+            own.add_one(&json["config"]);
+        }
+        names.are_more |= own.are_more;
+        for named in own.known {
+            let is_document = media_type::kind(&named.media_type) != Kind::Other;
+            let is_here = is_document && self.source.has(&named).is_ok_and(|it| it);
+            match depth < MAX_DEPTH {
+                true if is_here => self.names(&named, depth + 1, names),
+                _ => names.are_more |= is_here,
+            }
+            names.known.push(named);
+        }
     }
 
     fn manifest(&mut self, descriptor: &Descriptor, bytes: Vec<u8>) -> Result<Part> {
-        let document = self.document(bytes, "manifests")?;
+        let document = self.document(bytes, &["manifests", "fsLayers"])?;
         let config = Descriptor::parse(&document.json["config"])?;
         let platform = match descriptor.platform() {
             Some(platform) => Some(platform),
             None => self.configured_platform(&config)?,
         };
+        let mut blobs = Names::default();
+        blobs.add(&document.json["blobs"]);
         Ok(Part::Manifest(Box::new(Manifest {
+            blobs,
             digest: descriptor.digest.clone(),
             platform,
             layers: entries(&document.json, "layers")?,

@@ -55,7 +55,7 @@ fn an_image_in_which_nothing_changed_keeps_its_bytes() {
     for name in ["plain", "plain-multi-arch", "multi-arch", "ctr-enc"] {
         let image = load_vector(name);
         let digest = image.entry.digest.clone();
-        let finished = image.finish();
+        let finished = image.finish().unwrap();
         assert_eq!(finished.entry.digest, digest);
         for (descriptor, bytes) in finished.documents {
             assert_eq!(vector(name).document(&descriptor).unwrap(), bytes);
@@ -83,7 +83,7 @@ fn a_changed_layer_changes_every_document_above_it_and_back() {
     let before = image.entry.clone();
     let layers = image.manifests()[1].layers.clone();
     image.manifests_mut()[1].layers[0].size += 1;
-    let finished = image.finish();
+    let finished = image.finish().unwrap();
     assert_ne!(finished.entry.digest, before.digest);
     assert_eq!(finished.documents.len(), 3);
     assert_eq!(finished.blobs.len(), 8);
@@ -95,7 +95,7 @@ fn a_changed_layer_changes_every_document_above_it_and_back() {
     }
     let mut again = made.load(finished.entry).unwrap();
     again.manifests_mut()[1].layers = layers;
-    assert_eq!(again.finish().entry.digest, before.digest);
+    assert_eq!(again.finish().unwrap().entry.digest, before.digest);
 }
 
 #[test]
@@ -111,9 +111,12 @@ fn a_docker_image_becomes_an_oci_image_when_it_changes() {
         "layers": [layer.to_json(), layer.to_json()]});
     let entry = made.put(manifest, &text.to_string());
     let mut image = made.load(entry.clone()).unwrap();
-    assert_eq!(image.clone().finish().entry.to_json(), entry.to_json());
+    assert_eq!(
+        image.clone().finish().unwrap().entry.to_json(),
+        entry.to_json()
+    );
     image.manifests_mut()[0].layers[0].size = 1;
-    let finished = image.finish();
+    let finished = image.finish().unwrap();
     let text = String::from_utf8(finished.documents[0].1.clone()).unwrap();
     assert!(!text.contains("docker"), "{text}");
     assert_eq!(finished.entry.media_type, media_type::MANIFEST);
@@ -171,7 +174,7 @@ fn what_names_a_changed_manifest_follows_it_and_comes_back() {
 
     let mut changed = made.load(index.clone()).unwrap();
     changed.manifests_mut()[2].layers[0].size += 1;
-    let finished = changed.finish();
+    let finished = changed.finish().unwrap();
     assert_eq!(finished.renamed.len(), 4);
     let mut text = String::new();
     for (descriptor, bytes) in &finished.documents {
@@ -184,7 +187,7 @@ fn what_names_a_changed_manifest_follows_it_and_comes_back() {
     }
     let mut back = made.load(finished.entry).unwrap();
     back.manifests_mut()[2].layers[0].size -= 1;
-    assert_eq!(back.finish().entry.to_json(), index.to_json());
+    assert_eq!(back.finish().unwrap().entry.to_json(), index.to_json());
 }
 
 #[test]
@@ -208,7 +211,7 @@ fn a_very_long_chain_of_subjects_is_followed() {
     let mut image = made.load(index).unwrap();
     let last = image.manifests_mut().pop().unwrap();
     last.layers[0].size += 1;
-    assert_eq!(image.finish().renamed.len(), COUNT);
+    assert_eq!(image.finish().unwrap().renamed.len(), COUNT);
 }
 
 #[test]
@@ -251,7 +254,7 @@ fn an_index_may_name_what_we_do_not_know() {
     assert!(image.manifests()[0].layers.is_empty());
     let absent = image.absent().next().unwrap().platform().unwrap();
     assert_eq!(absent.to_string(), "linux/s390x");
-    let finished = image.finish();
+    let finished = image.finish().unwrap();
     let named = |blob: &Descriptor| {
         finished
             .blobs
