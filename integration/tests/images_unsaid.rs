@@ -196,7 +196,7 @@ fn data_where_nobody_reads_it_is_refused() {
     let layers = [layer];
     for others in [
         json!({"subject": hidden}),
-        json!({"blobs": [hidden]}),
+        json!({"blobs": {"x": hidden}}),
         json!({"x-more": {"list": [hidden]}}),
     ] {
         made.name(made.manifest(&layers, others));

@@ -252,6 +252,7 @@ impl<'a> Planning<'a> {
                     digest: blob.digest.clone(),
                     media_type: shortened(&blob.media_type),
                     why: match media_type::encrypted(&blob.media_type) {
+                        Some(_) if what == "blob" => "is no layer here, so nobody would decrypt it",
                         Some(_) if blob.is_embedded() => {
                             "is embedded in its descriptor, and its blob is not here"
                         }

@@ -8,6 +8,7 @@ use ureq::http::{Method, Request, Response};
 use ureq::{Agent, AsSendBody, Body, ResponseExt as _};
 use zeroize::Zeroizing;
 
+use super::call::Call;
 use super::credentials::{self, Login};
 use super::download::Download;
 use super::error::{Error, is_about_tls};
@@ -15,7 +16,7 @@ use super::name::Name;
 use super::{Result, Settings, secrets, tls};
 use crate::image::descriptor::Descriptor;
 use crate::image::document::MAX_DOCUMENT;
-use crate::image::{media_type, stop};
+use crate::image::stop;
 
 /// How often something is tried, all in all.
 pub(super) const TRIES: u32 = 5;
@@ -45,51 +46,11 @@ pub(super) struct Connection {
     authorizations: Mutex<Vec<Arc<Zeroizing<String>>>>,
 }
 
-/// A question.
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
-    pub(super) url: String,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Option<&'a [u8]>,
-    /// Whether it may be asked again when nobody knows what became of it.
-    pub(super) again: bool,
-}
-
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn new(method: Method, url: String, body: Option<&'a [u8]>) -> Self {
-        Self {
-            again: matches!(method, Method::GET | Method::HEAD | Method::PUT),
-            method,
-            url,
-            headers: Vec::new(),
-            body,
-        }
-    }
-
-    pub(super) fn head(url: String) -> Self {
-        Self::new(Method::HEAD, url, None).accept()
-    }
-
-    pub(super) fn get(url: String) -> Self {
-        Self::new(Method::GET, url, None)
-    }
-
-    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    /// Asks for a manifest as it is: without this, some registries translate it.
-    pub(super) fn accept(self) -> Self {
-        self.header("accept", media_type::DOCUMENTS.join(", "))
     }
 }
 

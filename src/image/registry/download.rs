@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Result;
-use super::connection::{Call, Connection, TRIES, pause};
+use super::call::Call;
+use super::connection::{Connection, TRIES, pause};
 use super::error::Error;
 use crate::descriptor::Digest;
 use crate::image::descriptor::Descriptor;

@@ -3,6 +3,7 @@
 //! Everything blocks; there is no runtime. What fails on the way is tried again where it stopped, a few times.
 
 mod auth;
+mod call;
 mod connection;
 mod credentials;
 mod download;
@@ -17,7 +18,8 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::connection::{Call, Connection};
+use self::call::Call;
+use self::connection::Connection;
 use super::descriptor::Descriptor;
 use super::document::MAX_DOCUMENT;
 use super::layout::digest_of;

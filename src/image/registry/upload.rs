@@ -9,7 +9,8 @@ use ureq::Body;
 use ureq::http::{HeaderValue, Method, Response};
 
 use super::auth::escape;
-use super::connection::{Call, Connection, TRIES, is_temporary, pause};
+use super::call::Call;
+use super::connection::{Connection, TRIES, is_temporary, pause};
 use super::error::Error;
 use super::name::Name;
 use super::{Result, Settings};

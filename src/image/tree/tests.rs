@@ -211,7 +211,7 @@ fn a_very_long_chain_of_subjects_is_followed() {
     let mut image = made.load(index).unwrap();
     let last = image.manifests_mut().pop().unwrap();
     last.layers[0].size += 1;
-    assert_eq!(image.finish().renamed.len(), COUNT);
+    assert_eq!(image.finish().unwrap().renamed.len(), COUNT);
 }
 
 #[test]
