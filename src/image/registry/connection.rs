@@ -213,41 +213,22 @@ impl Connection {
         if let Some(authorization) = authorization.filter(|_| ours) {
             request = request.header("authorization", authorization.as_str());
         }
+        let https_only = self.has_tls();
         if stop::is_set() {
-            let request = self.bounded(request.body(())?, self.has_tls());
+            let request = bounded(&self.farewell, request.body(())?, https_only);
             let request = self.farewell.configure_request(request);
             let request = request.timeout_global(Some(FAREWELL)).build();
             return self.farewell.run(request);
         }
+        let agent = &self.agent;
         match call.body {
-            None => self
-                .agent
-                .run(self.bounded(request.body(())?, self.has_tls())),
-            Some(body) => self
-                .agent
-                .run(self.bounded(request.body(body)?, self.has_tls())),
+            None => agent.run(bounded(agent, request.body(())?, https_only)),
+            Some(body) => agent.run(bounded(agent, request.body(body)?, https_only)),
         }
     }
 
     pub(super) fn has_tls(&self) -> bool {
         self.base.starts_with("https://")
-    }
-
-    /// A request that is redirected only where it asks for something: of one that brings something the library would make
-    /// one that asks, and the answer to that says nothing of what was brought. With `https_only` it goes nowhere without
-    /// TLS.
-    pub(super) fn bounded<B: AsSendBody>(
-        &self,
-        request: Request<B>,
-        https_only: bool,
-    ) -> Request<B> {
-        let redirects = match *request.method() {
-            Method::GET | Method::HEAD => MAX_REDIRECTS,
-            _ => 0,
-        };
-        let request = self.agent.configure_request(request);
-        let request = request.max_redirects(redirects).https_only(https_only);
-        request.build()
     }
 
     /// What an answer means that is not the one that was wanted.
@@ -314,6 +295,23 @@ impl Connection {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A request that is redirected only where it asks for something: of one that brings something the library would make one
+/// that asks, and the answer to that says nothing of what was brought. With `https_only` it goes nowhere without TLS.
+/// `agent` is the one that sends it: what it knows of itself goes with the request.
+pub(super) fn bounded<B: AsSendBody>(
+    agent: &Agent,
+    request: Request<B>,
+    https_only: bool,
+) -> Request<B> {
+    let redirects = match *request.method() {
+        Method::GET | Method::HEAD => MAX_REDIRECTS,
+        _ => 0,
+    };
+    let request = agent.configure_request(request);
+    let request = request.max_redirects(redirects).https_only(https_only);
+    request.build()
 }
 
 /// Waits before something is tried again.

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Result;
 use super::auth::{self, Challenge, MAX_TOKEN, Question};
-use super::connection::{Connection, TRIES, is_temporary, may_pass, pause};
+use super::connection::{Connection, TRIES, bounded, is_temporary, may_pass, pause};
 use super::credentials::Login;
 
 impl Connection {
@@ -77,13 +77,13 @@ impl Connection {
                 None => request
                     .body(())
                     .map_err(ureq::Error::from)
-                    .and_then(|it| self.agent.run(self.bounded(it, https_only))),
+                    .and_then(|it| self.agent.run(bounded(&self.agent, it, https_only))),
                 Some(form) => request
                     .method(Method::POST)
                     .header("content-type", "application/x-www-form-urlencoded")
                     .body(form.as_bytes())
                     .map_err(ureq::Error::from)
-                    .and_then(|it| self.agent.run(self.bounded(it, https_only))),
+                    .and_then(|it| self.agent.run(bounded(&self.agent, it, https_only))),
             };
             let response = match answer {
                 Err(error) if tries < TRIES && may_pass(&error) => None,
