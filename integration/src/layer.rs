@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::program::Program;
@@ -203,6 +204,16 @@ impl Archive {
     pub fn finish(self) -> Vec<u8> {
         self.0.into_inner().expect("writing to memory")
     }
+}
+
+/// What messages show of a descriptor's digest.
+///
+/// # Panics
+/// If it has none.
+#[must_use]
+pub fn short(descriptor: &Value) -> &str {
+    let digest = descriptor["digest"].as_str();
+    &digest.expect("a descriptor has a digest")[.."sha256:".len() + 12]
 }
 
 /// `sha256:` and the hash in hexadecimal.

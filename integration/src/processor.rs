@@ -53,6 +53,17 @@ pub struct Outcome {
     pub until_end_of_output: Duration,
 }
 
+/// What a decoder said of why it opened nothing.
+///
+/// # Panics
+/// If it opened the layer.
+#[must_use]
+pub fn refused(outcome: Outcome) -> String {
+    let output = outcome.output;
+    assert!(!output.status.success(), "{output:?}");
+    output.stderr
+}
+
 impl Processor {
     /// `ocihsm decode` with these keys, the built-in policy, and a layer of a layout; no payload, no store.
     #[must_use]

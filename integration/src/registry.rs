@@ -54,6 +54,18 @@ impl Registry {
         Self::guarded(&Guard::default())
     }
 
+    /// Starts one that wants a login.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn with_password() -> Self {
+        Self::guarded(&Guard {
+            password: true,
+            ..Guard::default()
+        })
+    }
+
     /// Starts one that not everybody may use.
     ///
     /// # Panics

@@ -133,6 +133,18 @@ pub fn names(directory: &Path) -> Vec<String> {
     names
 }
 
+/// It succeeded, and said all of this.
+///
+/// # Panics
+/// If it did not.
+pub fn assert_says(output: &Output, parts: &[&str]) {
+    assert!(output.status.success(), "{}", output.stderr);
+    for part in parts {
+        let error = &output.stderr;
+        assert!(error.contains(part), "no {part:?}: {error}");
+    }
+}
+
 /// It failed with all of these words, and printed nothing else.
 ///
 /// # Panics

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::layer::{Compression, digest};
 use crate::layout::Layout;
+use crate::processor::Outcome;
 use crate::vector;
 
 /// The keys of the vectors' token.
@@ -84,6 +85,17 @@ impl Vector {
             .into_iter()
             .find(|vector| vector.image == image)
             .expect("there is such an image")
+    }
+
+    /// Fails the test unless a decoder gave the layer in plain, in silence.
+    ///
+    /// # Panics
+    /// If it did not.
+    pub fn assert_opened(&self, outcome: Outcome) {
+        let output = outcome.output;
+        assert!(output.status.success(), "{}: {output:?}", self.image);
+        self.assert_plain(&output.stdout);
+        assert_eq!(output.stderr, "", "decode is silent on success");
     }
 
     /// Fails the test unless this is the layer in plain.

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use integration::processor::{Outcome, Processor};
+use integration::processor::Processor;
 use integration::token::{PIN, Token};
 use integration::vectors::{KEYS, Vector};
 use serde_json::{Value, json};
@@ -19,13 +19,6 @@ fn decode(vector: &Vector, token: &Token) -> Processor {
     Processor::decode(token, &vector.layout, &vector.layer, &token.keys(&KEYS))
 }
 
-fn check(vector: &Vector, outcome: Outcome) {
-    let output = outcome.output;
-    assert!(output.status.success(), "{}: {output:?}", vector.image);
-    vector.assert_plain(&output.stdout);
-    assert_eq!(output.stderr, "", "decode is silent on success");
-}
-
 #[test]
 fn there_are_vectors() {
     // Nine images of three layers, one of them for two platforms: an empty list would pass every test below.
@@ -36,8 +29,7 @@ fn there_are_vectors() {
 fn every_vector_decodes_with_a_payload() {
     let token = Token::vectors();
     for vector in Vector::all() {
-        check(
-            &vector,
+        vector.assert_opened(
             decode(&vector, &token)
                 .payload(&vector.layer, &Value::Null)
                 .run(),
@@ -53,7 +45,7 @@ fn every_vector_decodes_from_a_content_store() {
         vector.layout.store(store.path());
     }
     for vector in Vector::all() {
-        check(&vector, decode(&vector, &token).store(store.path()).run());
+        vector.assert_opened(decode(&vector, &token).store(store.path()).run());
     }
 }
 
@@ -67,7 +59,7 @@ fn each_key_alone_opens_what_is_for_several() {
         for key in KEYS {
             let processor =
                 Processor::decode(&token, &vector.layout, &vector.layer, &token.keys(&[key]));
-            check(vector, processor.payload(&vector.layer, &Value::Null).run());
+            vector.assert_opened(processor.payload(&vector.layer, &Value::Null).run());
         }
     }
 }
@@ -83,7 +75,7 @@ fn the_references_name_takes_the_references_arguments() {
         .env("OCICRYPT_CONFIG", "internal")
         .env("OCIHSM_RUNTIME_DIR", token.runtime())
         .blob(vector.layout.blob(vector.layer["digest"].as_str().unwrap()));
-    check(&vector, processor.payload(&vector.layer, &json!({})).run());
+    vector.assert_opened(processor.payload(&vector.layer, &json!({})).run());
 }
 
 #[test]
@@ -91,10 +83,7 @@ fn the_descriptor_may_come_from_a_file() {
     let (token, vector) = first();
     let file = token.path().join("descriptor.json");
     fs::write(&file, vector.layer.to_string()).unwrap();
-    check(
-        &vector,
-        decode(&vector, &token).arg("--descriptor").arg(file).run(),
-    );
+    vector.assert_opened(decode(&vector, &token).arg("--descriptor").arg(file).run());
 }
 
 #[test]
@@ -106,15 +95,14 @@ fn annotations_may_come_from_the_command_line() {
             .arg("--annotation")
             .arg(format!("{name}={}", value.as_str().unwrap()));
     }
-    check(&vector, processor.run());
+    vector.assert_opened(processor.run());
 }
 
 #[test]
 fn annotations_may_come_from_the_environment() {
     let (token, vector) = first();
     let annotations = vector.layer["annotations"].to_string();
-    check(
-        &vector,
+    vector.assert_opened(
         decode(&vector, &token)
             .env("OCIHSM_LAYER_ANNOTATIONS", annotations)
             .run(),
@@ -134,7 +122,7 @@ fn keys_may_come_with_the_payload() {
     let processor = Processor::decode(&token, &vector.layout, &vector.layer, &empty)
         .without("OCICRYPT_CONFIG")
         .payload(&vector.layer, &parameters);
-    check(&vector, processor.run());
+    vector.assert_opened(processor.run());
 }
 
 #[test]
@@ -151,10 +139,7 @@ fn keys_may_be_a_mounted_secret() {
     symlink("..2026_01_01", keys.join("..data")).unwrap();
     symlink("..data/key.yaml", keys.join("key.yaml")).unwrap();
     let processor = Processor::decode(&token, &vector.layout, &vector.layer, &keys);
-    check(
-        &vector,
-        processor.payload(&vector.layer, &Value::Null).run(),
-    );
+    vector.assert_opened(processor.payload(&vector.layer, &Value::Null).run());
 }
 
 #[test]
@@ -164,10 +149,7 @@ fn files_that_are_no_keys_are_passed_over() {
     fs::write(keys.join("README"), "what the keys in here are for").unwrap();
     fs::copy(integration::vector("keys/jwe-rsa.pem"), keys.join("a.pem")).unwrap();
     let processor = Processor::decode(&token, &vector.layout, &vector.layer, &keys);
-    check(
-        &vector,
-        processor.payload(&vector.layer, &Value::Null).run(),
-    );
+    vector.assert_opened(processor.payload(&vector.layer, &Value::Null).run());
 }
 
 #[test]
@@ -189,9 +171,6 @@ fn a_pin_may_come_from_a_file_that_ends_in_a_newline() {
             &vector.layer,
             &token.keys_with(&[uri]),
         );
-        check(
-            &vector,
-            processor.payload(&vector.layer, &Value::Null).run(),
-        );
+        vector.assert_opened(processor.payload(&vector.layer, &Value::Null).run());
     }
 }

@@ -5,11 +5,11 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use integration::layer::digest;
+use integration::layer::{digest, short};
 use integration::layout::{Layout, TAG};
 use integration::made::{CONFIG, EROFS, INDEX, MANIFEST, Made, STATEMENT, TAR};
 use integration::program::Output;
-use integration::stage::{Stage, assert_fails, names, recipient};
+use integration::stage::{Stage, assert_fails, assert_says, names, recipient};
 use serde_json::{Value, json};
 
 const SECRET: &[u8] = b"the plain content of a layer";
@@ -37,21 +37,6 @@ fn refused(stage: &Stage, made: &Made, plain: &[&str], parts: &[&str]) {
     assert_eq!(names(stage.place.path()), ["source"]);
 }
 
-fn said(output: &Output, parts: &[&str]) {
-    assert!(output.status.success(), "{}", output.stderr);
-    for part in parts {
-        assert!(
-            output.stderr.contains(part),
-            "no {part:?}: {}",
-            output.stderr
-        );
-    }
-}
-
-fn short(descriptor: &Value) -> &str {
-    &descriptor["digest"].as_str().unwrap()[..19]
-}
-
 #[test]
 fn what_an_artifact_names_is_seen_beside_what_cannot_be_read() {
     let (stage, made) = made();
@@ -72,7 +57,7 @@ fn what_an_artifact_names_is_seen_beside_what_cannot_be_read() {
     }
     let text = json!({"mediaType": ARTIFACT, "blobs": [away]}).to_string();
     made.index(&[made.ordinary(), made.layer(ARTIFACT, text.as_bytes())]);
-    said(&encrypt(&stage, &made, &[ARTIFACT]), &[more]);
+    assert_says(&encrypt(&stage, &made, &[ARTIFACT]), &[more]);
 
     // Where its descriptor does not say what it is.
     let text = json!({"mediaType": ARTIFACT, "blobs": [secret]}).to_string();
@@ -103,7 +88,7 @@ fn an_index_of_an_unknown_type_is_followed_to_its_layers() {
         &["blob", short(&image), MANIFEST],
     );
     let output = encrypt(&stage, &made, &[kind, CONFIG, MANIFEST, EROFS]);
-    said(&output, &[short(&layer), short(&image)]);
+    assert_says(&output, &[short(&layer), short(&image)]);
     let target = Layout::open(stage.at("target"));
     assert_eq!(target.read(&layer), SECRET);
     assert!(!target.read(&image).is_empty());
@@ -117,7 +102,7 @@ fn blobs_beside_layers_are_refused_or_told() {
     let layers = [made.layer(TAR, b"x")];
     made.name(made.manifest(&layers, others.clone()));
     refused(&stage, &made, &[], &["blob", short(&blob), EROFS]);
-    said(&encrypt(&stage, &made, &[EROFS]), &["blob", short(&blob)]);
+    assert_says(&encrypt(&stage, &made, &[EROFS]), &["blob", short(&blob)]);
     assert_eq!(Layout::open(stage.at("target")).read(&blob), SECRET);
 
     let of = |mut image: Value, architecture: &str| {
@@ -130,7 +115,7 @@ fn blobs_beside_layers_are_refused_or_told() {
     fs::remove_dir_all(&target).unwrap();
     let program = stage.encrypt(&made.layout.reference(), target.to_str().unwrap());
     let output = program.args(["--platform", "linux/amd64"]).run();
-    said(&output, &["blob", short(&blob), "nothing chose it"]);
+    assert_says(&output, &["blob", short(&blob), "nothing chose it"]);
 
     // Data in it is the blob, and told as that.
     fs::remove_dir_all(&target).unwrap();
@@ -170,7 +155,7 @@ fn a_statement_that_is_nested_without_end_takes_no_memory() {
         made.index(&[made.ordinary(), made.manifest(&[statement], json!({}))]);
     };
     nested(127);
-    said(&encrypt(&stage, &made, &[]), &["1 attestation stays plain"]);
+    assert_says(&encrypt(&stage, &made, &[]), &["1 attestation stays plain"]);
     let _ = fs::remove_dir_all(stage.at("target"));
     nested(128);
     refused(&stage, &made, &[], &[STATEMENT, "JSON", "128"]);
@@ -205,11 +190,11 @@ fn a_manifest_that_nobody_could_read_again_is_not_written() {
 
     // Room for one recipient, and not for two.
     filled(0);
-    said(&encrypt(&stage, &made, &[]), &[]);
+    assert_says(&encrypt(&stage, &made, &[]), &[]);
     let target = Layout::open(stage.at("target"));
     let length = target.read(&target.entry(TAG)).len();
     filled(LIMIT - length - 64);
-    said(&encrypt(&stage, &made, &[]), &[]);
+    assert_says(&encrypt(&stage, &made, &[]), &[]);
     let before = target.entry(TAG);
     let key = stage.token.key_file("rsa3072");
     let add = recipient("other3072");

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use integration::layer::digest;
+use integration::layer::{digest, short};
 use integration::layout::{Layout, TAG};
 use integration::made::{EROFS, MANIFEST, Made, STATEMENT, TAR};
 use integration::program::Output;
@@ -96,10 +96,6 @@ fn assert_ok(output: &Output) {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
-}
-
-fn short(descriptor: &Value) -> &str {
-    &text(&descriptor["digest"])[..19]
 }
 
 /// Whether any file of a layout holds these bytes.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use integration::containerd::{Containerd, Settings};
-use integration::layer::{Compression, Layer};
+use integration::layer::{Compression, Layer, short};
 use integration::layout::{Layout, TAG};
 use integration::made::{EROFS, MANIFEST, Made, STATEMENT, TAR};
 use integration::processor::Processor;
@@ -163,10 +163,6 @@ fn holds(layout: &Layout, content: &[u8]) -> bool {
     let blobs = fs::read_dir(layout.path().join("blobs/sha256")).unwrap();
     let mut blobs = blobs.map(|blob| fs::read(blob.unwrap().path()).unwrap());
     blobs.any(|blob| blob.windows(content.len()).any(|window| window == content))
-}
-
-fn short(descriptor: &Value) -> &str {
-    &descriptor["digest"].as_str().unwrap()[..19]
 }
 
 #[test]

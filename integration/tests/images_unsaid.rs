@@ -5,11 +5,11 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use integration::layer::{Compression, Layer, digest};
+use integration::layer::{Compression, Layer, digest, short};
 use integration::layout::{Layout, TAG};
 use integration::made::{EROFS, INDEX, MANIFEST, Made, STATEMENT, TAR};
 use integration::program::Output;
-use integration::stage::{Stage, assert_fails, names};
+use integration::stage::{Stage, assert_fails, assert_says, names};
 use serde_json::{Value, json};
 
 const SECRET: &[u8] = b"the plain content of a layer";
@@ -34,22 +34,6 @@ fn encrypt(stage: &Stage, made: &Made, options: &[&str]) -> Output {
 fn refused(stage: &Stage, made: &Made, parts: &[&str]) {
     assert_fails(&encrypt(stage, made, &[]), parts);
     assert_eq!(names(stage.place.path()), ["source"]);
-}
-
-/// It succeeded, and said all of this.
-fn said(output: &Output, parts: &[&str]) {
-    assert!(output.status.success(), "{}", output.stderr);
-    for part in parts {
-        assert!(
-            output.stderr.contains(part),
-            "no {part:?}: {}",
-            output.stderr
-        );
-    }
-}
-
-fn short(descriptor: &Value) -> &str {
-    &descriptor["digest"].as_str().unwrap()[..19]
 }
 
 fn with(mut descriptor: Value, name: &str, value: impl Into<Value>) -> Value {
@@ -88,13 +72,13 @@ fn a_config_of_another_kind_is_told() {
     };
     let config = of(WASM, b"{}");
     let output = encrypt(&stage, &made, &[]);
-    said(
+    assert_says(
         &output,
         &["config", short(&config), WASM, "as configs always do"],
     );
     let config = of(HELM, b"{}");
     let output = encrypt(&stage, &made, &["--leave-plain", HELM]);
-    said(&output, &["config", short(&config), "--leave-plain"]);
+    assert_says(&output, &["config", short(&config), "--leave-plain"]);
     of(EMPTY, b"{}");
     assert_eq!(encrypt(&stage, &made, &[]).stderr, "");
     of(CONFIG, b"{}");
@@ -118,7 +102,7 @@ fn a_config_beside_statements_or_for_another_platform_is_looked_at_as_well() {
     let other = made.manifest(&[], others);
     made.index(&[of(made.ordinary(), "amd64"), of(other, "arm64")]);
     let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
-    said(
+    assert_says(
         &output,
         &["config", short(&config), HELM, "nothing chose it"],
     );
@@ -132,13 +116,13 @@ fn a_layer_that_is_called_a_statement_or_a_config_elsewhere_is_told() {
     let image = made.manifest(std::slice::from_ref(&layer), json!({}));
     made.index(&[image, made.manifest(&[statement], json!({}))]);
     let twice = "the same bytes are encrypted elsewhere";
-    said(
+    assert_says(
         &encrypt(&stage, &made, &[]),
         &["layer", short(&layer), twice],
     );
     let config = json!({"config": made.layer(CONFIG, json)});
     made.name(made.manifest(&[layer], config));
-    said(&encrypt(&stage, &made, &[]), &["config", twice]);
+    assert_says(&encrypt(&stage, &made, &[]), &["config", twice]);
 }
 
 #[test]
@@ -182,7 +166,7 @@ fn data_in_a_descriptor_is_the_blob_or_refused() {
     // What is right stays, but for a layer that is encrypted.
     let empty = with(empty, "data", "e30=");
     made.name(made.manifest(&layers, json!({"config": empty})));
-    said(&encrypt(&stage, &made, &[]), &[]);
+    assert_says(&encrypt(&stage, &made, &[]), &[]);
     let manifest = Layout::open(stage.at("target")).manifest("amd64");
     assert_eq!(manifest["config"]["data"], "e30=");
 }
@@ -223,7 +207,7 @@ fn a_config_for_another_platform_that_is_none_is_told() {
     let other = made.manifest(&[], json!({"config": config}));
     made.index(&[of(made.ordinary(), "amd64"), of(other, "arm64")]);
     let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
-    said(&output, &["config", short(&config), "nothing chose it"]);
+    assert_says(&output, &["config", short(&config), "nothing chose it"]);
 }
 
 #[test]
@@ -245,7 +229,7 @@ fn a_layer_that_is_only_called_encrypted_is_refused_or_told() {
     let no_envelope = "no encryption annotations";
     refused(&stage, &made, &["layer", short(&called), no_envelope]);
     let output = encrypt(&stage, &made, &["--encrypt-layer", "0"]);
-    said(
+    assert_says(
         &output,
         &["layer", short(&called), "may be plain", no_envelope],
     );
@@ -257,7 +241,7 @@ fn a_layer_that_is_only_called_encrypted_is_refused_or_told() {
     let other = made.manifest(std::slice::from_ref(&called), json!({}));
     made.index(&[of(made.ordinary(), "amd64"), of(other, "arm64")]);
     let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
-    said(
+    assert_says(
         &output,
         &["layer", short(&called), "may be plain", no_envelope],
     );
@@ -267,7 +251,7 @@ fn a_layer_that_is_only_called_encrypted_is_refused_or_told() {
 fn an_envelope_of_another_layer_does_not_make_a_plain_one_encrypted() {
     let (stage, made) = made();
     made.name(made.ordinary());
-    said(&encrypt(&stage, &made, &[]), &[]);
+    assert_says(&encrypt(&stage, &made, &[]), &[]);
     let annotations = Layout::open(stage.at("target")).layers()[0]["annotations"].clone();
     let plain = made.layer(&format!("{TAR}+encrypted"), SECRET);
     let plain = with(plain, "annotations", annotations);
@@ -283,7 +267,7 @@ fn an_envelope_of_another_layer_does_not_make_a_plain_one_encrypted() {
 fn a_layer_that_is_called_encrypted_and_that_nobody_opens_is_told() {
     let (stage, made) = made();
     made.name(made.ordinary());
-    said(&encrypt(&stage, &made, &[]), &[]);
+    assert_says(&encrypt(&stage, &made, &[]), &[]);
     let annotations = Layout::open(stage.at("target")).layers()[0]["annotations"].clone();
     let archive = Layer::file("a", SECRET, Compression::None).blob;
     let gzip = Layer::file("a", SECRET, Compression::Gzip).blob;
@@ -296,7 +280,7 @@ fn a_layer_that_is_called_encrypted_and_that_nobody_opens_is_told() {
         let stolen = with(stolen, "annotations", annotations.clone());
         made.name(made.manifest(&[made.layer(TAR, b"x"), stolen.clone()], json!({})));
         let output = encrypt(&stage, &made, &["--encrypt-layer", "0"]);
-        said(&output, &["layer", short(&stolen), part]);
+        assert_says(&output, &["layer", short(&stolen), part]);
 
         let of = |image: Value, architecture: &str| {
             let platform = json!({"os": "linux", "architecture": architecture});
@@ -305,7 +289,7 @@ fn a_layer_that_is_called_encrypted_and_that_nobody_opens_is_told() {
         let other = made.manifest(std::slice::from_ref(&stolen), json!({}));
         made.index(&[of(made.ordinary(), "amd64"), of(other, "arm64")]);
         let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
-        said(&output, &["layer", short(&stolen), part]);
+        assert_says(&output, &["layer", short(&stolen), part]);
     }
 }
 
@@ -317,7 +301,7 @@ fn an_envelope_on_a_plain_layer_is_not_kept() {
     let annotations = json!({"org.opencontainers.image.enc.keys.jwe": "e30=", "other": "stays"});
     let layer = with(layer, "annotations", annotations);
     made.name(made.manifest(&[layer], json!({})));
-    said(&encrypt(&stage, &made, &[]), &[]);
+    assert_says(&encrypt(&stage, &made, &[]), &[]);
     let annotations = &Layout::open(stage.at("target")).layers()[0]["annotations"];
     let annotations = annotations.as_object().unwrap();
     assert!(annotations.contains_key("org.opencontainers.image.enc.keys.pkcs11"));
@@ -343,7 +327,7 @@ fn a_layer_under_the_name_of_an_attestation_is_not_shipped() {
         made.index(&[made.ordinary(), attestation.clone()]);
         refused(&stage, &made, &["layer", short(&layer), STATEMENT, "JSON"]);
         let output = encrypt(&stage, &made, &["--leave-plain", STATEMENT]);
-        said(&output, &["layer", short(&layer), "--leave-plain"]);
+        assert_says(&output, &["layer", short(&layer), "--leave-plain"]);
         let _ = fs::remove_dir_all(stage.at("target"));
         let of = |image: Value, os: &str, architecture: &str| {
             let platform = json!({"os": os, "architecture": architecture});
@@ -354,14 +338,14 @@ fn a_layer_under_the_name_of_an_attestation_is_not_shipped() {
             of(attestation, "unknown", "unknown"),
         ]);
         let output = encrypt(&stage, &made, &["--platform", "linux/amd64"]);
-        said(&output, &["layer", short(&layer), "nothing chose it"]);
+        assert_says(&output, &["layer", short(&layer), "nothing chose it"]);
         let _ = fs::remove_dir_all(stage.at("target"));
     }
     // A long one that is JSON.
     let long = json!({"predicate": "a".repeat(5 << 20)}).to_string();
     let attestation = made.manifest(&[made.layer(STATEMENT, long.as_bytes())], json!({}));
     made.index(&[made.ordinary(), attestation]);
-    said(&encrypt(&stage, &made, &[]), &["1 attestation stays plain"]);
+    assert_says(&encrypt(&stage, &made, &[]), &["1 attestation stays plain"]);
 }
 
 #[test]
@@ -376,7 +360,7 @@ fn blobs_of_an_entry_of_another_kind_are_told() {
     let output = encrypt(&stage, &made, &["--leave-plain", artifact]);
     assert_fails(&output, &["blob", short(&blob), EROFS]);
     let both = ["--leave-plain", artifact, "--leave-plain", EROFS];
-    said(&encrypt(&stage, &made, &both), &["blob", short(&blob)]);
+    assert_says(&encrypt(&stage, &made, &both), &["blob", short(&blob)]);
 }
 
 /// As Go reads it, the last of each of these is what counts, in whatever case it is written.
@@ -409,7 +393,7 @@ fn a_document_that_reads_differently_to_other_tools_is_refused() {
         let text = format!(r#"{{"{name}":{value},{}"#, &text[1..]);
         made.name(made.layer(MANIFEST, text.as_bytes()));
         match part {
-            "" => said(&encrypt(&stage, &made, &[]), &[]),
+            "" => assert_says(&encrypt(&stage, &made, &[]), &[]),
             part => refused(&stage, &made, &[part]),
         }
         let _ = fs::remove_dir_all(stage.at("target"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use integration::layout::Layout;
-use integration::processor::{Outcome, Processor};
+use integration::processor::{Outcome, Processor, refused};
 use integration::program::{Output, Program};
 use integration::skip;
 use integration::token::Token;
@@ -31,19 +31,6 @@ fn layers() -> Vec<Vector> {
 fn decode(vector: &Vector, token: &Token, keys: &Path, parameters: &Value) -> Outcome {
     let decoder = Processor::decode(token, &vector.layout, &vector.layer, keys);
     decoder.payload(&vector.layer, parameters).run()
-}
-
-fn check(vector: &Vector, outcome: Outcome) {
-    let output = outcome.output;
-    assert!(output.status.success(), "{}: {output:?}", vector.image);
-    vector.assert_plain(&output.stdout);
-    assert_eq!(output.stderr, "", "decode is silent on success");
-}
-
-fn refused(outcome: Outcome) -> String {
-    let output = outcome.output;
-    assert!(!output.status.success(), "{output:?}");
-    output.stderr
 }
 
 /// GnuPG with these secret keys, in a place of its own.
@@ -94,17 +81,14 @@ fn layers_of_skopeo_open_with_the_keys_that_they_are_for() {
     let (rsa, locked) = (text("pgp-rsa.asc"), text("pgp-locked.asc"));
     let password = STANDARD.encode("secret");
     for vector in layers() {
-        check(
-            &vector,
-            decode(&vector, &token, &key("pgp-rsa.asc"), &Value::Null),
-        );
-        check(&vector, decode(&vector, &token, keys.path(), &Value::Null));
+        vector.assert_opened(decode(&vector, &token, &key("pgp-rsa.asc"), &Value::Null));
+        vector.assert_opened(decode(&vector, &token, keys.path(), &Value::Null));
         for sent in [
             json!({ "gpg-privatekeys": [rsa] }),
             json!({ "gpg-privatekeys": [rsa], "gpg-privatekeys-passwords": [""] }),
             json!({ "gpg-privatekeys": [locked], "gpg-privatekeys-passwords": [password] }),
         ] {
-            check(&vector, decode(&vector, &token, none.path(), &sent));
+            vector.assert_opened(decode(&vector, &token, none.path(), &sent));
         }
     }
     let vector = &layers()[0];
@@ -298,7 +282,7 @@ fn messages_of_gnupg_open_compressed_signed_and_for_a_hidden_recipient() {
             &["--recipient", &whom, "--cipher-algo", "AES192"],
         ] {
             let (altered, outcome) = outcome(name, how);
-            check(&altered, outcome);
+            altered.assert_opened(outcome);
         }
         for (cipher, shown) in [("CAST5", "CAST5"), ("3DES", "3DES"), ("TWOFISH", "Twofish")] {
             let how = ["--recipient", &whom, "--cipher-algo", cipher];

@@ -104,10 +104,7 @@ fn a_password_is_found_where_podman_and_docker_keep_it() {
         return;
     }
     let stage = Stage::new();
-    let registry = Registry::guarded(&Guard {
-        password: true,
-        ..Guard::default()
-    });
+    let registry = Registry::with_password();
     let app = docker(&registry, "app:v1");
     let right = password(registry.host(), USER);
     let file = stage.at("auth.json");
@@ -169,10 +166,7 @@ fn a_password_is_asked_of_a_helper() {
         return;
     }
     let stage = Stage::new();
-    let registry = Registry::guarded(&Guard {
-        password: true,
-        ..Guard::default()
-    });
+    let registry = Registry::with_password();
     let host = registry.host();
     let (home, bin) = (stage.at("home"), stage.at("bin"));
     fs::create_dir_all(home.join(".docker")).unwrap();

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use integration::key_provider::KeyProvider;
 use integration::layout::Layout;
-use integration::processor::{Outcome, Processor};
+use integration::processor::{Processor, refused};
 use integration::program::{Output, Program};
 use integration::token::Token;
 use integration::vector;
@@ -35,19 +35,6 @@ fn decode(vector: &Vector, token: &Token, keys: &Path) -> Processor {
     Processor::decode(token, &vector.layout, &vector.layer, keys)
 }
 
-fn check(vector: &Vector, outcome: Outcome) {
-    let output = outcome.output;
-    assert!(output.status.success(), "{}: {output:?}", vector.image);
-    vector.assert_plain(&output.stdout);
-    assert_eq!(output.stderr, "", "decode is silent on success");
-}
-
-fn refused(outcome: Outcome) -> String {
-    let output = outcome.output;
-    assert!(!output.status.success(), "{output:?}");
-    output.stderr
-}
-
 #[test]
 fn every_vector_opens_with_the_key_file_that_is_listed_for_it() {
     let token = Token::empty_for_files();
@@ -60,7 +47,7 @@ fn every_vector_opens_with_the_key_file_that_is_listed_for_it() {
     ] {
         for vector in layers(scheme, image) {
             let decoder = decode(&vector, &token, &key(name));
-            check(&vector, decoder.payload(&vector.layer, &Value::Null).run());
+            vector.assert_opened(decoder.payload(&vector.layer, &Value::Null).run());
         }
     }
 }
@@ -78,7 +65,7 @@ fn every_vector_opens_with_every_token_key_that_is_listed_for_it() {
         for vector in layers(scheme, image) {
             for name in names {
                 let decoder = decode(&vector, &token, &token.keys(&[name]));
-                check(&vector, decoder.payload(&vector.layer, &Value::Null).run());
+                vector.assert_opened(decoder.payload(&vector.layer, &Value::Null).run());
             }
         }
     }
@@ -105,7 +92,7 @@ fn a_directory_is_sorted_by_what_its_files_hold() {
     ] {
         for vector in layers(scheme, image) {
             let decoder = decode(&vector, &token, keys.path());
-            check(&vector, decoder.payload(&vector.layer, &Value::Null).run());
+            vector.assert_opened(decoder.payload(&vector.layer, &Value::Null).run());
         }
     }
 }
@@ -124,17 +111,15 @@ fn keys_and_passwords_come_in_the_payload() {
             .run()
     };
     let plain = text(&key("jwe-p256.pem"));
-    check(vector, with(json!({ "privkeys": [plain] })));
-    check(
-        vector,
-        with(json!({ "privkeys": [plain], "privkeys-passwords": [""] })),
-    );
+    vector.assert_opened(with(json!({ "privkeys": [plain] })));
+    vector.assert_opened(with(
+        json!({ "privkeys": [plain], "privkeys-passwords": [""] }),
+    ));
     let hidden = text(&encrypted);
     let password = STANDARD.encode("secret");
-    check(
-        vector,
-        with(json!({ "privkeys": [plain, hidden], "privkeys-passwords": ["", password] })),
-    );
+    vector.assert_opened(with(
+        json!({ "privkeys": [plain, hidden], "privkeys-passwords": ["", password] }),
+    ));
     let message = refused(with(json!({ "privkeys": [hidden] })));
     assert!(
         message.contains("private key 1 of the payload"),
@@ -204,7 +189,7 @@ fn a_key_provider_opens_what_it_wrapped() {
     let none = TempDir::new().unwrap();
     for vector in layers("provider.hidden", "provider") {
         let decoder = decode(&vector, &token, none.path()).env(PROVIDERS, provider.file());
-        check(&vector, decoder.payload(&vector.layer, &Value::Null).run());
+        vector.assert_opened(decoder.payload(&vector.layer, &Value::Null).run());
     }
     let vector = &layers("provider.hidden", "provider")[0];
     let with = |provider: &KeyProvider| {
@@ -592,7 +577,7 @@ fn the_references_name_takes_flags_as_go_does() {
                 word => processor.arg(word),
             };
         }
-        check(vector, processor.payload(&vector.layer, &Value::Null).run());
+        vector.assert_opened(processor.payload(&vector.layer, &Value::Null).run());
     }
     let help = Program::new(&link).arg("help").run();
     assert!(help.status.success(), "{help:?}");

@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 use super::uri::Pkcs11Uri;
 use super::{pem, pin_file, yaml};
 use crate::file;
+use crate::openpgp::PUBLIC_KEY_LABEL;
 use crate::secret::Pin;
 
 /// Most bytes that a key file may have.
@@ -75,7 +76,7 @@ impl KeyFile {
             Err(_) => return Err(another_kind(&name, "it is not text")),
         };
         if pem::is_in(bytes) {
-            let is_openpgp = pem::blocks(bytes).any(|block| block.label == "PGP PUBLIC KEY BLOCK");
+            let is_openpgp = pem::blocks(bytes).any(|block| block.label == PUBLIC_KEY_LABEL);
             let what = match is_openpgp {
                 true => "it is an OpenPGP public key",
                 false => "it is PEM",

@@ -12,6 +12,13 @@ pub mod packets;
 pub mod session;
 pub mod signature;
 
+/// What the armor of a public key is called (RFC 9580, section 6.2).
+pub const PUBLIC_KEY_LABEL: &str = "PGP PUBLIC KEY BLOCK";
+/// What that of a secret key is called.
+pub const SECRET_KEY_LABEL: &str = "PGP PRIVATE KEY BLOCK";
+/// What that of a signature is called, which may be a revocation.
+pub const SIGNATURE_LABEL: &str = "PGP SIGNATURE";
+
 /// SHA-1 of the key packet, which names a key of version 4 (RFC 9580, section 5.5.4).
 pub type Fingerprint = [u8; 20];
 /// The end of a fingerprint, which names the key in a message; all zeros name none.

@@ -141,6 +141,13 @@ impl<'a> Packets<'a> {
     }
 }
 
+/// Whether the bytes begin with a packet of that kind, which is a key's: its version comes first.
+#[must_use]
+pub fn begin_with_key(bytes: &[u8], kind: u8) -> bool {
+    let packet = Packets::new(bytes).read();
+    packet.is_some_and(|packet| packet.kind == kind && matches!(packet.body().first(), Some(2..=6)))
+}
+
 /// A packet in the new format, with its length in five bytes.
 #[must_use]
 pub fn packet(kind: u8, body: &[u8]) -> Vec<u8> {

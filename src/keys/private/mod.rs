@@ -20,6 +20,7 @@ pub use self::error::Error;
 pub(crate) use self::openpgp::{OpenPgpKeys, OpenPgpSecret};
 use super::pem;
 use crate::elliptic::PrivateScalar;
+use crate::openpgp::{SECRET_KEY_LABEL, packets};
 use crate::operation::{Curve, KeyKind};
 use crate::secret::SecretBytes;
 
@@ -100,12 +101,12 @@ pub fn is_private_key(bytes: &[u8]) -> bool {
 fn read(bytes: &[u8], password: Option<&SecretBytes>) -> Result<Secret, Error> {
     let mut is_pem = false;
     let mut broken = false;
-    if openpgp::is_binary(bytes) {
+    if packets::begin_with_key(bytes, packets::SECRET_KEY) {
         return self::openpgp(bytes, password);
     }
     for block in pem::blocks(bytes) {
         is_pem = true;
-        if block.label == openpgp::LABEL {
+        if block.label == SECRET_KEY_LABEL {
             return self::openpgp(bytes, password);
         }
         let is_known = block.label.ends_with("PRIVATE KEY");

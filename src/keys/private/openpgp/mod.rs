@@ -20,11 +20,9 @@ use crate::openpgp::agreement::{Agreement, PrivateHalf};
 use crate::openpgp::fields::Fields;
 use crate::openpgp::key::{self, Material, PublicKey};
 use crate::openpgp::packets::{self, Packets};
-use crate::openpgp::{Fingerprint, KeyId};
+use crate::openpgp::{Fingerprint, KeyId, SECRET_KEY_LABEL};
 use crate::secret::SecretBytes;
 
-/// What the armor of a secret key is called (RFC 9580, section 6.2).
-pub(super) const LABEL: &str = "PGP PRIVATE KEY BLOCK";
 /// Most keys of a file; those behind them are passed over.
 const MAX_KEYS: usize = 64;
 /// Most packets of a file.
@@ -49,14 +47,7 @@ pub(crate) enum OpenPgpSecret {
     Agreement(Agreement, PrivateHalf),
 }
 
-/// Whether the bytes begin with the packet of a secret key, in the old or the new format.
-pub(super) fn is_binary(bytes: &[u8]) -> bool {
-    matches!(bytes.first(), Some(0x94..=0x97 | 0xc5))
-        && (Packets::new(bytes).read())
-            .is_some_and(|packet| matches!(packet.body().first(), Some(2..=6)))
-}
-
-/// The keys in bytes for which [`is_binary`] is true, or in the blocks of PEM with that label.
+/// The keys in bytes that begin with a secret key, or in the blocks of PEM with that label.
 ///
 /// # Errors
 /// [`Error::NotAPrivateKey`] where there is no such block; otherwise what is wrong with the first key that is of no use,
@@ -67,11 +58,11 @@ pub(super) fn read(bytes: &[u8], password: Option<&SecretBytes>) -> Result<OpenP
         keys: Vec::new(),
         wrong: None,
     };
-    if is_binary(bytes) {
+    if packets::begin_with_key(bytes, packets::SECRET_KEY) {
         found.add(bytes);
     } else {
         let mut blocks = pem::blocks(bytes)
-            .filter(|block| block.label == LABEL)
+            .filter(|block| block.label == SECRET_KEY_LABEL)
             .peekable();
         blocks.peek().ok_or(Error::NotAPrivateKey)?;
         for block in blocks {

@@ -15,17 +15,11 @@ use crate::keys::pem;
 use crate::openpgp::agreement::Agreement;
 use crate::openpgp::fields::integer;
 use crate::openpgp::key::{Material, PublicKey};
-use crate::openpgp::packets::Packets;
+use crate::openpgp::packets;
 use crate::openpgp::session::{self, Way, Wrapped};
-use crate::openpgp::{Fingerprint, KeyId};
+use crate::openpgp::{Fingerprint, KeyId, PUBLIC_KEY_LABEL, SECRET_KEY_LABEL, SIGNATURE_LABEL};
 use zeroize::Zeroizing;
 
-/// What the armor of a public key is called (RFC 9580, section 6.2).
-const LABEL: &str = "PGP PUBLIC KEY BLOCK";
-/// What that of a signature is called, which may be a revocation.
-const SIGNATURE_LABEL: &str = "PGP SIGNATURE";
-/// What that of a secret key is called.
-const SECRET_LABEL: &str = "PGP PRIVATE KEY BLOCK";
 /// The smallest RSA key that a layer is encrypted to (NIST SP 800-131A).
 const MIN_BITS: u32 = 2048;
 
@@ -46,21 +40,15 @@ enum Wrapping {
 /// Whether the bytes look like an OpenPGP key, public or secret: its armor, or a packet of such a key.
 #[must_use]
 pub fn is_one(bytes: &[u8]) -> bool {
-    is_binary(bytes, &[0x98..=0x9b, 0xc6..=0xc6])
+    packets::begin_with_key(bytes, packets::PUBLIC_KEY)
         || is_secret(bytes)
-        || pem::blocks(bytes).any(|block| block.label == LABEL)
+        || pem::blocks(bytes).any(|block| block.label == PUBLIC_KEY_LABEL)
 }
 
 /// Whether it is a secret key.
 fn is_secret(bytes: &[u8]) -> bool {
-    is_binary(bytes, &[0x94..=0x97, 0xc5..=0xc5])
-        || pem::blocks(bytes).any(|block| block.label == SECRET_LABEL)
-}
-
-fn is_binary(bytes: &[u8], first: &[std::ops::RangeInclusive<u8>]) -> bool {
-    (bytes.first()).is_some_and(|octet| first.iter().any(|range| range.contains(octet)))
-        && (Packets::new(bytes).read())
-            .is_some_and(|packet| matches!(packet.body().first(), Some(2..=6)))
+    packets::begin_with_key(bytes, packets::SECRET_KEY)
+        || pem::blocks(bytes).any(|block| block.label == SECRET_KEY_LABEL)
 }
 
 impl OpenPgpPublicKey {
@@ -81,8 +69,8 @@ impl OpenPgpPublicKey {
         }
         let mut groups = Vec::new();
         if pem::is_in(bytes) {
-            for block in
-                pem::blocks(bytes).filter(|block| [LABEL, SIGNATURE_LABEL].contains(&&*block.label))
+            for block in pem::blocks(bytes)
+                .filter(|block| [PUBLIC_KEY_LABEL, SIGNATURE_LABEL].contains(&&*block.label))
             {
                 let packets = block
                     .der

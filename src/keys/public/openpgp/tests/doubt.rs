@@ -66,7 +66,7 @@ impl Two {
 
 fn armor(parts: &Parts) -> String {
     let text = base64::engine::general_purpose::STANDARD.encode(joined(parts));
-    format!("-----BEGIN {LABEL}-----\n\n{text}\n-----END {LABEL}-----\n")
+    format!("-----BEGIN {PUBLIC_KEY_LABEL}-----\n\n{text}\n-----END {PUBLIC_KEY_LABEL}-----\n")
 }
 
 #[test]
