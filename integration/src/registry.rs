@@ -194,7 +194,10 @@ impl Registry {
     #[must_use]
     pub fn has_tag(&self, name: &str, tag: &str) -> bool {
         let url = format!("http://{}/v2/{name}/manifests/{tag}", self.host);
-        match ureq::head(url).header("accept", "*/*").call() {
+        // It has an OCI manifest for those alone who name the type.
+        let types =
+            "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+        match ureq::head(url).header("accept", types).call() {
             Ok(_) => true,
             Err(ureq::Error::StatusCode(404)) => false,
             Err(error) => panic!("the registry does not answer: {error}"),

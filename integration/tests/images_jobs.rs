@@ -1,6 +1,7 @@
 //! Several layers at once: what comes of it, what it takes, and what is left when it fails or is stopped.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -12,8 +13,9 @@ use integration::program::{Output, Program};
 use integration::registry::Registry;
 use integration::skip;
 use integration::stage::{Stage, assert_fails, digest_of, names};
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
 use serde_json::Value;
 
 const PLAIN_HTTP: &str = "--tls-verify=false";
@@ -272,4 +274,44 @@ fn a_signal_on_the_way_to_a_registry_leaves_no_tag_and_no_upload() {
         assert_eq!(registry.uploads("new"), 0);
         assert_eq!(names(stage.place.path()), ["source"]);
     }
+}
+
+#[test]
+fn a_signal_behind_the_tag_takes_nothing_back_and_says_nothing_else() {
+    if !skip::programs(&["docker-registry"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let registry = Registry::start();
+    let program = stage.encrypt(&layers(&stage, 1, 1).reference(), &docker(&registry, "new"));
+    // Its output is full, so that it waits with the digest.
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let mut full = File::from(write);
+    full.write_all(&[0; 64 << 10]).unwrap();
+    let mut command: Command = program.args([PLAIN_HTTP]).into_command();
+    command.stdin(Stdio::null()).stdout(full);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !registry.has_tag("new", "v1") {
+        assert!(Instant::now() < deadline, "there is no tag");
+        assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(Duration::from_millis(300));
+    kill(
+        Pid::from_raw(child.id().try_into().unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+    // Longer than whoever waits is given.
+    thread::sleep(Duration::from_secs(4));
+    let mut printed = Vec::new();
+    File::from(read).read_to_end(&mut printed).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(!stderr.contains("nothing was written"), "{stderr}");
+    assert!(printed[64 << 10..].starts_with(b"sha256:"));
+    assert!(registry.has_tag("new", "v1"));
 }
