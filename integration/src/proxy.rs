@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -29,6 +30,8 @@ pub enum Fate {
     CutAnswer(usize),
     /// So many bytes of its body are passed on, then the connection breaks.
     CutRequest(usize),
+    /// One half of its body is passed on, then nothing for this time, then the rest.
+    Pause(Duration),
     /// It is passed on, and one byte of the answer's body is another one.
     Damage,
     /// Nothing comes of it: it is not read, and has no answer.
@@ -210,7 +213,12 @@ fn serve(
         Fate::CutRequest(limit) => length.min(limit as u64),
         _ => length,
     };
-    let copied = io::copy(&mut Read::take(&mut *client, passed), &mut server)?;
+    let mut copied = 0;
+    if let Fate::Pause(time) = fate {
+        copied = io::copy(&mut Read::take(&mut *client, passed / 2), &mut server)?;
+        thread::sleep(time);
+    }
+    copied += io::copy(&mut Read::take(&mut *client, passed - copied), &mut server)?;
     counts.sent.fetch_add(copied, Ordering::SeqCst);
     if let Fate::CutRequest(_) = fate {
         return Ok(());

@@ -305,7 +305,7 @@ fn a_signal_behind_the_tag_takes_nothing_back_and_says_nothing_else() {
     )
     .unwrap();
     // Longer than whoever waits is given.
-    thread::sleep(Duration::from_secs(4));
+    thread::sleep(Duration::from_secs(6));
     let mut printed = Vec::new();
     File::from(read).read_to_end(&mut printed).unwrap();
     let output = child.wait_with_output().unwrap();

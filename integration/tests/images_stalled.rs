@@ -121,6 +121,29 @@ fn a_registry_that_takes_nothing_more() {
     }
 }
 
+/// Docker's registry does not give up an upload of which it has half a chunk.
+#[test]
+fn a_registry_that_has_half_a_chunk() {
+    if !skip::programs(&["docker-registry"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let registry = Registry::start();
+    let proxy = proxy(
+        &registry,
+        &["PATCH"],
+        Fate::Pause(Duration::from_millis(800)),
+    );
+    let target = format!("docker://{}/new:v1", proxy.host());
+    let layer = Layer::file("a", &noise(8 << 20), Compression::None);
+    let source = Layout::create(stage.at("source"), &[layer], &["/a"]);
+    let program = stage.encrypt(&source.reference(), &target);
+    let half = || met(&proxy, &["PATCH"]) && registry.uploads("new") > 0;
+    stopped(program.arg(PLAIN_HTTP), half);
+    assert!(!registry.has_tag("new", "v1"));
+    assert_eq!(registry.uploads("new"), 0);
+}
+
 /// To connect hears no signal: what was begun on disk is removed, and the rest left behind.
 #[test]
 fn somebody_who_does_not_pick_up() {

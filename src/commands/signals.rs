@@ -12,8 +12,8 @@ use crate::image::stop;
 
 /// For how long a second signal is part of the first: `timeout` and shells send one to the process and to its group.
 const ECHO: Duration = Duration::from_secs(1);
-/// How long it may take to end as after any other error.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may take to end as after any other error. A chunk that is sent, and that the upload is given up, are in it.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// From here on SIGINT, SIGTERM and SIGHUP make us clean up and end; one that comes later ends us as it is. One that
 /// whoever started us had ignored (`nohup`) stays so.

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::staging;
@@ -30,8 +31,19 @@ pub fn is_set() -> bool {
     STOPPED.load(Ordering::Relaxed)
 }
 
+/// Does this so long after we are to end.
+pub(super) fn after(grace: Duration, hook: impl FnOnce() + Send + 'static) {
+    then(move || {
+        // Where there is no thread to be had, what waits is left behind.
+        let _ = thread::Builder::new().spawn(move || {
+            thread::sleep(grace);
+            hook();
+        });
+    });
+}
+
 /// Does this when we are to end.
-pub(super) fn then(hook: impl FnOnce() + Send + 'static) {
+fn then(hook: impl FnOnce() + Send + 'static) {
     let mut hooks = lock(&WISH.0);
     match STOPPED.load(Ordering::SeqCst) {
         true => hook(),

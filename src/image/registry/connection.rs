@@ -24,7 +24,9 @@ pub(super) const TRIES: u32 = 5;
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// How long it may take to say that it has TLS.
 const PROBE: Duration = Duration::from_secs(10);
-/// How long it may take once we are to end, to give up an upload.
+/// How long what is on its way into a registry may take once we are to end.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long it may take then to give up an upload.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Longest wait that a registry may ask for.
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -59,9 +61,10 @@ impl Connection {
     pub(super) fn open(name: &Name, settings: &Settings, push: bool) -> Result<Self> {
         let actions = if push { "pull,push" } else { "pull" };
         let agent = tls::agent(name, settings)?;
-        // Ends what is under way, however long the registry takes.
         let ending = agent.clone();
-        stop::then(move || ending.shutdown());
+        // Docker's registry gives up no upload of which it has half a chunk, so a chunk may still come through.
+        let grace = if push { GRACE } else { Duration::ZERO };
+        stop::after(grace, move || ending.shutdown());
         let mut this = Self {
             farewell: Agent::new_with_config(agent.config().clone()),
             agent,
