@@ -5,45 +5,11 @@
 # usage: kubelet.sh PACKAGE IMAGE KUBELET
 set -eu
 package=$1 image=$2 kubelet=$3
-place=/srv/ocihsm
-registry=127.0.0.1:5000
-mkdir -p "$place/layout" "$place/pods" /var/lib/containerd /var/lib/kubelet
+. "$(dirname "$0")/node.sh"
 # Overlays do not stand on overlays.
+mkdir -p "$place/pods" /var/lib/containerd /var/lib/kubelet
 mount -t tmpfs tmpfs /var/lib/containerd
 mount -t tmpfs tmpfs /var/lib/kubelet
-ip link set lo up
-
-fail() {
-    echo "FAILED: $*" >&2
-    tail -n 40 "$place"/*.log >&2 || true
-    exit 1
-}
-
-wait_for() {
-    for _ in $(seq 600); do
-        "$@" >/dev/null 2>&1 && return 0
-        sleep 0.2
-    done
-    fail "waited in vain for: $*"
-}
-
-dpkg -i "$package" >/dev/null
-printf 'version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s/registry}}\nhttp: {addr: %s}\n' \
-    "$place" "$registry" >"$place/registry.yml"
-docker-registry serve "$place/registry.yml" >"$place/registry.log" 2>&1 &
-
-echo "-- an image that only a key in a token opens"
-mkdir -p "$place/tokens"
-printf 'directories.tokendir = %s/tokens\nlog.level = ERROR\n' "$place" >"$place/softhsm2.conf"
-export SOFTHSM2_CONF="$place/softhsm2.conf"
-softhsm2-util --init-token --free --label node --so-pin 8765-of-the-test --pin 4321-of-the-test >/dev/null
-(umask 077 && echo 4321-of-the-test >"$place/pin")
-(cd "$place" && ocihsm keys generate --module softhsm2 --token node --label imagekey --bits 2048 --pin-file "$place/pin" >/dev/null)
-ocihsm config policy >/etc/ocicrypt.conf
-tar -xf "$image" -C "$place/layout"
-tag=$(sed -n 's/.*"org.opencontainers.image.ref.name":"\([^"]*\)".*/\1/p' "$place/layout/index.json")
-ocihsm encrypt "oci:$place/layout:$tag" "oci:$place/encrypted:latest" --recipient "pkcs11:$place/imagekey.pub.pem"
-wait_for skopeo copy --quiet --all --dest-tls-verify=false "oci:$place/encrypted:latest" "docker://$registry/hello:latest"
 
 echo "-- the image of a pod's first container, which has to wait"
 # The same layer, plain, would be unpacked by it, and then no key is asked for.
