@@ -300,6 +300,28 @@ fn messages_of_gnupg_open_compressed_signed_and_for_a_hidden_recipient() {
     }
 }
 
+/// Three times as much as the decoder may have, in a message that is short enough to be looked at.
+#[test]
+fn a_message_that_unfolds_without_end_costs_no_memory() {
+    if !skip::programs(&["gpg"]) {
+        return;
+    }
+    let token = Token::empty_for_files();
+    let mut vector = layers()[0].clone();
+    let gpg = Gpg::with(&["pgp-rsa.asc"]);
+    let how = ["--recipient", "pgp-rsa@example.org", "--compress-algo"];
+    let message = gpg.run(
+        &[&how[..], &["zlib", "-z", "9", "--encrypt"]].concat(),
+        vec![0; 48 << 20],
+    );
+    vector.layer["annotations"][RECIPIENTS] = STANDARD.encode(message).into();
+    let keys = key("pgp-rsa.asc");
+    let decoder = Processor::decode(&token, &vector.layout, &vector.layer, &keys);
+    let decoder = decoder.payload(&vector.layer, &Value::Null);
+    let message = refused(decoder.through(&["prlimit", "--data=16777216"]).run());
+    assert!(message.contains("is over the limit of"), "{message}");
+}
+
 #[test]
 fn recipients_that_do_not_serve_are_told() {
     let token = Token::empty_for_files();
