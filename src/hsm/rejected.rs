@@ -1,7 +1,8 @@
 //! The PINs that one token rejected, or gave no answer to, as a file that holds none of them.
 //!
-//! Each is there as a mark under a salted, slow hash; and with it a mark of what else its key file said, so that a
-//! changed file is tried once more. Beside them stand key files, by what the system says of them: those whose PINs the
+//! Each is there as a mark under a salted, slow hash. What was rejected is not sent again, whatever else the key file comes
+//! to say: it is the same PIN for the same token. With what had no answer goes a mark of what else its key file said, so
+//! that a changed file is tried once more. Beside them stand key files, by what the system says of them: those whose PINs the
 //! token took, for which the slow hash is spared while that stays the same, and those to whose PINs no answer came.
 
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ pub(super) enum Before {
 struct RejectedPin {
     /// The PIN's mark under its slow hash.
     pin: String,
-    /// Files that held the PIN, and the mark of what else they said.
+    /// Files that held the PIN without an answer, and the mark of what else they said.
     files: BTreeMap<String, String>,
     /// Whether the token gave no answer, so that nobody knows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -140,14 +141,12 @@ impl Rejected {
         marks.salt == self.salt
     }
 
-    /// What is known of this PIN, if the file it comes from says the same as it did then.
+    /// What is known of this PIN; of one without an answer, if the file it comes from says the same as it did then.
     pub(super) fn holds(&self, marks: &Marks, file: &KeyFile) -> Option<Before> {
         let is_it = |known: &&RejectedPin| {
+            let then = known.files.get(&file.name);
             same(&known.pin, &marks.pin)
-                && known
-                    .files
-                    .get(&file.name)
-                    .is_none_or(|content| same(content, &marks.file))
+                && (!known.unanswered || then.is_none_or(|content| same(content, &marks.file)))
         };
         self.pins
             .iter()
