@@ -136,3 +136,12 @@ impl Drop for Module {
             .run();
     }
 }
+
+/// Whether a package of Debian's is installed in this version or a later one.
+#[must_use]
+pub fn is_since(package: &str, version: &str) -> bool {
+    let installed = Program::new("dpkg-query").args(["--show", "--showformat", "${Version}"]);
+    let installed = installed.arg(package).run();
+    let compared = Program::new("dpkg").args(["--compare-versions", installed.text().trim()]);
+    installed.status.success() && compared.args(["ge", version]).run().status.success()
+}

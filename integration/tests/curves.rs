@@ -31,31 +31,30 @@ fn kryoptic() {
     way_of_keys("kryoptic", &Reach::Decrypts);
 }
 
-/// Version 3.8; 3.23 has curves.
 #[test]
 fn opencryptoki() {
-    way_of_keys(
-        "opencryptoki",
-        &Reach::None("the token does not have this mechanism"),
-    );
+    let before = Reach::None("the token does not have this mechanism");
+    since("opencryptoki", ("opencryptoki", "3.23"), before);
 }
 
-/// Version 1.9.0; 1.9.1 derives.
 #[test]
 fn tpm2() {
-    way_of_keys(
-        "tpm2",
-        &Reach::Makes("C_DeriveKey: CKR_FUNCTION_NOT_SUPPORTED"),
-    );
+    let before = Reach::Makes("C_DeriveKey: CKR_FUNCTION_NOT_SUPPORTED");
+    since("tpm2", ("libtpm2-pkcs11-1", "1.9.1"), before);
 }
 
-/// Version 0.24; 0.25 passes it on.
 #[test]
 fn p11_kit() {
-    way_of_keys(
-        "p11-kit",
-        &Reach::Makes("C_DeriveKey: CKR_MECHANISM_INVALID"),
-    );
+    let before = Reach::Makes("C_DeriveKey: CKR_MECHANISM_INVALID");
+    since("p11-kit", ("p11-kit", "0.25"), before);
+}
+
+/// A module that goes all the way from this version of its package on, and only so far before.
+fn since(name: &str, (package, version): (&str, &str), before: Reach) {
+    match module::is_since(package, version) {
+        true => way_of_keys(name, &Reach::Decrypts),
+        false => way_of_keys(name, &before),
+    }
 }
 
 struct Stage {

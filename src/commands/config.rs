@@ -15,14 +15,14 @@ const AFTER_HELP: &str = "\
 Examples:
   ocihsm config containerd > /etc/containerd/conf.d/ocihsm.toml
   ocihsm config policy > /etc/ocicrypt.conf
-  ocihsm config keyprovider > /etc/ocicrypt_keyprovider.conf";
+  ocihsm config keyprovider > ocicrypt_keyprovider.conf";
 const CONTAINERD_HELP: &str = "\
 Examples:
   ocihsm config containerd > /etc/containerd/conf.d/ocihsm.toml
   ocihsm config containerd --config-version 3 --log journald --key /etc/keys";
 const KEYPROVIDER_HELP: &str = "\
 Examples:
-  ocihsm config keyprovider > /etc/ocicrypt_keyprovider.conf
+  ocihsm config keyprovider > ocicrypt_keyprovider.conf
   ocihsm config keyprovider --name hsm --key /etc/keys";
 const POLICY_HELP: &str = "\
 Examples:

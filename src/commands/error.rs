@@ -106,6 +106,9 @@ pub enum Error {
     #[error(transparent)]
     Settings(#[from] crate::settings::Error),
     // ---- commands
+    /// A size in bits beside a curve.
+    #[error("--bits is for an RSA key: a curve has its own size")]
+    SizeOfCurve,
     /// A file that should hold a descriptor.
     #[error("{} is not an OCI descriptor: line {}, column {}", path.display(), source.line(), source.column())]
     InvalidDescriptor {

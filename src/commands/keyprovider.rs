@@ -42,7 +42,7 @@ They name recipients as provider:ocihsm:RECIPIENT, where RECIPIENT is pkcs11:FIL
 takes them; to decrypt, provider:ocihsm is enough.
 
 Examples:
-  ocihsm config keyprovider > /etc/ocicrypt_keyprovider.conf
+  ocihsm config keyprovider > ocicrypt_keyprovider.conf
   ocihsm keyprovider --key /etc/containerd/ocicrypt/keys < request.json";
 
 /// Answers one request.

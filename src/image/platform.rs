@@ -33,6 +33,20 @@ impl Platform {
         })
     }
 
+    /// The one that we run on.
+    #[must_use]
+    pub fn own() -> Self {
+        let this = Self {
+            os: std::env::consts::OS.to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            variant: None,
+        };
+        Self {
+            variant: None,
+            ..this.normal()
+        }
+    }
+
     /// Whether an image for `other` is meant when this was asked for: without a variant, every one is.
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {

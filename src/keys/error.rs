@@ -53,10 +53,12 @@ pub enum Error {
         error: super::private::Error,
     },
     /// Where the password of a private key comes from, as it makes no sense.
-    #[error("{}: its password is given as fd= without a number", path.display())]
+    #[error("{}: {what}", path.display())]
     InvalidPassword {
         /// The private key's file.
         path: PathBuf,
+        /// What makes no sense.
+        what: &'static str,
     },
     /// A key file with a mistake in it.
     #[error("key file {name}: {what}")]

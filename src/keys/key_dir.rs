@@ -59,8 +59,8 @@ impl KeyDir {
     /// word, those that are hidden, and those of copies that editors and package managers leave.
     ///
     /// # Errors
-    /// [`Error::KeysUnreadable`] when a directory cannot be listed; [`Error::TooLarge`] over 4096 entries or 16 levels. Of a
-    /// path that is a file, whatever [`KeyFile::read`] found wrong.
+    /// [`Error::KeysUnreadable`] when a directory cannot be listed; [`Error::TooLarge`] over 4096 entries or 16 levels;
+    /// [`Error::InvalidPassword`] for a directory with one. Of a path that is a file, whatever [`KeyFile::read`] found wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let (path, password) = password::split(path)?;
         let path = path.as_path();
@@ -69,6 +69,12 @@ impl KeyDir {
             let mut one = Self::default();
             one.file(path, password.as_ref())?;
             return Ok(one);
+        }
+        if password.is_some() {
+            return Err(Error::InvalidPassword {
+                path: path.to_owned(),
+                what: "a password belongs to one key; name the file of that key, not its directory",
+            });
         }
         let root = path.canonicalize().map_err(unreadable)?;
         let mut walk = Walk {

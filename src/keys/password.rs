@@ -70,6 +70,7 @@ fn read(path: &Path, given: &[u8]) -> Result<SecretBytes> {
             .and_then(|text| text.parse::<u16>().ok());
         let number = number.ok_or_else(|| Error::InvalidPassword {
             path: path.to_owned(),
+            what: "its password is given as fd= without a number",
         })?;
         PathBuf::from(format!("/proc/self/fd/{number}"))
     } else {

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::PROVIDERS;
 use super::document::Document;
 use super::error::{Error, Result};
 use super::section::{BUILT_IN_ARGS, DECODER, Section};
@@ -82,10 +83,7 @@ impl ContainerdConfig {
                 returns: processor.returns.to_owned(),
                 path: DECODER.to_owned(),
                 args: BUILT_IN_ARGS.map(str::to_owned).into(),
-                env: vec![
-                    "OCICRYPT_KEYPROVIDER_CONFIG=/etc/containerd/ocicrypt/ocicrypt_keyprovider.conf"
-                        .to_owned(),
-                ],
+                env: vec![format!("OCICRYPT_KEYPROVIDER_CONFIG={PROVIDERS}")],
             };
             (processor.id.to_owned(), section)
         });

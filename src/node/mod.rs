@@ -34,5 +34,8 @@ pub fn program() -> &'static str {
     }
 }
 
+/// The file that names key providers, as containerd's built-in configuration has it. Without it there are none.
+pub const PROVIDERS: &str = "/etc/containerd/ocicrypt/ocicrypt_keyprovider.conf";
+
 /// The module policy, also the last place where it is looked for.
 pub const POLICY: &str = "/etc/ocicrypt.conf";

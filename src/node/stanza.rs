@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use super::PROVIDERS;
+
 /// Version of containerd's configuration format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigVersion {
@@ -93,7 +95,10 @@ impl Stanza {
                 "For containerd 2.0 and later: containerd 1.x does not start with it.",
             ),
         };
-        let mut environment = vec![format!("OCICRYPT_CONFIG={}", self.policy)];
+        let mut environment = vec![
+            format!("OCICRYPT_CONFIG={}", self.policy),
+            format!("OCICRYPT_KEYPROVIDER_CONFIG={PROVIDERS}"),
+        ];
         environment.extend(self.log.as_ref().map(|log| format!("OCIHSM_LOG={log}")));
         let mut text = format!(
             "# Lets containerd open encrypted image layers with ocihsm. Printed by `ocihsm config containerd`.\n\

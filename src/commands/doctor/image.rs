@@ -39,9 +39,7 @@ pub(super) fn read(
             return None;
         }
     };
-    let own: Platform = format!("linux/{}", std::env::consts::ARCH)
-        .parse()
-        .expect("an architecture is a word");
+    let own = Platform::own();
     let platform = platform.unwrap_or(&own);
     let numbers = match chosen(&image, platform) {
         Ok(numbers) => numbers,

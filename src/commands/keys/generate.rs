@@ -21,6 +21,8 @@ use crate::node::environment;
 use crate::operation::Curve;
 use crate::settings;
 
+/// Size of an RSA key where none is asked for, in bits.
+const DEFAULT_BITS: u32 = 3072;
 /// Bytes of an id that is made here: none meets another by chance.
 const ID_LEN: usize = 8;
 /// Longest id that is taken, in bytes.
@@ -41,9 +43,9 @@ pub struct Args {
     /// Kind of the key: rsa, which every scheme takes and most tokens have, or a curve, for images encrypted with JWE
     #[arg(long = "type", value_name = "rsa|p256|p384|p521", default_value = "rsa", value_parser = kind)]
     pub kind: NewKind,
-    /// Size of an RSA key in bits
-    #[arg(long, value_name = "BITS", default_value = "3072", value_parser = bits)]
-    pub bits: u32,
+    /// Size of an RSA key in bits [default: 3072]
+    #[arg(long, value_name = "BITS", value_parser = bits)]
+    pub bits: Option<u32>,
     /// Id of the pair (CKA_ID), hexadecimal [default: random]
     #[arg(long, value_name = "HEX")]
     pub id: Option<KeyId>,
@@ -91,6 +93,10 @@ pub struct KeyLabel(String);
 pub struct KeyId(Vec<u8>);
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    let bits = match (args.bits, args.kind.0) {
+        (Some(_), Some(_)) => return Err(Error::SizeOfCurve),
+        (bits, _) => bits.unwrap_or(DEFAULT_BITS),
+    };
     let policy = survey::policy()?;
     let settings = args.hsm.settings();
     let token_uri = survey::token_uri(&args.token)?;
@@ -120,7 +126,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             Some(id) => id.0.clone(),
             None => random_id()?,
         },
-        bits: args.bits,
+        bits,
         curve: args.kind.0,
     };
     let mut uri = Pkcs11Uri {
@@ -136,7 +142,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let waiting = Waiting::on(format!(
         "token {:?} makes {}: that may take half a minute",
         token.label,
-        args.kind.described(args.bits)
+        args.kind.described(bits)
     ));
     let public_key = hsm::generate(&settings, &token_key, &new)?;
     drop(waiting);
@@ -174,7 +180,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         }));
     }
     print(&Made {
-        kind: args.kind.described(args.bits),
+        kind: args.kind.described(bits),
         token,
         uri: &uri,
         public_path: &public_path,

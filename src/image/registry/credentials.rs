@@ -1,6 +1,6 @@
 //! Who we are to a registry: from the files of podman, skopeo and Docker, and from the helpers that these name.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -14,7 +14,7 @@ use super::error::Error;
 use super::name::Name;
 use crate::file;
 
-/// Most bytes of a file with credentials.
+/// Most bytes of a file with credentials, and of what a helper answers.
 const LIMIT: usize = 1 << 20;
 /// What Docker's files call its own registry.
 const DOCKER: [&str; 3] = [
@@ -172,9 +172,20 @@ fn ask(helper: &str, name: &Name) -> Result<Option<Login>> {
         // A helper that does not read it says so by its status.
         let _ = stdin.write_all(server.as_bytes());
     }
-    let output = child.wait_with_output().map_err(|_| failed("failed"))?;
-    let stdout = Zeroizing::new(output.stdout);
-    if !output.status.success() {
+    let mut stdout = Zeroizing::new(Vec::with_capacity(LIMIT + 1));
+    // However long it takes: it may ask somebody.
+    let read = child
+        .stdout
+        .take()
+        .map(|pipe| pipe.take(LIMIT as u64 + 1).read_to_end(&mut stdout));
+    if stdout.len() > LIMIT {
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|_| failed("failed"))?;
+    if stdout.len() > LIMIT {
+        return Err(failed("answers more than 1 MiB"));
+    }
+    if !status.success() || !matches!(read, Some(Ok(_))) {
         let unknown = String::from_utf8_lossy(&stdout).contains("not found");
         return match unknown {
             true => Ok(None),
