@@ -66,8 +66,13 @@ impl Shell {
     /// Makes a key `name` with the PIN file.
     #[must_use]
     pub fn generate(&self, label: &str, name: &str, more: &[&str]) -> Program {
+        let size: &[&str] = match more.contains(&"--type") {
+            true => &[],
+            false => &["--bits", "2048"],
+        };
         self.keys(&["generate", "--module", "softhsm2", "--token", label])
-            .args(["--label", name, "--pin-file", "pin", "--bits", "2048"])
+            .args(["--label", name, "--pin-file", "pin"])
+            .args(size)
             .args(more)
     }
 

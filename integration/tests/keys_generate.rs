@@ -108,6 +108,16 @@ fn a_second_key_of_one_label_or_id_is_refused() {
 }
 
 #[test]
+fn a_size_beside_a_curve_is_refused() {
+    let shell = Shell::new("sizes");
+    let output = shell
+        .generate("sizes", "curve", &["--type", "p256", "--bits", "2048"])
+        .run();
+    refused(&output, "--bits is for an RSA key");
+    assert!(!shell.path("curve.yaml").exists());
+}
+
+#[test]
 fn no_key_is_made_where_its_files_cannot_be() {
     let shell = Shell::new("nofile");
     for taken in ["layers.yaml", "layers.pub.pem"] {

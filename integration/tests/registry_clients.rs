@@ -190,6 +190,7 @@ fn a_password_is_asked_of_a_helper() {
         &format!("cat >/dev/null; echo '{PASSWORD}'; exit 1"),
     );
     helper("odd", &format!("cat >/dev/null; echo '{PASSWORD}'"));
+    helper("endless", "cat /dev/zero");
     let run = |config: &Value| {
         fs::write(home.join(".docker/config.json"), config.to_string()).unwrap();
         let path = std::env::var("PATH").unwrap();
@@ -225,6 +226,10 @@ fn a_password_is_asked_of_a_helper() {
         (
             json!({"credHelpers": of("odd")}),
             "docker-credential-odd answers no JSON",
+        ),
+        (
+            json!({"credHelpers": of("endless")}),
+            "docker-credential-endless answers more than 1 MiB",
         ),
         (
             json!({"credHelpers": of("absent")}),

@@ -63,9 +63,9 @@ impl Stage {
             place.display()
         );
         fs::write(place.join("ocicrypt.conf"), policy).unwrap();
-        for kind in ["rsa", "p384"] {
+        for (kind, size) in [("rsa", &["--bits", "2048"][..]), ("p384", &[])] {
             let program = Program::new(ocihsm()).args(["keys", "generate", "--token", "kbs"]);
-            let program = program.args(["--label", kind, "--type", kind, "--bits", "2048"]);
+            let program = program.args(["--label", kind, "--type", kind]).args(size);
             // A busy machine takes long for an RSA key.
             let program = program
                 .args(["--hsm-timeout", "600", "--module"])

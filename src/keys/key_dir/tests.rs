@@ -172,6 +172,12 @@ fn a_file_is_that_one_key() {
         KeyDir::read(&tree.path("none")),
         Err(Error::KeysUnreadable { .. })
     ));
+    // A password behind the directory would open none of its keys.
+    let given = format!("{}:pass=word", tree.path(".").display());
+    assert!(matches!(
+        KeyDir::read(Path::new(&given)),
+        Err(Error::InvalidPassword { .. })
+    ));
 }
 
 #[test]
