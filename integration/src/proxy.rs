@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub enum Fate {
     PassAndAnswer(String),
     /// It is passed on, and the connection breaks after so many bytes of the answer's body.
     CutAnswer(usize),
+    /// It is passed on, and nobody is there any more: it has no answer, and no connection is taken.
+    PassAndLeave,
     /// So many bytes of its body are passed on, then the connection breaks.
     CutRequest(usize),
     /// One half of its body is passed on, then nothing for this time, then the rest.
@@ -54,6 +56,7 @@ struct Counts {
     sent: AtomicU64,
     received: AtomicU64,
     logins: AtomicU64,
+    has_left: AtomicBool,
 }
 
 trait Stream: Read + Write {}
@@ -108,23 +111,26 @@ impl Proxy {
             counts: Arc::default(),
         };
         let (log, counts) = (Arc::clone(&this.log), Arc::clone(&this.counts));
-        let registry = registry.to_owned();
+        let (host, registry) = (this.host.clone(), registry.to_owned());
         let decide = Arc::new(decide);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                if counts.has_left.load(Ordering::SeqCst) {
+                    wait_for_ever();
+                }
                 let (log, counts) = (Arc::clone(&log), Arc::clone(&counts));
-                let (registry, decide) = (registry.clone(), Arc::clone(&decide));
+                let (hosts, decide) = ([host.clone(), registry.clone()], Arc::clone(&decide));
                 let tls = tls.clone();
                 // A connection that breaks is what this is for.
                 thread::spawn(move || {
                     let Some(tls) = tls else {
                         let mut client = client;
-                        let _ = serve(&mut client, &registry, &log, &counts, &*decide);
+                        let _ = serve(&mut client, &hosts, &log, &counts, &*decide);
                         return;
                     };
                     let session = ServerConnection::new(tls).expect("it is configured");
                     let mut client = StreamOwned::new(session, client);
-                    let _ = serve(&mut client, &registry, &log, &counts, &*decide);
+                    let _ = serve(&mut client, &hosts, &log, &counts, &*decide);
                     client.conn.send_close_notify();
                     let _ = client.flush();
                 });
@@ -170,7 +176,7 @@ impl Proxy {
 /// One request a connection, which both sides are told.
 fn serve(
     client: &mut dyn Stream,
-    registry: &str,
+    [host, registry]: &[String; 2],
     log: &Mutex<Vec<String>>,
     counts: &Counts,
     decide: &dyn Fn(&str, usize) -> Fate,
@@ -224,6 +230,14 @@ fn serve(
         return Ok(());
     }
     let head = read_head(&mut server)?;
+    if let Fate::PassAndLeave = fate {
+        counts.has_left.store(true, Ordering::SeqCst);
+        let address = host.parse().expect("an address and a port");
+        // The first of these is taken, and nobody after it; the system keeps no more than the others, closed or not.
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200));
+        while connect().is_ok() {}
+        return Ok(());
+    }
     if let Fate::PassAndAnswer(answer) = fate {
         let answer = format!("HTTP/1.1 {answer}\r\nconnection: close\r\n\r\n");
         return client.write_all(answer.as_bytes());

@@ -144,6 +144,22 @@ fn a_registry_that_has_half_a_chunk() {
     assert_eq!(registry.uploads("new"), 0);
 }
 
+/// The registry took the tag; that its answer was lost, and that to connect hears no signal, makes nobody say otherwise.
+#[test]
+fn a_registry_that_leaves_with_the_tag() {
+    if !skip::programs(&["docker-registry"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let registry = Registry::start();
+    let parts = &["PUT", "/manifests/v1"];
+    let proxy = proxy(&registry, parts, Fate::PassAndLeave);
+    let target = format!("docker://{}/new:v1", proxy.host());
+    let program = stage.encrypt(&source(&stage).reference(), &target);
+    let said = stopped(program.arg(PLAIN_HTTP), || registry.has_tag("new", "v1"));
+    assert!(said.contains("may be there"), "{said}");
+}
+
 /// To connect hears no signal: what was begun on disk is removed, and the rest left behind.
 #[test]
 fn somebody_who_does_not_pick_up() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::commands::{Error, Result};
-use crate::image::stop;
+use crate::image::stop::{self, Named};
 
 /// For how long a second signal is part of the first: `timeout` and shells send one to the process and to its group.
 const ECHO: Duration = Duration::from_secs(1);
@@ -56,10 +56,17 @@ pub(super) fn stop_on_signals() -> Result<()> {
 /// Ends us where something hears of no signal: a name that is looked up, a disk that does not answer.
 fn leave_behind() {
     thread::sleep(PATIENCE);
-    if stop::leave_behind() {
-        let _ = writeln!(io::stderr(), "ocihsm: error: {}", Error::Stopped);
-        process::exit(1);
+    let error = match stop::leave_behind() {
+        Named::Yes => return,
+        Named::No => Error::Stopped,
+        Named::Asked => Error::StoppedWhileNaming,
+    };
+    let mut stderr = io::stderr();
+    let _ = writeln!(stderr, "ocihsm: error: {error}");
+    if let Some(hint) = error.hint() {
+        let _ = writeln!(stderr, "ocihsm: hint: {hint}");
     }
+    process::exit(1);
 }
 
 /// The signals that are ignored, the first in the lowest bit. A signal that is waited for is not ignored any more, so

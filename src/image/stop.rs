@@ -12,8 +12,18 @@ use super::staging;
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
 static WISH: (Mutex<Vec<Hook>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new());
+static NAMED: Mutex<Named> = Mutex::new(Named::No);
+
 /// Whether an image has its name.
-static NAMED: Mutex<bool> = Mutex::new(false);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// It has none.
+    No,
+    /// A registry or containerd was asked to give it, and has not answered.
+    Asked,
+    /// It has.
+    Yes,
+}
 
 type Hook = Box<dyn FnOnce() + Send>;
 
@@ -67,7 +77,12 @@ pub(super) fn pause(time: Duration) -> bool {
 }
 
 /// Files that are on their way to where they belong. Until it is dropped, we do not end.
-pub(super) struct Naming(MutexGuard<'static, bool>);
+pub(super) struct Naming(MutexGuard<'static, Named>);
+
+/// Says that somebody else is about to be asked to give an image its name.
+pub(super) fn asking() {
+    *lock(&NAMED) = Named::Asked;
+}
 
 /// Begins to move files to where they belong.
 pub(super) fn naming() -> Naming {
@@ -77,21 +92,21 @@ pub(super) fn naming() -> Naming {
 impl Naming {
     /// All of it is there, and has its name.
     pub(super) fn done(mut self) {
-        *self.0 = true;
+        *self.0 = Named::Yes;
     }
 }
 
-/// Removes what was begun on disk, where somebody still waits. `false` if an image has its name already, and all is done.
-/// After `true` no image gets one.
+/// Removes what was begun on disk, where somebody still waits, unless an image has its name already and all is done. Else
+/// none gets one from us any more.
 #[must_use]
-pub fn leave_behind() -> bool {
+pub fn leave_behind() -> Named {
     let named = lock(&NAMED);
-    if *named {
-        return false;
+    let state = *named;
+    if state != Named::Yes {
+        staging::remove_all();
+        std::mem::forget(named);
     }
-    staging::remove_all();
-    std::mem::forget(named);
-    true
+    state
 }
 
 fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {

@@ -180,11 +180,13 @@ impl Target {
             }
             Self::Archive(archive) => archive.commit(entry, go_on),
             Self::Registry(pushed) => {
+                stop::asking();
                 pushed.commit(&entry)?;
                 stop::naming().done();
                 Ok(())
             }
             Self::Containerd(stored) => {
+                stop::asking();
                 stored.commit(&entry)?;
                 stop::naming().done();
                 Ok(())

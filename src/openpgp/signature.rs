@@ -48,6 +48,8 @@ pub struct Signature {
     pub flags: Option<u8>,
     /// Whether the owner calls the name that it is on his first one.
     pub is_on_first_name: bool,
+    /// Who else may revoke the key.
+    pub revokers: Vec<KeyId>,
     /// Whether something must be understood that we do not know.
     pub is_strange: bool,
     /// The part that is signed with the rest.
@@ -77,6 +79,7 @@ impl Signature {
             key_lasts: None,
             flags: None,
             is_on_first_name: false,
+            revokers: Vec::new(),
             is_strange: false,
             hashed,
             begin: fields.array()?,
@@ -94,13 +97,23 @@ impl Signature {
             match kind & 0x7f {
                 2 => created = Some(fields.number(4)?),
                 3 => self.lasts = Some(fields.number(4)?).filter(|lasts| *lasts != 0),
-                9 => self.key_lasts = Some(fields.number(4)?).filter(|lasts| *lasts != 0),
+                // Of two the one by which it ends.
+                9 => {
+                    let lasts = Some(fields.number(4)?).filter(|lasts| *lasts != 0);
+                    self.key_lasts = self.key_lasts.into_iter().chain(lasts).min();
+                }
                 25 => self.is_on_first_name = fields.octet()? != 0,
                 27 => self.flags = Some(fields.octet().unwrap_or(0)),
                 // Who signed, what the owner prefers and where, whether it may be handed on, a reason, the features of his
                 // program, another signature in it: nothing that changes what we ask.
                 4 | 7 | 11 | 16 | 21..=24 | 28..=30 | 32..=34 | 39 => {}
-                // Notations, policies, trust with bounds, others who may revoke, and what is new: whoever marks one as
+                // Section 5.2.3.23: a class, an algorithm and a fingerprint, of whose end the name is made.
+                12 => {
+                    fields.take(14)?;
+                    self.revokers.push(fields.array()?);
+                    self.is_strange |= kind & 0x80 != 0;
+                }
+                // Notations, policies, trust with bounds, and what is new: whoever marks one as
                 // critical says that the signature is not for those who cannot judge it.
                 _ => self.is_strange |= kind & 0x80 != 0,
             }
@@ -203,7 +216,8 @@ pub fn may_be_by(body: &[u8], id: &KeyId) -> bool {
 }
 
 /// The names of those who made it, as the signed part and the other one have them; `None` for what is broken.
-fn issuers(body: &[u8]) -> Option<Vec<KeyId>> {
+#[must_use]
+pub fn issuers(body: &[u8]) -> Option<Vec<KeyId>> {
     let mut fields = Fields::new(body);
     match fields.octet()? {
         2 | 3 => {

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
 use super::revocations::{About, Revocations, Verdict};
+use crate::openpgp::KeyId;
 use crate::openpgp::fields::Fields;
 use crate::openpgp::key::{self, PublicKey, hashed};
 use crate::openpgp::packets::{self, Packets};
@@ -151,7 +152,8 @@ impl Group {
     /// # Errors
     /// Why there is none.
     pub(super) fn for_encryption(&self) -> Result<PublicKey, &'static str> {
-        match self.revocations.of_key(&self.primary) {
+        let revokers = self.revokers();
+        match self.revocations.of_key(&self.primary, &revokers) {
             Verdict::Revoked => return Err("its OpenPGP key is revoked"),
             Verdict::Unclear => {
                 return Err("its OpenPGP key has a revocation that cannot be judged");
@@ -167,7 +169,10 @@ impl Group {
             if !subkey.encrypts() {
                 continue;
             }
-            match self.judge(number, subkey, signatures) {
+            let revoked = self
+                .revocations
+                .of_subkey(&self.primary, number, subkey, &revokers);
+            match self.judge(revoked, subkey, signatures) {
                 Ok(()) if newest.is_none_or(|newest| newest.created < subkey.created) => {
                     newest = Some(subkey);
                 }
@@ -250,9 +255,25 @@ impl Group {
         direct.into_iter().chain(name.map(|(_, one)| one)).collect()
     }
 
+    /// Who else may revoke the key, by what it ever said.
+    fn revokers(&self) -> Vec<KeyId> {
+        let primary = hashed(&self.primary.body);
+        let primary = parts(&primary);
+        let own = self.own.iter().map(|one| (one, primary.clone()));
+        let names = self.names.iter().flat_map(|name| {
+            let about = [&primary[..], &[&name.hashed]].concat();
+            let signatures = name.signatures.iter();
+            signatures.map(move |one| (one, about.clone()))
+        });
+        let says = own
+            .chain(names)
+            .filter(|(one, about)| !one.revokers.is_empty() && one.is_by(&self.primary, about));
+        says.flat_map(|(one, _)| one.revokers.clone()).collect()
+    }
+
     /// Whether a subkey serves.
-    fn judge(&self, number: usize, subkey: &PublicKey, list: &[Signature]) -> Result<(), Why> {
-        match self.revocations.of_subkey(&self.primary, number, subkey) {
+    fn judge(&self, revoked: Verdict, subkey: &PublicKey, list: &[Signature]) -> Result<(), Why> {
+        match revoked {
             Verdict::Revoked => return Err(Why::Revoked),
             Verdict::Unclear => return Err(Why::Unclear),
             Verdict::InForce => {}

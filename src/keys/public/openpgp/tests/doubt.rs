@@ -98,6 +98,52 @@ fn a_revocation_counts_wherever_it_stands() {
     assert!(message.contains("key is revoked"), "{message}");
 }
 
+/// The owner says who else may revoke the key; whether it was he who did, only his key would tell.
+#[test]
+fn a_revocation_in_the_name_of_a_revoker_counts() {
+    let two = Two::new();
+    let revoker = [[9; 12].as_slice(), b"revoker!"].concat();
+    let said = draft(DIRECT, 0).with(12, &[&[0x80, 22][..], &revoker].concat());
+    let said = two.owner.own(said);
+    let by = |kind, id: &[u8]| draft(kind, 2).hash(SHA256).unhashed(16, id);
+    let broken = |mut packet: (u8, Vec<u8>)| {
+        *packet.1.last_mut().unwrap() ^= 1;
+        packet
+    };
+    let whole = |id| broken(two.owner.own(by(KEY_REVOCATION, id)));
+    let one = |id| broken(two.owner.on_subkey(&two.new, by(SUBKEY_REVOCATION, id)));
+    for at in [1, 3, 7] {
+        let mut parts = two.with(1, &said);
+        assert_eq!(two.taken(&parts), Some("new"));
+        parts.insert(at, whole(b"somebody"));
+        assert_eq!(two.taken(&parts), Some("new"), "{at}");
+        parts.insert(at, whole(b"revoker!"));
+        assert!(refused(joined(&parts)).contains("cannot be judged"), "{at}");
+    }
+    // The subkeys alone, and the first key is not for encryption.
+    let mut parts = two.with(1, &said);
+    parts.push(one(b"revoker!"));
+    assert!(refused(joined(&parts)).contains("cannot be judged"));
+    // Without the owner's word he is somebody.
+    assert_eq!(two.taken(&two.with(1, &whole(b"revoker!"))), Some("new"));
+}
+
+#[test]
+fn of_two_ends_of_a_key_the_first_counts() {
+    let two = Two::new();
+    for (one, other) in [(SHORT, 0), (0, SHORT), (SHORT, u32::MAX), (u32::MAX, SHORT)] {
+        let draft = draft(BINDING, 5).flags(FOR_ENCRYPTION);
+        let draft = draft.key_lasts(one).key_lasts(other);
+        let packet = two.owner.on_subkey(&two.new, draft);
+        let at = two.parts.len();
+        assert_eq!(
+            two.taken(&two.with(at, &packet)),
+            Some("old"),
+            "{one} {other}"
+        );
+    }
+}
+
 #[test]
 fn a_revocation_that_cannot_be_judged_counts() {
     let two = Two::new();
