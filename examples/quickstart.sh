@@ -100,7 +100,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 [plugins."io.containerd.internal.v1.opt"]
   path = "$dir/opt"
 TOML
-"$ocihsm" config containerd --path "$ocihsm" --keys "$dir/keys" --policy internal >"$dir/ocihsm.toml"
+"$ocihsm" config containerd --path "$ocihsm" --key "$dir/keys" --policy internal >"$dir/ocihsm.toml"
 unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
     sh -c 'mount -t tmpfs tmpfs /run && containerd --config "$1" & wait $!' sh "$dir/config.toml" >"$dir/log" 2>&1 &
 containerd=$!

@@ -54,8 +54,11 @@ impl Node {
             ocihsm().display(),
             self.token.keys(&["rsa3072"]).display()
         );
-        let script = ocihsm + &commands.replace("AGENT", &agent);
-        Program::new("sh").args(["-e", "-c", &script]).ok();
+        // The page sets it first, in a block of its own, and the commands take it from there.
+        assert!(text.contains("\n```sh\nAGENT=/var/lib/rancher/k3s/agent "));
+        let script = ocihsm + commands;
+        let script = Program::new("sh").args(["-e", "-u", "-c", &script]);
+        script.env("AGENT", agent).ok();
     }
 
     fn file(&self, name: &str) -> String {

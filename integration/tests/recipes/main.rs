@@ -2,7 +2,8 @@
 //! its own, and prints what the page says.
 //!
 //! The machine is this one or a peer's root, with a directory `/etc`, `/usr/local` and `/var/lib/softhsm` that go away
-//! with it. `ocihsm` is on the search path, and the image `app:v1` in the current directory.
+//! with it. `ocihsm` is on the search path and installed, a new one is in the directory `new`, and the image `app:v1` in
+//! the current directory.
 
 mod recipe;
 
@@ -32,6 +33,7 @@ mount -t tmpfs tmpfs /var/lib/softhsm
 mkdir /var/lib/softhsm/tokens
 mount -t tmpfs tmpfs /var/lib/containerd
 rm -rf /etc/containerd /etc/ocicrypt.conf
+install -D -m 755 "$place/bin/ocihsm" /usr/local/bin/ocihsm
 cd "$place/here"
 exec "$@"
 "#;
@@ -77,6 +79,8 @@ fn run(root: &Root, place: &TempDir, script: &str) -> Output {
     let bin = place.path().join("bin");
     fs::create_dir(&bin).unwrap();
     fs::copy(ocihsm(), bin.join("ocihsm")).unwrap();
+    fs::create_dir(here.join("new")).unwrap();
+    fs::hard_link(bin.join("ocihsm"), here.join("new/ocihsm")).unwrap();
     for directory in ["home", "scratch"] {
         fs::create_dir(place.path().join(directory)).unwrap();
     }
@@ -128,7 +132,48 @@ fn alerting() {
 
 #[test]
 fn ci() {
-    page("docs/ci.md", Some(Root::host()));
+    if skip::programs(&["jq"]) {
+        page("docs/ci.md", Some(Root::host()));
+    }
+}
+
+/// The check that the page gives a job fails it, whether or not the job's shell has `set -e`, and whatever follows.
+#[test]
+fn the_check_of_ci_fails_where_a_layer_is_plain_and_where_there_is_no_image() {
+    if !skip::root() || !skip::programs(&["openssl", "jq"]) {
+        return;
+    }
+    let text = fs::read_to_string(repository().join("docs/ci.md")).unwrap();
+    let check: Vec<_> = Command::all(&text)
+        .into_iter()
+        .map(|command| command.typed)
+        .filter(|typed| typed.contains("layers.json"))
+        .collect();
+    assert_eq!(check.len(), 2, "{check:?}");
+    let check = check.join("\n");
+    // What an earlier job left behind says that all is well.
+    let before = "set -e
+        openssl genrsa -out key.pem 2048 && openssl rsa -in key.pem -pubout -out key.pub.pem
+        ocihsm encrypt oci:app:v1 oci:app-encrypted:v1 --recipient jwe:key.pub.pem
+        ocihsm encrypt oci:app:v1 oci:half:v1 --encrypt-layer -1 --recipient jwe:key.pub.pem
+        ocihsm inspect oci:app-encrypted:v1 --json > layers.json\n";
+    for (image, passes) in [
+        ("app-encrypted", true),
+        ("app", false),
+        ("half", false),
+        ("nope", false),
+    ] {
+        let check = check.replace("oci:app-encrypted:v1", &format!("oci:{image}:v1"));
+        for errexit in ["set -e", "set +e"] {
+            let place = TempDir::new().unwrap();
+            let script = format!("{before}\n{errexit}\n{check}\necho passed");
+            let output = run(&Root::host(), &place, &script);
+            let passed = output.text().ends_with("passed\n");
+            assert_eq!(output.status.success(), passes, "{image}: {output:?}");
+            assert_eq!(passed, passes, "{image}, {errexit}: {output:?}");
+            assert!(output.text().contains("sha256:"), "{image}: {output:?}");
+        }
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ for file in README.md SECURITY.md examples/containerd-v2.toml examples/container
     [ -s "$doc/$file" ] || fail "there is no $doc/$file"
 done
 gzip -dc $doc/sbom.cdx.json.gz | grep -q '"bomFormat": "CycloneDX"' || fail "there is no bill of materials"
-for link in $(grep -o '](docs/[^)#]*\|](examples/[^)#]*' $doc/README.md | sed 's/^](//'); do
+for link in $(grep -o ']([^):#]*[)#]\|src\(set\)\?="[^":]*"' $doc/README.md | sed 's/^](//; s/^src[set]*="//; s/[)#"]$//'); do
     [ -e "$doc/$link" ] || fail "the README names $link, which is not in the package"
 done
 ! grep -rn '/usr/local/bin/ocihsm' $doc/examples/*.toml || fail "an example names another place than the package's"
