@@ -10,7 +10,7 @@ use cryptoki::error::Result;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
-use integration::module::{Module, PIN};
+use integration::module::{self, Module, PIN};
 use integration::program::{Output, Program};
 use integration::token::SOFTHSM;
 use integration::{repository, skip};
@@ -100,7 +100,12 @@ fn cryptoki_reads_no_token_of_opencryptoki() {
         return;
     };
     let answer = ask(&module, "token");
-    assert!(answer.text().starts_with("error ParseInt"), "{answer:?}");
+    // Debian 13 has a version whose times are in digits.
+    let answers = match module::is_since("opencryptoki", "3.23") {
+        true => "token ",
+        false => "error ParseInt",
+    };
+    assert!(answer.text().starts_with(answers), "{answer:?}");
 }
 
 #[test]

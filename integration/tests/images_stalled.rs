@@ -1,4 +1,4 @@
-//! A signal while something is waited for that does not come: it is heard at once, and leaves no tag, no upload and no file.
+//! A signal while something is waited for that does not come: it is heard within seconds, and leaves no tag, no upload and no file.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
@@ -132,7 +132,7 @@ fn a_registry_that_has_half_a_chunk() {
     let proxy = proxy(
         &registry,
         &["PATCH"],
-        Fate::Pause(Duration::from_millis(800)),
+        Fate::Pause(Duration::from_millis(500)),
     );
     let target = format!("docker://{}/new:v1", proxy.host());
     let layer = Layer::file("a", &noise(8 << 20), Compression::None);
@@ -156,13 +156,32 @@ fn a_registry_that_leaves_with_the_tag() {
     let proxy = proxy(&registry, parts, Fate::PassAndLeave);
     let target = format!("docker://{}/new:v1", proxy.host());
     let program = stage.encrypt(&source(&stage).reference(), &target);
-    let is_asked_again = || {
+    let is_tagged = || {
         let has_tag = registry.has_tag("new", "v1");
         thread::sleep(Duration::from_secs(u64::from(has_tag)));
         has_tag
     };
-    let said = stopped(program.arg(PLAIN_HTTP), is_asked_again);
+    let said = stopped(program.arg(PLAIN_HTTP), is_tagged);
     assert!(said.contains("may be there"), "{said}");
+}
+
+/// Whoever stands between says that the registry did not answer in time; but the tag is there.
+#[test]
+fn a_tag_that_a_registry_took_without_saying_so_is_looked_for() {
+    if !skip::programs(&["docker-registry"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let source = source(&stage);
+    let registry = Registry::start();
+    for (number, answer) in ["504 Late", "500 No"].into_iter().enumerate() {
+        let fate = Fate::PassAndAnswer(format!("{answer}\r\ncontent-length: 0"));
+        let proxy = proxy(&registry, &["PUT", "/manifests/v1"], fate);
+        let target = format!("docker://{}/new{number}:v1", proxy.host());
+        let program = stage.encrypt(&source.reference(), &target);
+        program.arg(PLAIN_HTTP).ok();
+        assert!(registry.has_tag(&format!("new{number}"), "v1"));
+    }
 }
 
 /// To connect hears no signal: what was begun on disk is removed, and the rest left behind.

@@ -17,6 +17,8 @@ use integration::skip;
 use integration::token::Token;
 use integration::token_server::{IDENTITY, Terms, TokenServer};
 use integration::vector;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -231,4 +233,41 @@ fn a_token_that_expires_midway_is_replaced() {
         "{:?}",
         proxy.requests()
     );
+}
+
+/// To give up an upload takes another token: one that may delete.
+#[test]
+fn a_signal_leaves_no_upload_where_tokens_are_wanted() {
+    let terms = Terms {
+        seconds: 60,
+        actions: &["pull", "push", "delete"],
+    };
+    let Some(stage) = Stage::new(terms) else {
+        return;
+    };
+    let layer = Layer::file("a", b"a", Compression::None);
+    let source = Layout::create(stage.at("source"), &[layer], &["/a"]);
+    let mut manifest = source.manifest("amd64");
+    let blob = source.blob(manifest["layers"][0]["digest"].as_str().unwrap());
+    // 4 GiB of zeros, which take no space; that its digest is wrong is seen at its end.
+    let blob = fs::File::create(blob).unwrap();
+    blob.set_len(4 << 30).unwrap();
+    manifest["layers"][0]["size"] = (4_u64 << 30).into();
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let mut entry = source.put(media_type, manifest.to_string().as_bytes());
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": "latest"});
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    fs::write(source.path().join("index.json"), index.to_string()).unwrap();
+
+    let host = stage.registry.host();
+    let target = format!("docker://{host}/app:v1");
+    let program = stage.encrypt(host, &password(PASSWORD), &source.reference(), &target);
+    let mut child = program.into_command().spawn().unwrap();
+    while stage.registry.uploads("app") == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
+        thread::sleep(Duration::from_millis(5));
+    }
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(stage.registry.uploads("app"), 0);
 }

@@ -251,6 +251,7 @@ impl Error {
             }
             Self::Provider(error) => return error.hint(),
             Self::Hsm(error) => return error.hint(),
+            Self::SizeOfCurve => "leave --bits away, or take --type rsa",
             Self::FileExists { .. } => "take another name, or replace it with --force",
             Self::StoppedWhileNaming => "look with `ocihsm inspect DST`, or run the command again",
             Self::TokenInNoModule { .. } => {

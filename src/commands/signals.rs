@@ -12,7 +12,7 @@ use crate::image::stop::{self, Named};
 
 /// For how long a second signal is part of the first: `timeout` and shells send one to the process and to its group.
 const ECHO: Duration = Duration::from_secs(1);
-/// How long it may take to end as after any other error. A chunk that is sent, and that the upload is given up, are in it.
+/// How long it may take to end as after any other error. It includes a chunk on its way (2 s), and giving up its upload.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// From here on SIGINT, SIGTERM and SIGHUP make us clean up and end; one that comes later ends us as it is. One that

@@ -249,7 +249,7 @@ impl Lockout {
     /// made before.
     ///
     /// # Errors
-    /// What is known of this PIN, if the file that it comes from says the same as it did then.
+    /// What is known of this PIN; of one without an answer, if the file that it comes from says the same as it did then.
     pub(super) fn attempt<'a>(
         &self,
         token: &TokenInfo,

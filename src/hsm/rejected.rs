@@ -23,7 +23,7 @@ use super::private;
 use crate::keys::key_file::KeyFile;
 use crate::secret::Pin;
 
-/// Most rejected PINs that are remembered for one token, and most files for each; the oldest goes.
+/// Most rejected PINs that are remembered for one token, and most files for each without an answer; the oldest goes.
 const MAX_REJECTED: usize = 16;
 /// Most key files of one kind.
 const MAX_FILES: usize = 64;
@@ -179,8 +179,12 @@ impl Rejected {
         };
         entry.unanswered = before == Before::Unanswered;
         // What a client's payload carries is no one file: it may differ each time, and is no change.
-        if is_kept(&file.name) && entry.files.len() < MAX_REJECTED {
-            entry.files.insert(file.name.clone(), marks.file);
+        match before {
+            Before::Rejected => entry.files.clear(),
+            Before::Unanswered if is_kept(&file.name) && entry.files.len() < MAX_REJECTED => {
+                entry.files.insert(file.name.clone(), marks.file);
+            }
+            Before::Unanswered => {}
         }
         self.pins.push(entry);
         if self.pins.len() > MAX_REJECTED {

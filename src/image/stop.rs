@@ -19,7 +19,7 @@ static NAMED: Mutex<Named> = Mutex::new(Named::No);
 pub enum Named {
     /// It has none.
     No,
-    /// A registry or containerd was asked to give it, and has not answered.
+    /// A registry or containerd may have been asked to give it, and has not answered.
     Asked,
     /// It has.
     Yes,

@@ -180,7 +180,6 @@ impl Target {
             }
             Self::Archive(archive) => archive.commit(entry, go_on),
             Self::Registry(pushed) => {
-                stop::asking();
                 pushed.commit(&entry)?;
                 stop::naming().done();
                 Ok(())

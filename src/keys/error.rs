@@ -242,6 +242,9 @@ impl Error {
             Self::InvalidPublicKey { what, .. } if what.contains("private key") => {
                 "take the public key out of it: openssl pkey -in FILE -pubout"
             }
+            Self::InvalidPublicKey { what, .. } if what.contains("cannot be judged") => {
+                "ask its owner for another key, or for a revocation that he made himself"
+            }
             Self::InvalidPublicKey { what, .. } if what.starts_with("its OpenPGP key") => {
                 "ask its owner for a new export: gpg --export NAME > FILE"
             }

@@ -172,7 +172,7 @@ mod tests {
             let section = &sections[processor.id];
             assert_eq!(section["path"].as_str(), Some("/a \"b\"\\"));
             assert_eq!(section["args"][2].as_str(), Some("/k\n[x]"));
-            assert_eq!(section["env"][1].as_str(), Some("OCIHSM_LOG=journald"));
+            assert_eq!(section["env"][2].as_str(), Some("OCIHSM_LOG=journald"));
             assert_eq!(section["returns"].as_str(), Some(processor.returns));
             assert_eq!(
                 section["accepts"][0].as_str(),

@@ -96,12 +96,8 @@ impl Signature {
             let (kind, mut fields) = subpacket(&mut subpackets)?;
             match kind & 0x7f {
                 2 => created = Some(fields.number(4)?),
-                3 => self.lasts = Some(fields.number(4)?).filter(|lasts| *lasts != 0),
-                // Of two the one by which it ends.
-                9 => {
-                    let lasts = Some(fields.number(4)?).filter(|lasts| *lasts != 0);
-                    self.key_lasts = self.key_lasts.into_iter().chain(lasts).min();
-                }
+                3 => self.lasts = earlier(self.lasts, fields.number(4)?),
+                9 => self.key_lasts = earlier(self.key_lasts, fields.number(4)?),
                 25 => self.is_on_first_name = fields.octet()? != 0,
                 27 => self.flags = Some(fields.octet().unwrap_or(0)),
                 // Who signed, what the owner prefers and where, whether it may be handed on, a reason, the features of his
@@ -244,6 +240,12 @@ pub fn issuers(body: &[u8]) -> Option<Vec<KeyId>> {
         }
     }
     Some(issuers)
+}
+
+/// Of two ends the one that comes first; 0 stands for none.
+fn earlier(one: Option<u32>, other: u32) -> Option<u32> {
+    let other = Some(other).filter(|end| *end != 0);
+    one.into_iter().chain(other).min()
 }
 
 /// The next of the subpackets: its kind, with the bit that says whether it is critical, and its content.

@@ -8,7 +8,7 @@ use crate::settings::{self, Environment};
 
 /// Arguments of `keys forget-rejected-pins`.
 ///
-/// A PIN that a token rejected is not tried again on this machine until it or its key file changes, since each try
+/// A PIN that a token rejected is not tried again on this machine until it changes, since each try
 /// may lock the token. Use this when the token was given that PIN since.
 #[derive(clap::Args, Debug)]
 #[command(after_help = AFTER_HELP)]

@@ -125,7 +125,7 @@ fn a_record_stays_within_what_is_read() {
                 file: marks.file.clone(),
             };
             rejected.add(
-                Before::Rejected,
+                Before::Unanswered,
                 marks,
                 &file(&format!("/{other}{}", "\"".repeat(MAX_NAME - 4))),
             );
@@ -135,7 +135,7 @@ fn a_record_stays_within_what_is_read() {
     assert!(before < MAX_FILE, "{before}");
     let marks = rejected.marks(&pin("x"), &file("/k"));
     rejected.add(
-        Before::Rejected,
+        Before::Unanswered,
         marks,
         &file(&format!("/{}", "\u{1}".repeat(MAX_NAME - 1))),
     );

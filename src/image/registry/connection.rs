@@ -176,7 +176,7 @@ impl Connection {
                 {
                     authorized = Some(Instant::now());
                     tries += 1;
-                    if !self.authorize(&response)? {
+                    if !self.authorize(&response, &call.method)? {
                         return Ok(response);
                     }
                     continue;
@@ -217,17 +217,25 @@ impl Connection {
             request = request.header("authorization", authorization.as_str());
         }
         let https_only = self.has_tls();
-        if stop::is_set() {
-            let request = bounded(&self.farewell, request.body(())?, https_only);
-            let request = self.farewell.configure_request(request);
-            let request = request.timeout_global(Some(FAREWELL)).build();
-            return self.farewell.run(request);
-        }
-        let agent = &self.agent;
         match call.body {
-            None => agent.run(bounded(agent, request.body(())?, https_only)),
-            Some(body) => agent.run(bounded(agent, request.body(body)?, https_only)),
+            None => self.run(request.body(())?, https_only),
+            Some(body) => self.run(request.body(body)?, https_only),
         }
+    }
+
+    /// Asks by the agent that still speaks.
+    pub(super) fn run<B: AsSendBody>(
+        &self,
+        request: Request<B>,
+        https_only: bool,
+    ) -> Result<Response<Body>, ureq::Error> {
+        if !stop::is_set() {
+            return self.agent.run(bounded(&self.agent, request, https_only));
+        }
+        let request = bounded(&self.farewell, request, https_only);
+        let request = self.farewell.configure_request(request);
+        self.farewell
+            .run(request.timeout_global(Some(FAREWELL)).build())
     }
 
     pub(super) fn has_tls(&self) -> bool {
@@ -303,11 +311,7 @@ impl Connection {
 /// A request that is redirected only where it asks for something: of one that brings something the library would make one
 /// that asks, and the answer to that says nothing of what was brought. With `https_only` it goes nowhere without TLS.
 /// `agent` is the one that sends it: what it knows of itself goes with the request.
-pub(super) fn bounded<B: AsSendBody>(
-    agent: &Agent,
-    request: Request<B>,
-    https_only: bool,
-) -> Request<B> {
+fn bounded<B: AsSendBody>(agent: &Agent, request: Request<B>, https_only: bool) -> Request<B> {
     let redirects = match *request.method() {
         Method::GET | Method::HEAD => MAX_REDIRECTS,
         _ => 0,

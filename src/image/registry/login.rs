@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Result;
 use super::auth::{self, Challenge, MAX_TOKEN, Question};
-use super::connection::{Connection, TRIES, bounded, is_temporary, may_pass, pause};
+use super::connection::{Connection, TRIES, is_temporary, may_pass, pause};
 use super::credentials::Login;
 
 impl Connection {
@@ -32,8 +32,8 @@ impl Connection {
         })
     }
 
-    /// Answers a challenge; `false` where we cannot.
-    pub(super) fn authorize(&self, response: &Response<Body>) -> Result<bool> {
+    /// Answers a challenge to a call of this kind; `false` where we cannot.
+    pub(super) fn authorize(&self, response: &Response<Body>, method: &Method) -> Result<bool> {
         let headers = response.headers().get_all("www-authenticate").iter();
         let mut challenges: Vec<_> = headers
             .filter_map(|header| Challenge::parse(header.to_str().ok()?))
@@ -47,13 +47,13 @@ impl Connection {
                 Some(basic) => basic,
             },
             Some(Challenge::Bearer { realm, service }) => {
-                let login = self.login.as_ref();
-                self.token(&Question::new(
-                    realm,
-                    service.as_deref(),
-                    &self.scopes,
-                    login,
-                ))?
+                let mut scopes = self.scopes.clone();
+                // Docker's registry has nobody give up an upload who may not delete.
+                if method == Method::DELETE {
+                    scopes.push(format!("repository:{}:delete", self.name.path));
+                }
+                let (service, login) = (service.as_deref(), self.login.as_ref());
+                self.token(&Question::new(realm, service, &scopes, login))?
             }
         };
         self.lock().push(Arc::new(authorization));
@@ -77,13 +77,13 @@ impl Connection {
                 None => request
                     .body(())
                     .map_err(ureq::Error::from)
-                    .and_then(|it| self.agent.run(bounded(&self.agent, it, https_only))),
+                    .and_then(|it| self.run(it, https_only)),
                 Some(form) => request
                     .method(Method::POST)
                     .header("content-type", "application/x-www-form-urlencoded")
                     .body(form.as_bytes())
                     .map_err(ureq::Error::from)
-                    .and_then(|it| self.agent.run(bounded(&self.agent, it, https_only))),
+                    .and_then(|it| self.run(it, https_only)),
             };
             let response = match answer {
                 Err(error) if tries < TRIES && may_pass(&error) => None,

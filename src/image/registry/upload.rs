@@ -17,6 +17,7 @@ use super::{Result, Settings};
 use crate::descriptor::Digest;
 use crate::image::descriptor::Descriptor;
 use crate::image::layout::digest_of;
+use crate::image::stop;
 use crate::image::target::Existing;
 
 /// Bytes of a layer that are sent together. Some registries take no less than 5 MiB but at the end. Several layers are
@@ -171,13 +172,17 @@ impl Pushed {
 
     pub(in crate::image) fn commit(self, entry: &Descriptor) -> crate::image::Result<()> {
         self.check_tag()?;
+        stop::asking();
         match &self.root {
             Some((descriptor, bytes)) if descriptor.digest == entry.digest => {
                 match self.put_as(&self.tag, descriptor, bytes) {
                     // It may have come through, and only the answer not.
-                    Err(Error::Unreachable { .. }) if self.check(&self.tag, bytes).is_ok() => {
-                        Ok(())
-                    }
+                    Err(
+                        Error::Unreachable { .. }
+                        | Error::Status {
+                            status: 500..=504, ..
+                        },
+                    ) if self.check(&self.tag, bytes).is_ok() => Ok(()),
                     put => Ok(put?),
                 }
             }

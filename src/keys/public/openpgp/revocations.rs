@@ -46,24 +46,19 @@ pub(super) enum Verdict {
 impl Revocations {
     /// Takes a signature that revokes a key or a subkey, and stands behind that.
     pub(super) fn add(&mut self, body: &[u8], primary: &PublicKey, about: About) {
-        let of = match signature::kind(body) {
-            Some(signature::KEY_REVOCATION) => Of::Key,
-            _ => Of::EachSubkey,
+        let of = match (signature::kind(body), about) {
+            (Some(signature::KEY_REVOCATION), _) => Some(Of::Key),
+            (_, About::Subkey(number)) => Some(Of::Subkey(number)),
+            (_, About::OtherSubkey) => None,
+            (_, About::Primary | About::Name(_) | About::Nothing) => Some(Of::EachSubkey),
         };
-        self.claims
-            .push((of, signature::issuers(body).unwrap_or_default()));
+        let issuers = signature::issuers(body).unwrap_or_default();
+        self.claims.extend(of.map(|of| (of, issuers)));
         match Signature::parse(body) {
             Some(signature) if signature.has_known_hash() => self.clear.push(signature),
             // Of one that somebody else says he made, the first key knows nothing.
             _ if !signature::may_be_by(body, &primary.id()) => {}
-            _ if of == Of::Key => self.unclear.push(of),
-            _ => match about {
-                About::Subkey(number) => self.unclear.push(Of::Subkey(number)),
-                About::OtherSubkey => {}
-                About::Primary | About::Name(_) | About::Nothing => {
-                    self.unclear.push(Of::EachSubkey);
-                }
-            },
+            _ => self.unclear.extend(of),
         }
     }
 

@@ -120,16 +120,20 @@ fn a_revocation_in_the_name_of_a_revoker_counts() {
         parts.insert(at, whole(b"revoker!"));
         assert!(refused(joined(&parts)).contains("cannot be judged"), "{at}");
     }
-    // The subkeys alone, and the first key is not for encryption.
+    // Of one subkey alone, behind which it stands.
     let mut parts = two.with(1, &said);
     parts.push(one(b"revoker!"));
+    assert_eq!(two.taken(&parts), Some("old"));
+    // Where nobody can tell which, it is of each.
+    let mut parts = two.with(1, &said);
+    parts.insert(1, one(b"revoker!"));
     assert!(refused(joined(&parts)).contains("cannot be judged"));
     // Without the owner's word he is somebody.
     assert_eq!(two.taken(&two.with(1, &whole(b"revoker!"))), Some("new"));
 }
 
 #[test]
-fn of_two_ends_of_a_key_the_first_counts() {
+fn of_two_ends_the_earlier_counts() {
     let two = Two::new();
     for (one, other) in [(SHORT, 0), (0, SHORT), (SHORT, u32::MAX), (u32::MAX, SHORT)] {
         let draft = draft(BINDING, 5).flags(FOR_ENCRYPTION);
@@ -141,6 +145,13 @@ fn of_two_ends_of_a_key_the_first_counts() {
             Some("old"),
             "{one} {other}"
         );
+        // Of a signature itself: without it the key is not signed.
+        let [one, other] = [one, other].map(u32::to_be_bytes);
+        let draft = super::made::draft(BINDING, 1).flags(FOR_ENCRYPTION);
+        let draft = draft.with(3, &one).with(3, &other);
+        let mut parts = two.parts.clone();
+        parts[6] = two.owner.on_subkey(&two.new, draft);
+        assert_eq!(two.taken(&parts), Some("old"));
     }
 }
 
