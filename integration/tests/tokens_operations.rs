@@ -353,6 +353,11 @@ fn nss_is_initialized_with_the_string_of_the_key_file() {
         .key(&uri, module)
         .envelope(&[wrap(&public, OaepHash::Sha1)])
         .run();
+    // Debian 13's NSS starts without it as well, and has no token then.
+    if integration::module::is_since("libnss3", "2:3.110") {
+        let text = without.output.text();
+        return assert!(text.contains("no token matches"), "{without:?}");
+    }
     assert!(
         without
             .error()
