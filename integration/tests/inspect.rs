@@ -193,7 +193,7 @@ fn a_wrong_pin_costs_one_try_and_not_the_report() {
         .arg("--key")
         .arg(&second)
         .run();
-    assert!(!output.status.success());
+    assert!(!output.status.success(), "{output:?}");
     let table = output.text();
     assert!(table.contains("tar+gzip+encrypted"), "{table}");
     for (key, why) in [(&first, "the PIN is wrong"), (&second, "a PIN was refused")] {
