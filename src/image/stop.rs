@@ -43,21 +43,17 @@ pub fn is_set() -> bool {
 
 /// Does this so long after we are to end.
 pub(super) fn after(grace: Duration, hook: impl FnOnce() + Send + 'static) {
-    then(move || {
+    let late = move || {
         // Where there is no thread to be had, what waits is left behind.
         let _ = thread::Builder::new().spawn(move || {
             thread::sleep(grace);
             hook();
         });
-    });
-}
-
-/// Does this when we are to end.
-fn then(hook: impl FnOnce() + Send + 'static) {
+    };
     let mut hooks = lock(&WISH.0);
     match STOPPED.load(Ordering::SeqCst) {
-        true => hook(),
-        false => hooks.push(Box::new(hook)),
+        true => late(),
+        false => hooks.push(Box::new(late)),
     }
 }
 

@@ -1,5 +1,6 @@
 mod doubt;
 mod made;
+mod revoked;
 
 use super::*;
 use crate::openpgp::packets::{self, Packets, packet};

@@ -6,6 +6,14 @@ use super::*;
 use crate::openpgp::algorithm::Hash;
 use crate::openpgp::key::hashed;
 
+pub(super) const CERTIFICATION: u8 = 0x13;
+pub(super) const BINDING: u8 = 0x18;
+pub(super) const DIRECT: u8 = 0x1f;
+pub(super) const KEY_REVOCATION: u8 = 0x20;
+pub(super) const SUBKEY_REVOCATION: u8 = 0x28;
+pub(super) const FOR_ENCRYPTION: u8 = 0x0c;
+pub(super) const CERTIFIES: u8 = 0x01;
+pub(super) const DAY: u32 = 86400;
 /// When all keys were made: in 2020.
 pub(super) const MADE: u32 = 1_600_000_000;
 /// What ends at that time, is over since long.
@@ -147,4 +155,54 @@ pub(super) fn name(name: &str) -> (u8, Vec<u8>) {
 pub(super) fn now() -> u32 {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     u32::try_from(now.as_secs()).unwrap()
+}
+
+/// The owner, a name, and two keys for encryption, the second of which is newer.
+pub(super) struct Two {
+    pub(super) owner: Owner,
+    pub(super) old: Vec<u8>,
+    pub(super) new: Vec<u8>,
+    pub(super) parts: Parts,
+}
+
+impl Two {
+    pub(super) fn new() -> Self {
+        let owner = Owner::new(MADE);
+        let (old, new) = (subkey(MADE), subkey(MADE + 1));
+        let binding = draft(BINDING, 1).flags(FOR_ENCRYPTION);
+        let parts = vec![
+            owner.packet(),
+            name("a"),
+            owner.on_name("a", draft(CERTIFICATION, 0).flags(CERTIFIES)),
+            (packets::PUBLIC_SUBKEY, old.clone()),
+            owner.on_subkey(&old, binding.clone()),
+            (packets::PUBLIC_SUBKEY, new.clone()),
+            owner.on_subkey(&new, binding),
+        ];
+        let two = Self {
+            owner,
+            old,
+            new,
+            parts,
+        };
+        assert_eq!(two.taken(&two.parts), Some("new"));
+        two
+    }
+
+    /// Which of the two is taken.
+    pub(super) fn taken(&self, parts: &Parts) -> Option<&'static str> {
+        let id = parse(joined(parts)).ok()?.id;
+        Some(match id {
+            id if id == key(&self.old).id() => "old",
+            id if id == key(&self.new).id() => "new",
+            _ => "another",
+        })
+    }
+
+    /// With this packet at that place.
+    pub(super) fn with(&self, at: usize, packet: &(u8, Vec<u8>)) -> Parts {
+        let mut parts = self.parts.clone();
+        parts.insert(at, packet.clone());
+        parts
+    }
 }
