@@ -3,6 +3,7 @@
 //! `OCIHSM_TEST_MODULES`, names separated by commas, limits which are tested.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -135,6 +136,13 @@ impl Drop for Module {
             .arg(self.directory.path())
             .run();
     }
+}
+
+/// A library by its place in the directory of its architecture, as in `/usr/lib/*/PLACE`.
+#[must_use]
+pub fn library(place: &str) -> Option<PathBuf> {
+    let mut found = fs::read_dir("/usr/lib").ok()?.flatten();
+    found.find_map(|entry| Some(entry.path().join(place)).filter(|path| path.exists()))
 }
 
 /// Whether a package of Debian's is installed in this version or a later one.

@@ -5,13 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use integration::layout::Layout;
+use integration::module::library;
 use integration::processor::{Outcome, Processor};
 use integration::skip;
 use integration::token::{PIN, Token, WRONG_PIN};
 use integration::vectors::Vector;
 use serde_json::Value;
-
-const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so";
 
 fn stage() -> (Token, Vector) {
     (Token::vectors(), Vector::first("sha256-pubkey"))
@@ -62,9 +61,10 @@ fn a_wrong_pin_costs_one_try_whatever_there_is_to_open() {
     let token = Token::vectors();
     let vector = Vector::first("multi-recipient");
     let log = token.path().join("spy.log");
+    let spy = library("pkcs11/pkcs11-spy.so").expect("the package opensc");
+    let query = format!("pin-value={WRONG_PIN}&module-path={}", spy.display());
     let keys = token.keys_with(
-        &["rsa3072", "rsa2048", "other3072"]
-            .map(|key| format!("{}?pin-value={WRONG_PIN}&module-path={SPY}", token.uri(key))),
+        &["rsa3072", "rsa2048", "other3072"].map(|key| format!("{}?{query}", token.uri(key))),
     );
     for entry in fs::read_dir(&keys).unwrap() {
         let path = entry.unwrap().path();

@@ -236,7 +236,7 @@ fn a_typed_pin_is_not_shown() {
             .args(["keys", "generate", "--token", "typed", "--label", label])
             .args(["--bits", "2048", "--module", SOFTHSM])
             .args(more)
-            .env("TERM", "xterm")
+            .env("TERM", "xterm") // on a dumb terminal nothing is drawn
             .env("OCICRYPT_CONFIG", "internal")
             .env("OCIHSM_RUNTIME_DIR", shell.token.runtime())
             .env("SOFTHSM2_CONF", shell.token.configuration())

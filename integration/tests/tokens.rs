@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
+use integration::module::library;
 use integration::program::Program;
 use integration::token::{PIN, SOFTHSM, Token, WRONG_PIN};
 use integration::unruly::Unruly;
@@ -527,7 +528,7 @@ fn the_public_key_is_read_without_a_login() {
 /// The figure that the documentation states: thirteen calls, and one for each slot (SoftHSM always has a spare one).
 #[test]
 fn a_decode_makes_no_more_calls_than_it_needs() {
-    let spy = Path::new("/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so");
+    let spy = &library("pkcs11/pkcs11-spy.so").expect("the package opensc");
     let stage = Stage::new();
     let calls = |hash| {
         let directory = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use integration::module::{is_since, library};
 use integration::program::Program;
 use integration::skip;
 use integration::token::{PIN, SOFTHSM, Token};
@@ -314,13 +315,12 @@ fn a_key_that_may_only_unwrap_opens_a_layer() {
 
 #[test]
 fn nss_is_initialized_with_the_string_of_the_key_file() {
-    let module = Path::new("/usr/lib/x86_64-linux-gnu/libsoftokn3.so");
     if !skip::programs(&["certutil"]) {
         return;
     }
-    if !module.exists() {
+    let Some(module) = &library("libsoftokn3.so") else {
         return skip::skipped("libsoftokn3.so is not installed");
-    }
+    };
     let directory = tempfile::tempdir().unwrap();
     let (database, pin) = (directory.path().join("db"), directory.path().join("pin"));
     fs::create_dir(&database).unwrap();
@@ -354,9 +354,9 @@ fn nss_is_initialized_with_the_string_of_the_key_file() {
         .envelope(&[wrap(&public, OaepHash::Sha1)])
         .run();
     // Debian 13's NSS starts without it as well, and has no token then.
-    if integration::module::is_since("libnss3", "2:3.110") {
-        let text = without.output.text();
-        return assert!(text.contains("no token matches"), "{without:?}");
+    if is_since("libnss3", "2:3.110") {
+        let refusals = without.refusals();
+        return assert!(refusals[0].contains("no token matches"), "{without:?}");
     }
     assert!(
         without
