@@ -1,6 +1,6 @@
 //! What a terminal shows while layers are on their way: a bar for each, and one for all of them. And that a token is at work.
 //!
-//! Elsewhere nothing is shown. The bars are gone before an error is printed.
+//! Elsewhere, or where TERM is unset or `dumb`, nothing is shown. The bars are gone before an error is printed.
 
 use std::time::Duration;
 

@@ -32,7 +32,7 @@ impl Error {
                 "if the module is a client (p11-kit), check that its server runs and that module.env names its address"
             }
             Self::TokenNotFound { .. } => {
-                "compare the URI with what `ocihsm keys list` shows in the same environment (module.env of a key file)"
+                "compare the URI with what `ocihsm keys list` shows in the same environment (module.env and module.init of a key file)"
             }
             Self::SeveralTokens { .. } => "add `serial` or `slot-id` to the URI",
             Self::SeveralKeys { .. } => "name `id` and `object` in the URI",

@@ -40,7 +40,6 @@ fn a_revocation_counts_wherever_it_stands() {
 }
 
 /// The owner says who else may revoke the key; whether it was he who did, only his key would tell.
-
 #[test]
 fn a_revocation_in_the_name_of_a_revoker_counts() {
     let two = Two::new();
