@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use serde::Deserialize;
 
 /// containerd's directory for add-ons, and the search path of a service under systemd.
@@ -56,18 +57,7 @@ impl Section {
     /// The program's file, looked up as a containerd with this environment does; `None` if there is none.
     #[must_use]
     pub fn program(&self, environment: &BTreeMap<String, String>) -> Option<PathBuf> {
-        if self.path.contains('/') {
-            return Some(Self::absolute(&self.path)).filter(|path| path.is_file());
-        }
-        let search = environment.get("PATH").map_or("", String::as_str);
-        let files = || {
-            std::env::split_paths(search)
-                .map(|directory| directory.join(&self.path))
-                .filter(|path| path.is_file())
-        };
-        files()
-            .find(|path| is_executable(path))
-            .or_else(|| files().next())
+        find(&self.path, environment)
     }
 
     /// A path as the program takes it: containerd's current directory, and with it the program's, is the root.
@@ -100,11 +90,36 @@ pub fn usual_environment() -> BTreeMap<String, String> {
         .into()
 }
 
+/// The file of a program, looked up as it is in this environment from the root directory; `None` if there is none.
+#[must_use]
+pub fn find(program: &str, environment: &BTreeMap<String, String>) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(Section::absolute(program)).filter(|path| path.is_file());
+    }
+    let search = environment.get("PATH").map_or("", String::as_str);
+    let files = || {
+        std::env::split_paths(search)
+            .map(|directory| directory.join(program))
+            .filter(|path| path.is_file())
+    };
+    files()
+        .find(|path| is_executable(path))
+        .or_else(|| files().next())
+}
+
 /// Whether anybody may run a file; root may then.
 #[must_use]
 pub fn is_executable(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    let is_allowed = path
+        .metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0);
+    is_allowed && !is_on_noexec(path)
+}
+
+/// Whether the file system that a file is on is mounted `noexec`.
+#[must_use]
+pub fn is_on_noexec(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|system| system.flags().contains(FsFlags::ST_NOEXEC))
 }
 
 #[cfg(test)]

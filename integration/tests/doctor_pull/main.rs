@@ -6,6 +6,7 @@
 
 mod keys;
 mod processors;
+mod programs;
 mod stand;
 
 use std::path::Path;
@@ -87,8 +88,17 @@ struct Outcome {
 
 #[test]
 fn of_containerds_files() {
+    each_started_anew(processors::ROWS);
+}
+
+#[test]
+fn of_programs() {
+    each_started_anew(programs::ROWS);
+}
+
+fn each_started_anew(rows: &[Row]) {
     Root::on_each_containerd(|root| {
-        on(root, processors::ROWS, |row, version, archive| {
+        on(root, rows, |row, version, archive| {
             let mut stand = Stand::new(root.clone());
             (row.first)(&stand);
             if row.when == When::Before {

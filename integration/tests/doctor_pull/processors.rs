@@ -1,14 +1,12 @@
-//! Mistakes in containerd's files, in the programs that they name, and around the restart.
+//! Mistakes in containerd's files, and around the restart.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use integration::ocihsm;
-
 use crate::stand::Stand;
 use crate::{Row, Says, When};
 
-const fn before(name: &'static str, make: fn(&Stand), says: Says) -> Row {
+pub(crate) const fn before(name: &'static str, make: fn(&Stand), says: Says) -> Row {
     Row {
         name,
         first: |_| {},
@@ -171,6 +169,16 @@ pub(crate) const ROWS: &[Row] = &[
         Says::Fails("processor-accepts"),
     ),
     before(
+        "accepts of the short kind for gzip",
+        |stand| {
+            stand.processors(
+                "[\"application/vnd.oci.image.layer.v1.tar+gzip+encrypted\"]",
+                "[\"tar+gzip\"]",
+            );
+        },
+        Says::Fails("processor-accepts"),
+    ),
+    before(
         "accepts without +encrypted for zstd",
         |stand| {
             stand.processors(
@@ -216,94 +224,6 @@ pub(crate) const ROWS: &[Row] = &[
             );
         },
         Says::Fails("processor-returns"),
-    ),
-    before(
-        "the program is not there",
-        |stand| {
-            stand.program(&stand.path("nowhere"));
-        },
-        Says::Fails("program-missing"),
-    ),
-    before(
-        "the program is a directory",
-        |stand| {
-            stand.program(&stand.path("conf.d"));
-        },
-        Says::Fails("program-missing"),
-    ),
-    before(
-        "the program is not executable",
-        |stand| {
-            program(stand, &fs::read(ocihsm()).unwrap(), 0o644);
-        },
-        Says::Fails("program-not-executable"),
-    ),
-    before(
-        "the program is another one",
-        |stand| {
-            program(stand, &fs::read("/bin/true").unwrap(), 0o755);
-        },
-        Says::Fails("program-foreign"),
-    ),
-    before(
-        "the program is empty",
-        |stand| program(stand, b"", 0o755),
-        Says::Fails("program-foreign"),
-    ),
-    before(
-        "the program is for another machine",
-        |stand| {
-            let mut bytes = fs::read(ocihsm()).unwrap();
-            // e_machine: AArch64, or x86-64 there.
-            bytes[18] = if bytes[18] == 183 { 62 } else { 183 };
-            bytes.truncate(1 << 16);
-            program(stand, &bytes, 0o755);
-        },
-        Says::Fails("program-machine"),
-    ),
-    before(
-        "the program is a script whose interpreter is missing",
-        |stand| {
-            program(
-                stand,
-                b"#!/usr/bin/nosuchshell\nexec ocihsm \"$@\"\n",
-                0o755,
-            );
-        },
-        Says::Fails("program-script"),
-    ),
-    before(
-        "the program is a script of somebody else",
-        |stand| {
-            program(stand, b"#!/bin/sh\nexit 1\n", 0o755);
-        },
-        Says::Fails("program-foreign"),
-    ),
-    before(
-        "the program is a script that starts ocihsm",
-        |stand| {
-            let script = format!("#!/bin/sh\nexec {} \"$@\"\n", ocihsm().display());
-            program(stand, script.as_bytes(), 0o755);
-        },
-        Says::Content,
-    ),
-    before(
-        "the program is a script that starts an ocihsm which is not there",
-        |stand| {
-            program(
-                stand,
-                b"#!/bin/sh\nexec /nowhere/bin/ocihsm \"$@\"\n",
-                0o755,
-            );
-        },
-        Says::Fails("program-script"),
-    ),
-    before(
-        "the program is a copy of ocihsm",
-        |stand| {
-            program(stand, &fs::read(ocihsm()).unwrap(), 0o755);
-        },
-        Says::Content,
     ),
     before(
         "an option that ocihsm does not have",
@@ -418,12 +338,4 @@ fn without(stand: &Stand, id: &str) {
         "conf.d/ocihsm.toml",
         &format!("{}{}", &text[..begin], &text[end..]),
     );
-}
-
-/// Has the sections run a file of this content.
-fn program(stand: &Stand, content: &[u8], mode: u32) {
-    let path = stand.path("program");
-    fs::write(&path, content).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-    stand.program(&path);
 }

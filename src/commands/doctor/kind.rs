@@ -53,6 +53,7 @@ kinds! {
         PROGRAM_NOT_EXECUTABLE = "program-not-executable",
         PROGRAM_FOREIGN = "program-foreign",
         PROGRAM_MACHINE = "program-machine",
+        PROGRAM_BROKEN = "program-broken",
         PROGRAM_SCRIPT = "program-script",
         PROGRAM_OWNER = "program-owner",
     }

@@ -79,7 +79,8 @@ fn check_one(
     }
 }
 
-/// Sections for layers that no image has, but nearly. Those for something quite different are somebody else's.
+/// Sections for layers that no image has, but nearly, or that have the id of one of ours. Those for something quite
+/// different are somebody else's.
 fn check_names(findings: &mut Findings, config: &ContainerdConfig, missing: &[Processor]) {
     for (id, section) in &config.processors {
         if section.accepts.is_empty() {
@@ -89,30 +90,42 @@ fn check_names(findings: &mut Findings, config: &ContainerdConfig, missing: &[Pr
                 "let it say which layers it is for, as `ocihsm config containerd` prints it",
             );
         }
-        for accepted in &section.accepts {
-            if PROCESSORS.iter().any(|one| one.accepts() == *accepted) {
-                continue;
-            }
-            let nearest = PROCESSORS
-                .iter()
-                .map(|processor| (distance(accepted, &processor.accepts()), processor))
-                // Of two that are as near, the one for which there is none.
-                .min_by_key(|(distance, one)| (*distance, !missing.contains(one)));
-            let Some((distance, nearest)) = nearest else {
+        let is_known = |accepted: &String| PROCESSORS.iter().any(|one| one.accepts() == *accepted);
+        let serves = section.accepts.iter().any(is_known);
+        for accepted in section.accepts.iter().filter(|one| !is_known(one)) {
+            let Some(meant) = meant(accepted, missing, id, serves) else {
                 continue;
             };
-            if distance <= accepted.len() / 4 {
-                findings.fail(
-                    kind::PROCESSOR_ACCEPTS,
-                    format!(
-                        "{id} ({}): it accepts {accepted:?}, and no layer is of that type",
-                        file(section)
-                    ),
-                    format!("let it say: accepts = [\"{}\"]", nearest.accepts()),
-                );
-            }
+            let mend = match missing.contains(&meant) {
+                true => format!("let it say: accepts = [\"{}\"]", meant.accepts()),
+                false => format!("take it out: another section accepts {}", meant.accepts()),
+            };
+            findings.fail(
+                kind::PROCESSOR_ACCEPTS,
+                format!(
+                    "{id} ({}): it accepts {accepted:?}, and no layer is of that type",
+                    file(section)
+                ),
+                mend,
+            );
         }
     }
+}
+
+/// Which kind of layer a wrong name was meant for: the one of the section's id, or the nearest, and rather one for which
+/// there is no section. `serves` says whether the section is for a kind of layer already.
+fn meant(accepted: &str, missing: &[Processor], id: &str, serves: bool) -> Option<Processor> {
+    let far = |one: &Processor| distance(accepted, &one.accepts());
+    let is_near = |one: &Processor| far(one) <= accepted.len() / 4;
+    let of_the_id = missing.iter().find(|one| one.id == id && !serves);
+    let nearest = |among: &[Processor]| {
+        let near = among.iter().filter(|one| is_near(one));
+        near.min_by_key(|one| far(one)).copied()
+    };
+    of_the_id
+        .copied()
+        .or_else(|| nearest(missing))
+        .or_else(|| nearest(&PROCESSORS))
 }
 
 fn short(processor: &Processor) -> &'static str {
@@ -145,5 +158,27 @@ mod tests {
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("abc", "abc"), 0);
         assert_eq!(distance("tar+gzip", "tar.gzip"), 1);
+    }
+
+    #[test]
+    fn a_wrong_name_is_meant_for_what_has_no_section() {
+        let processor = |returns| {
+            let found = PROCESSORS.iter().find(|one| one.returns == returns);
+            *found.unwrap()
+        };
+        let [tar, gzip, zstd] = USUAL.map(processor);
+        let targz = "application/vnd.oci.image.layer.v1.targz+encrypted";
+        for (accepted, missing, id, serves, expected) in [
+            (targz, &[gzip][..], gzip.id, false, Some(gzip)),
+            (targz, &[gzip], "mine", false, Some(gzip)),
+            (targz, &[], "mine", false, Some(tar)),
+            ("tar+gzip", &[gzip, zstd], gzip.id, false, Some(gzip)),
+            ("tar+gzip", &[gzip, zstd], "mine", false, None),
+            ("tar+gzip", &[gzip, zstd], gzip.id, true, None),
+            ("application/x", &[zstd], gzip.id, false, None),
+        ] {
+            let found = meant(accepted, missing, id, serves);
+            assert_eq!(found, expected, "{accepted} in {id}");
+        }
     }
 }

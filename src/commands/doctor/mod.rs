@@ -5,6 +5,7 @@
 
 mod access;
 mod containerd;
+mod elf;
 mod files;
 mod findings;
 mod image;
@@ -18,6 +19,7 @@ mod processors;
 mod program;
 mod rancher;
 mod running;
+mod script;
 mod setup;
 mod stores;
 mod token;

@@ -11,22 +11,20 @@ use std::path::Path;
 use memchr::memmem;
 
 use super::access::check_owner;
+use super::elf;
 use super::findings::Findings;
-use super::kind;
+use super::kind::{self, Kind};
+use super::script::{self, Script};
 use crate::commands::decode::ABOUT;
-use crate::node::section::{Section, is_executable};
+use crate::node::section::{Section, is_executable, is_on_noexec};
 
 /// Most bytes of a program that are looked through.
 const MAX_PROGRAM: u64 = 256 << 20;
 
-/// Most bytes of a script that are looked through.
-const MAX_SCRIPT: u64 = 64 << 10;
-
 /// The file that we were started from.
 const US: &str = "/proc/self/exe";
-const ELF: &[u8] = b"\x7fELF";
 /// Stands in imgcrypt's programs, as Go notes where a program is from.
-const REFERENCE: &[u8] = b"github.com/containerd/imgcrypt";
+const REFERENCE: &str = "github.com/containerd/imgcrypt";
 
 /// What a program turns out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,171 +61,194 @@ pub(super) fn check(
         return Program::Missing;
     };
     if !is_executable(&path) {
-        let mend = format!("chmod 755 {}", path.display());
+        let (text, mend) = match is_on_noexec(&path) {
+            true => (
+                "it is on a file system that is mounted noexec",
+                "put it elsewhere, for instance in /usr/local/bin".to_owned(),
+            ),
+            false => (
+                "it is not executable",
+                format!("chmod 755 {}", path.display()),
+            ),
+        };
         findings.fail(
             kind::PROGRAM_NOT_EXECUTABLE,
-            format!("{name}: it is not executable"),
+            format!("{name}: {text}"),
             mend,
         );
         return Program::Missing;
     }
     check_owner(findings, kind::PROGRAM_OWNER, &path);
-    let program = recognize(&path).unwrap_or(Program::Foreign);
-    if program == Program::Foreign {
-        check_foreign(findings, name, &path);
-    }
-    program
-}
-
-/// What is not ocihsm: another decoder, or something that starts one, or a mistake.
-fn check_foreign(findings: &mut Findings, name: &str, path: &Path) {
-    const LEAVE: &str = "leave it, if another decoder is meant; else put ocihsm there";
-    let shown = path.display();
-    let head = match beginning(path) {
-        Ok(head) => head,
-        Err(error) => {
-            findings.fail(
-                kind::PROGRAM_FOREIGN,
-                format!("{name}: {shown} cannot be read: {error}"),
-                "put ocihsm there",
-            );
-            return;
-        }
-    };
-    if let Some(line) = head.strip_prefix(b"#!") {
-        check_script(findings, name, path, line);
-    } else if !head.starts_with(ELF) {
-        findings.fail(
+    let mut variables = environment.clone();
+    variables.extend(section.variables());
+    match look(&path, &variables) {
+        Ok(Looks::Like(program)) => return program,
+        Ok(Looks::Reference) => findings.warn(
             kind::PROGRAM_FOREIGN,
-            format!("{name}: {shown} is no program for Linux, and does not start"),
-            "put ocihsm there",
-        );
-    } else if machine(&head) != beginning(Path::new(US)).ok().as_deref().and_then(machine) {
-        findings.fail(
-            kind::PROGRAM_MACHINE,
-            format!("{name}: {shown} is a program for another kind of machine, and does not start"),
-            format!("put an ocihsm for {} there", std::env::consts::ARCH),
-        );
-    } else if holds(path, REFERENCE).unwrap_or(false) {
-        findings.warn(
-            kind::PROGRAM_FOREIGN,
-            format!("{name}: {shown} is imgcrypt's decoder, not ocihsm"),
-            LEAVE,
-        );
-    } else {
-        findings.fail(
-            kind::PROGRAM_FOREIGN,
-            format!("{name}: {shown} is another program than ocihsm"),
-            "put ocihsm there, or correct `path`",
-        );
-    }
-}
-
-/// A script may well start ocihsm; whether it does, only running it would tell.
-fn check_script(findings: &mut Findings, name: &str, path: &Path, line: &[u8]) {
-    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    let interpreter = line.split_whitespace().next().unwrap_or_default();
-    if !is_executable(Path::new(interpreter)) {
-        findings.fail(
-            kind::PROGRAM_SCRIPT,
             format!(
-                "{name}: {} is a script for {interpreter:?}, which is not there, so it does not start",
+                "{name}: {} is imgcrypt's decoder, not ocihsm",
                 path.display()
             ),
-            "correct its first line, or put ocihsm there",
-        );
-    } else if let Some(missing) = missing_target(path) {
-        findings.fail(
-            kind::PROGRAM_SCRIPT,
-            format!(
-                "{name}: {} is a script that names {missing}, which is not there or not executable",
-                path.display()
-            ),
-            "correct that path in it, or let `path` be ocihsm itself",
-        );
-    } else if holds(path, b"ocihsm").unwrap_or(false) {
-        findings.warn(
+            "leave it, if another decoder is meant; else put ocihsm there",
+        ),
+        Ok(Looks::Script) => findings.warn(
             kind::PROGRAM_SCRIPT,
             format!(
                 "{name}: {} is a script, and what it does is not checked",
                 path.display()
             ),
             "let `path` be ocihsm itself: what it needs can stand in `args` and `env`",
-        );
-    } else {
-        findings.fail(
-            kind::PROGRAM_FOREIGN,
-            format!(
-                "{name}: {} is a script that does not name ocihsm",
-                path.display()
-            ),
-            "put ocihsm there, or correct `path`",
-        );
+        ),
+        Err(Fault { kind, text, mend }) => findings.fail(kind, format!("{name}: {text}"), mend),
+    }
+    Program::Foreign
+}
+
+/// What a program that starts looks like.
+enum Looks {
+    Like(Program),
+    /// imgcrypt's decoder.
+    Reference,
+    /// A script that may well start ocihsm; whether it does, only running it would tell.
+    Script,
+}
+
+/// Why a program is of no use.
+struct Fault {
+    kind: Kind,
+    text: String,
+    mend: String,
+}
+
+impl Fault {
+    fn new(kind: Kind, text: String, mend: impl Into<String>) -> Self {
+        let mend = mend.into();
+        Self { kind, text, mend }
     }
 }
 
-/// The ocihsm that a script names by its path, if none of those that it names can be run.
-fn missing_target(script: &Path) -> Option<String> {
-    let mut text = String::new();
-    let file = File::open(script).ok()?;
-    file.take(MAX_SCRIPT).read_to_string(&mut text).ok()?;
-    let lines = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'));
-    // What a line runs: its first word behind variables that it sets, `exec` and `env`.
-    let is_before = |word: &&str| ["exec", "env", "command"].contains(word) || word.contains('=');
-    let runs = |line: &'_ str| {
-        let mut words = line.split_whitespace().skip_while(is_before);
-        words
-            .next()
-            .map(|word| word.trim_matches(['"', '\'']).to_owned())
+/// Looks at the content, since a name says nothing.
+fn look(path: &Path, environment: &BTreeMap<String, String>) -> Result<Looks, Fault> {
+    const PUT: &str = "put ocihsm there, or correct `path`";
+    let shown = path.display();
+    let unreadable = |error: io::Error| {
+        let text = format!("{shown} cannot be read: {error}");
+        Fault::new(kind::PROGRAM_FOREIGN, text, "put ocihsm there")
     };
-    let mut named = lines
-        .filter_map(runs)
-        .filter(|word| word.starts_with('/') && word.ends_with("/ocihsm"))
-        .peekable();
-    let first = named.peek()?.clone();
-    let can_run = named.any(|path| is_executable(Path::new(&path)));
-    (!can_run).then_some(first)
+    if is_ours(path).map_err(unreadable)? {
+        return Ok(Looks::Like(Program::Ours));
+    }
+    let bytes = content(path).map_err(unreadable)?;
+    if bytes.starts_with(b"#!") {
+        return look_at_script(path, &String::from_utf8_lossy(&bytes), environment);
+    }
+    look_at_binary(path, &bytes)?;
+    let holds = |text: &str| memmem::find(&bytes, text.as_bytes()).is_some();
+    if holds(ABOUT) {
+        return Ok(Looks::Like(Program::AnotherBuild));
+    }
+    if holds(REFERENCE) {
+        return Ok(Looks::Reference);
+    }
+    let text = format!("{shown} is another program than ocihsm");
+    Err(Fault::new(kind::PROGRAM_FOREIGN, text, PUT))
 }
 
-/// The first bytes of a file, enough for an ELF header and for the first line of a script (`BINPRM_BUF_SIZE`).
-fn beginning(path: &Path) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    File::open(path)?.take(256).read_to_end(&mut head)?;
-    Ok(head)
+/// Whether the kernel starts it.
+fn look_at_binary(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    let shown = path.display();
+    if !bytes.starts_with(elf::MAGIC) {
+        let text = format!("{shown} is no program for Linux, and does not start");
+        return Err(Fault::new(kind::PROGRAM_FOREIGN, text, "put ocihsm there"));
+    }
+    match elf::fault(path, Path::new(US)) {
+        None => Ok(()),
+        Some(elf::Fault::Machine) => Err(Fault::new(
+            kind::PROGRAM_MACHINE,
+            format!("{shown} is a program for another kind of machine, and does not start"),
+            format!("put an ocihsm for {} there", std::env::consts::ARCH),
+        )),
+        Some(elf::Fault::Broken) => Err(Fault::new(
+            kind::PROGRAM_BROKEN,
+            format!("{shown} is not whole, and does not start"),
+            "install ocihsm there again",
+        )),
+        Some(elf::Fault::Loader(loader)) => Err(Fault::new(
+            kind::PROGRAM_BROKEN,
+            format!(
+                "{shown} wants to be loaded by {}, which is not there, so it does not start",
+                loader.display()
+            ),
+            "put an ocihsm there that was built for this distribution",
+        )),
+    }
 }
 
-/// What kind of machine an ELF file is for: class, byte order, and `e_machine`.
-fn machine(head: &[u8]) -> Option<[u8; 4]> {
-    let number = head.get(18..20)?;
-    Some([head[4], head[5], number[0], number[1]])
+fn look_at_script(
+    path: &Path,
+    text: &str,
+    environment: &BTreeMap<String, String>,
+) -> Result<Looks, Fault> {
+    let shown = path.display();
+    let script = Script::new(text);
+    let fault = |text: String, mend: &str| Err(Fault::new(kind::PROGRAM_SCRIPT, text, mend));
+    match script.fault(environment) {
+        None => {}
+        Some(script::Fault::Interpreter(name)) => {
+            let mend = match name.ends_with('\r') {
+                true => "write it with the line ends of Unix",
+                false => "correct its first line, or put ocihsm there",
+            };
+            let text = format!(
+                "{shown} is a script for {name:?}, which is not there, so it does not start"
+            );
+            return fault(text, mend);
+        }
+        Some(script::Fault::Syntax) => {
+            let text = format!("{shown} is a script that its shell cannot read");
+            return fault(
+                text,
+                "correct what `sh -n` reports of it, or let `path` be ocihsm itself",
+            );
+        }
+        Some(script::Fault::Target(name)) => {
+            let text = format!(
+                "{shown} is a script that starts {name}, which is not there or not executable"
+            );
+            return fault(text, "correct that in it, or let `path` be ocihsm itself");
+        }
+    }
+    if !script.names_ocihsm() {
+        let text = format!("{shown} is a script that does not name ocihsm");
+        let mend = "put ocihsm there, or correct `path`";
+        return Err(Fault::new(kind::PROGRAM_FOREIGN, text, mend));
+    }
+    if let Some(target) = script.target(environment)
+        && let Ok(bytes) = content(&target)
+        && !bytes.starts_with(b"#!")
+    {
+        look_at_binary(&target, &bytes)?;
+    }
+    Ok(Looks::Script)
 }
 
-fn holds(path: &Path, text: &[u8]) -> io::Result<bool> {
+/// The beginning of a program, long enough for all of ocihsm.
+fn content(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?
         .take(MAX_PROGRAM)
         .read_to_end(&mut bytes)?;
-    Ok(memmem::find(&bytes, text).is_some())
+    Ok(bytes)
 }
 
-/// Looks at the content, since a name says nothing.
-fn recognize(path: &Path) -> io::Result<Program> {
+/// Whether it is the file that we were started from, or a copy.
+fn is_ours(path: &Path) -> io::Result<bool> {
     let program = File::open(path)?;
     // Also where the file that we were started from was replaced.
     let us = File::open(US)?;
     let (theirs, ours) = (program.metadata()?, us.metadata()?);
     let is_same_file = (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino());
-    if is_same_file || (theirs.len() == ours.len() && are_alike(&program, &us)?) {
-        return Ok(Program::Ours);
-    }
-    let is_build = beginning(path)?.starts_with(ELF) && holds(path, ABOUT.as_bytes())?;
-    Ok(match is_build {
-        true => Program::AnotherBuild,
-        false => Program::Foreign,
-    })
+    Ok(is_same_file || (theirs.len() == ours.len() && are_alike(&program, &us)?))
 }
 
 fn are_alike(one: &File, other: &File) -> io::Result<bool> {
@@ -256,44 +277,43 @@ mod tests {
     #[test]
     fn content_counts_and_not_the_name() {
         let dir = tempfile::tempdir().unwrap();
-        let copy = dir.path().join("ctd-decoder");
         let us = std::env::current_exe().unwrap();
-        fs::copy(&us, &copy).unwrap();
-        assert_eq!(recognize(&us).unwrap(), Program::Ours);
-        assert_eq!(recognize(&copy).unwrap(), Program::Ours);
-        let named = dir.path().join("ocihsm");
-        for (content, expected) in [
-            (format!("\x7fELF..{ABOUT}.."), Program::AnotherBuild),
-            (format!("#!/bin/sh\n# {ABOUT}\n"), Program::Foreign),
-            ("\x7fELF".to_owned(), Program::Foreign),
-        ] {
-            fs::write(&named, content).unwrap();
-            assert_eq!(recognize(&named).unwrap(), expected);
-        }
+        let sound = fs::read(&us).unwrap();
+        let path = dir.path().join("ocihsm");
+        let program = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            match look(&path, &BTreeMap::new()) {
+                Ok(Looks::Like(program)) => format!("{program:?}"),
+                Ok(Looks::Reference) => "imgcrypt's".to_owned(),
+                Ok(Looks::Script) => "a script".to_owned(),
+                Err(fault) => fault.kind.id.to_owned(),
+            }
+        };
+        assert_eq!(program(&sound), "Ours");
+        assert_eq!(program(&[&sound, &b".."[..]].concat()), "AnotherBuild");
+        assert_eq!(program(&sound[..sound.len() / 2]), "program-broken");
+        assert_eq!(program(&fs::read("/bin/true").unwrap()), "program-foreign");
+        assert_eq!(program(b""), "program-foreign");
+        assert_eq!(program(b"#!/bin/sh\nexec \"$bin/ocihsm\"\n"), "a script");
+        let script = format!("#!/bin/sh\n# {ABOUT}\n");
+        assert_eq!(program(script.as_bytes()), "program-foreign");
     }
 
     #[test]
-    fn a_script_runs_what_its_lines_begin_with() {
+    fn what_a_script_starts_is_looked_at_too() {
         let dir = tempfile::tempdir().unwrap();
-        let script = dir.path().join("wrapper");
-        for (line, missing) in [
-            ("exec /absent/ocihsm \"$@\"", true),
-            ("A=b exec '/absent/ocihsm' \"$@\"", true),
-            ("exec env A=/srv/ocihsm /absent/ocihsm", true),
-            (
-                "export OCIHSM_RUNTIME_DIR=/var/lib/ocihsm\nexec ocihsm \"$@\"",
-                false,
-            ),
-            ("cd /var/lib/ocihsm", false),
-            ("# /absent/ocihsm", false),
-        ] {
-            fs::write(&script, format!("#!/bin/sh\n{line}\n")).unwrap();
-            let found = missing_target(&script);
-            assert_eq!(
-                found,
-                missing.then(|| "/absent/ocihsm".to_owned()),
-                "{line}"
-            );
-        }
+        let [target, script] = ["ocihsm", "wrapper"].map(|name| dir.path().join(name));
+        let text = format!("#!/bin/sh\nexec {} \"$@\"\n", target.display());
+        fs::write(&script, text).unwrap();
+        let us = std::env::current_exe().unwrap();
+        fs::copy(&us, &target).unwrap();
+        assert!(matches!(look(&script, &BTreeMap::new()), Ok(Looks::Script)));
+        let mut other = fs::read(&us).unwrap();
+        other[18] ^= 1;
+        fs::write(&target, other).unwrap();
+        let Err(fault) = look(&script, &BTreeMap::new()) else {
+            panic!("it starts");
+        };
+        assert_eq!(fault.kind, kind::PROGRAM_MACHINE);
     }
 }

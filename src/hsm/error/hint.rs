@@ -58,7 +58,9 @@ impl Error {
             Self::PinMissing { key, .. } if key == COMMAND_LINE => {
                 "give it with --pin-file or in OCIHSM_PIN"
             }
-            Self::PinMissing { .. } => "add `pin-source` to the URI in the key file",
+            Self::PinMissing { .. } => {
+                "add `pin-source` to the URI in the key file; by hand, --pin-file or OCIHSM_PIN gives it too"
+            }
             Self::PinRejectedBefore { given: true, .. } => {
                 "give the right PIN, or run `ocihsm keys forget-rejected-pins` if the token was given this one since"
             }
