@@ -235,6 +235,37 @@ fn a_program_that_is_not_there_or_cannot_run_is_a_failure() {
 }
 
 #[test]
+fn a_program_on_a_file_system_from_which_none_is_run_is_a_failure() {
+    if !skip::root() || !skip::programs(&["unshare"]) {
+        return;
+    }
+    let node = Node::new();
+    let directory = node.path("sealed");
+    fs::create_dir(&directory).unwrap();
+    let (ours, there) = (ocihsm(), directory.join("ocihsm"));
+    node.change(
+        "conf.d/ocihsm.toml",
+        &format!("{ours:?}"),
+        &format!("{there:?}"),
+    );
+    // In a mount namespace of its own.
+    let script = r#"
+        mount -t tmpfs -o noexec none "$1"
+        cp "$2" "$1/ocihsm"
+        "$2" doctor --containerd-config "$3""#;
+    let output = Program::new("unshare")
+        .args(["--mount", "--propagation", "private"])
+        .args(["sh", "-ec", script, "sh"])
+        .args([&directory, &ours, &node.path("config.toml")])
+        .run();
+    let text = output.text();
+    assert!(
+        line(&text, "ocihsm for 7").contains("mounted noexec"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn arguments_that_the_program_does_not_take_are_a_failure() {
     let node = Node::new();
     node.change(
