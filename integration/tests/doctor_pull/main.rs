@@ -50,8 +50,11 @@ pub(crate) enum When {
 pub(crate) enum Says {
     /// Nothing fails, and the import works.
     Content,
-    /// This finding fails, whichever it is if it is empty, and so does the import.
+    /// This finding fails, and so does the import.
     Fails(&'static str),
+    /// The first of these fails where the program of containerd's built-in sections is not there, else the other; so does
+    /// the import.
+    FailsAsBuiltIn([&'static str; 2]),
     /// This finding fails on containerd 1.7, and so does the import; with others both are content.
     FailsOnOneSeven(&'static str),
     /// This finding fails, and the import works all the same, for this reason.
@@ -60,8 +63,9 @@ pub(crate) enum Says {
 
 impl Says {
     /// The finding that fails, whether the import works, on this release.
-    fn on(self, version: &str) -> (Option<&'static str>, bool) {
+    fn on(self, version: &str, stand: &Stand) -> (Option<&'static str>, bool) {
         match self {
+            Self::FailsAsBuiltIn(ids) => (Some(ids[usize::from(stand.has_reference())]), false),
             Self::Content => (None, true),
             Self::Fails(id) => (Some(id), false),
             Self::FailsOnOneSeven(id) if version.starts_with("1.7.") => (Some(id), false),
@@ -173,12 +177,9 @@ fn judge(
     let works = import
         .as_ref()
         .is_some_and(|import| import.status.success());
-    let (expected, should_work) = row.says.on(version);
+    let (expected, should_work) = row.says.on(version, stand);
     let agrees = match expected {
-        Some(id) => verdict
-            .failed
-            .iter()
-            .any(|failed| id.is_empty() || failed == id),
+        Some(id) => verdict.failed.iter().any(|failed| failed == id),
         None => verdict.failed.is_empty(),
     };
     if !agrees || works != should_work {

@@ -203,7 +203,7 @@ pub(crate) const ROWS: &[Row] = &[
         |stand| {
             without(stand, "tar.gzip");
         },
-        Says::Fails(""),
+        Says::FailsAsBuiltIn(["program-missing", "keys-unreadable"]),
     ),
     before(
         "no section for zstd",

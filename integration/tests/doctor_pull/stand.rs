@@ -128,6 +128,11 @@ impl Stand {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
+    /// Whether the root has the program of containerd's built-in sections.
+    pub(crate) fn has_reference(&self) -> bool {
+        self.root.path("usr/local/bin/ctd-decoder").is_some()
+    }
+
     /// A file that only root reads.
     pub(crate) fn private(&self, name: &str, text: &str) {
         self.write(name, text);
