@@ -103,8 +103,13 @@ impl<'a> Script<'a> {
         lines.filter(|line| !line.trim_start().starts_with('#'))
     }
 
-    /// What it starts in its own place, and each ocihsm that it starts, as far as a name is written out.
+    /// What it starts in its own place, and each ocihsm that it starts, as far as that is written out and stays the same
+    /// wherever the script goes.
     fn targets(&self) -> Vec<&'a str> {
+        if self.text.contains("<<") {
+            return Vec::new(); // Lines of it may be text.
+        }
+        let sets_path = self.text.contains("PATH=");
         let runs = |line: &'a str| {
             let mut is_exec = false;
             let mut is_before = |word: &&str| {
@@ -114,7 +119,10 @@ impl<'a> Script<'a> {
             let word = line.split_whitespace().find(|word| !is_before(word))?;
             let name = word.trim_end_matches(';').trim_matches(['"', '\'']);
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-            let is_name = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/');
+            let is_name = match name.contains('/') {
+                true => name.starts_with('/'),
+                false => !sets_path && name.starts_with(|c: char| c.is_ascii_alphanumeric()),
+            };
             let is_wanted = is_exec || name == "ocihsm" || name.ends_with("/ocihsm");
             (is_wanted && is_name && name.chars().all(is_plain)).then_some(name)
         };
@@ -195,6 +203,9 @@ mod tests {
             ("exec 2>/dev/null\nexec \"$program\"", None),
             ("exec -a ocihsm cat", None),
             ("cd /var/lib/ocihsm", None),
+            ("cd /opt\nexec ./ocihsm", None),
+            ("PATH=/opt:$PATH\nexec ocihsm-elsewhere", None),
+            ("cat <<end\nexec absent\nend\nexec cat", None),
             ("# /absent/ocihsm", None),
         ] {
             assert_eq!(fault(&format!("#!/bin/sh\n{lines}\n")), expected, "{lines}");
