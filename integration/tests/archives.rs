@@ -326,6 +326,39 @@ fn an_archive_that_would_fill_the_disk_is_not_unpacked() {
     );
 }
 
+/// The archive is not what is wrong then.
+#[test]
+fn a_temporary_directory_that_cannot_be_used_is_named() {
+    let stage = Stage::new();
+    fs::write(stage.at("a.tar"), noise(100)).unwrap();
+    gzip_file(&stage, "a.tar", "a.tgz");
+    let (archive, nowhere) = (stage.name("oci-archive:", "a.tgz"), stage.at("nowhere"));
+    let output = stage.inspect(&archive).env("TMPDIR", &nowhere).run();
+    let complaint = format!(
+        "in the temporary directory {}: no such file or directory\n",
+        nowhere.display()
+    );
+    assert_fails(&output, &[&complaint, "TMPDIR"]);
+    // An empty one counts as none, and what comes of this stream is no archive.
+    let output = stage.inspect(&archive).env("TMPDIR", "").run();
+    assert_fails(&output, &["a.tgz is not an archive"]);
+    // It is there, and takes no more while it is written to.
+    fs::write(stage.at("large.tar"), noise(1 << 20)).unwrap();
+    gzip_file(&stage, "large.tar", "large.tgz");
+    let limited = "ulimit -f 256 && trap '' XFSZ && exec \"$@\"";
+    let output = Program::new("bash")
+        .args(["-c", limited, "bash"])
+        .arg(integration::ocihsm())
+        .args(["inspect", &stage.name("oci-archive:", "large.tgz")])
+        .env("TMPDIR", stage.place.path())
+        .run();
+    let complaint = format!(
+        "in the temporary directory {}: file too large",
+        stage.place.path().display()
+    );
+    assert_fails(&output, &[&complaint]);
+}
+
 fn gzip_file(stage: &Stage, from: &str, to: &str) {
     gzip(&stage.at(from), &stage.at(to));
 }

@@ -63,7 +63,7 @@ impl Archive {
     /// Opens an archive and finds what is in it.
     ///
     /// # Errors
-    /// [`Error::NotAnArchive`]; [`Error::Unpacked`]; [`Error::Read`] and [`Error::File`].
+    /// [`Error::NotAnArchive`]; [`Error::Unpacked`]; [`Error::Temporary`]; [`Error::Read`] and [`Error::File`].
     pub fn open(path: &Path) -> Result<Self> {
         let mut archive = file::open(path)?;
         let failed = |source| Error::File {

@@ -113,6 +113,16 @@ pub enum Error {
         /// Why not.
         what: &'static str,
     },
+    /// The directory for temporary files has no place for what comes of a gzip stream.
+    #[error("cannot unpack {} in the temporary directory {}: {}", path.display(), directory.display(), reason(source))]
+    Temporary {
+        /// The gzip stream.
+        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A place that images are read from alone.
     #[error("images in {transport} can be read, and not written")]
     ReadOnly {
@@ -304,6 +314,7 @@ impl Error {
             Self::Unpacked { .. } => {
                 "if it is right, unpack it with `gunzip` where there is room, and name the tar archive"
             }
+            Self::Temporary { .. } => "name a directory that has room for it in TMPDIR",
             Self::ReadOnly { .. } => "write it to oci-archive:FILE[:TAG] or oci:DIR[:TAG]",
             Self::TagNeeded { .. } => "name the new image as oci:DIR:TAG",
             Self::TagTaken { .. } => "take another tag, or replace that image with --force",

@@ -1,9 +1,10 @@
 //! An archive in a gzip stream, unpacked into a file without a name. Whoever made it may have made a few bytes of what fills
 //! a disk, so there is a bound: by its own length, and by the room that there is.
 
+use std::env;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
-use std::path::Path;
+use std::io::{self, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use nix::sys::statvfs::fstatvfs;
@@ -22,15 +23,33 @@ pub(super) fn unpacked(path: &Path, archive: File) -> Result<File> {
         path: path.to_owned(),
         source,
     };
+    let directory = temporary_directory();
+    let no_place = |source| Error::Temporary {
+        path: path.to_owned(),
+        directory: directory.clone(),
+        source,
+    };
     let own = archive.metadata().map_err(failed)?.len();
-    let mut unpacked = tempfile::tempfile().map_err(failed)?;
+    let mut unpacked = tempfile::tempfile_in(&directory).map_err(no_place)?;
     let by_length = own.saturating_mul(MOST).max(ALWAYS);
     // Others want some of it too.
     let by_room = room(&unpacked) / 10 * 9;
     let limit = by_length.min(by_room);
     let gzip = MultiGzDecoder::new(BufReader::new(archive));
-    let copied =
-        io::copy(&mut gzip.take(limit.saturating_add(1)), &mut unpacked).map_err(failed)?;
+    let mut gzip = gzip.take(limit.saturating_add(1));
+    let mut buffer = vec![0; 1 << 16];
+    let mut copied: u64 = 0;
+    // Not `io::copy`, which does not tell which of the two files failed.
+    loop {
+        let read = match gzip.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        unpacked.write_all(&buffer[..read]).map_err(no_place)?;
+        copied += read as u64;
+    }
     if copied > limit {
         let what = match by_length <= by_room {
             true => "it would become more than 100 times as long",
@@ -42,6 +61,16 @@ pub(super) fn unpacked(path: &Path, archive: File) -> Result<File> {
         });
     }
     Ok(unpacked)
+}
+
+/// `TMPDIR`, else `/tmp`.
+fn temporary_directory() -> PathBuf {
+    let directory = env::temp_dir();
+    match directory.as_os_str().is_empty() {
+        // The variable is set and empty.
+        true => "/tmp".into(),
+        false => directory,
+    }
 }
 
 /// The bytes that are free where a file is.
