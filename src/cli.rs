@@ -19,6 +19,7 @@ use crate::ctd_decoder;
 use crate::envelope::PROVIDED;
 use crate::options::CipherName;
 use crate::schemes;
+use crate::settings;
 
 /// What `--version` says: what somebody who has a layer that does not open wants to know.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -96,9 +97,10 @@ impl Cli {
     /// What `clap` found wrong, ready to print; asking for help or the version is one of these.
     pub fn parse_from(argv: &[OsString]) -> Result<Self, clap::Error> {
         let Some(alone) = decode::Args::alone(argv) else {
-            return Self::from_arg_matches(&Self::command().try_get_matches_from(argv)?);
+            let command = without_empty_variables(Self::command());
+            return Self::from_arg_matches(&command.try_get_matches_from(argv)?);
         };
-        let alone = alone.long_version(VERSION.as_str());
+        let alone = without_empty_variables(alone).long_version(VERSION.as_str());
         let arguments = ctd_decoder::arguments(&alone, argv);
         let matches = alone.try_get_matches_from(arguments)?;
         Ok(Self {
@@ -106,6 +108,22 @@ impl Cli {
             command: Command::Decode(decode::Args::from_arg_matches(&matches)?),
         })
     }
+}
+
+/// A variable that is empty counts as one that is not set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |argument: &clap::Arg| {
+        let variable = argument.get_env().and_then(|name| name.to_str());
+        variable
+            .and_then(settings::variable)
+            .is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|argument| match is_empty(&argument) {
+            true => argument.env(None::<&str>),
+            false => argument,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 #[cfg(test)]

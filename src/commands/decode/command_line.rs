@@ -67,7 +67,8 @@ impl Args {
             };
             let is_given =
                 given.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine);
-            if let (false, Some(value)) = (is_given, variable(name)) {
+            let value = variable(name).filter(|value| !value.is_empty());
+            if let (false, Some(value)) = (is_given, value) {
                 let mut option = OsString::from(format!("--{long}="));
                 option.push(value);
                 argv.insert(at, option);
@@ -144,6 +145,8 @@ mod tests {
             assert_eq!(args.log.log, LogTarget::File("/x".into()));
             let wrong = parse_in(argv, ("OCIHSM_HSM_TIMEOUT", "abc"));
             assert_eq!(wrong.unwrap_err().as_deref(), Some("OCIHSM_HSM_TIMEOUT"));
+            let args = parse_in(argv, ("OCIHSM_HSM_TIMEOUT", "")).unwrap();
+            assert_eq!(args.hsm.hsm_timeout, Duration::from_secs(60));
         }
         let args = parse_in(&["ocihsm", "decode", "--hsm-timeout", "7"], timeout).unwrap();
         assert_eq!(args.hsm.hsm_timeout, Duration::from_secs(7));
