@@ -44,8 +44,10 @@ impl Node {
     fn follow(&self, heading: &str, skip: usize) {
         let text = fs::read_to_string(repository().join("docs/k3s-and-rke2.md")).unwrap();
         let section = text.split_once(heading).expect("the heading is there").1;
-        let block = section.split("```sh\n").nth(1 + skip).unwrap();
-        let commands = block.split_once("```").unwrap().0;
+        let block = section.split("```console\n").nth(1 + skip).unwrap();
+        let block = block.split_once("```").unwrap().0;
+        let commands = block.lines().map(|line| line.strip_prefix("# ").unwrap());
+        let commands: Vec<_> = commands.collect();
         let agent = self.place.path().join("agent").display().to_string();
         fs::create_dir_all(Path::new(&agent).join("etc/containerd")).unwrap();
         // As installed: the program is on the search path, and keys and policy are this test's.
@@ -55,8 +57,8 @@ impl Node {
             self.token.keys(&["rsa3072"]).display()
         );
         // The page sets it first, in a block of its own, and the commands take it from there.
-        assert!(text.contains("\n```sh\nAGENT=/var/lib/rancher/k3s/agent "));
-        let script = ocihsm + commands;
+        assert!(text.contains("\n```console\n# AGENT=/var/lib/rancher/k3s/agent "));
+        let script = ocihsm + &commands.join("\n");
         let script = Program::new("sh").args(["-e", "-u", "-c", &script]);
         script.env("AGENT", agent).ok();
     }

@@ -1,9 +1,9 @@
 //! The recipes of README.md and docs/ work as they are written: each page is typed into a fresh shell, in a machine of
 //! its own, and prints what the page says.
 //!
-//! The machine is this one or a peer's root, with a directory `/etc`, `/usr/local` and `/var/lib/softhsm` that go away
-//! with it. `ocihsm` is on the search path and installed, a new one is in the directory `new`, and the image `app:v1` in
-//! the current directory.
+//! The machine is this one or a peer's root, with directories `/etc`, `/usr/local` and `/var/lib` that go away with it.
+//! `ocihsm` is on the search path and installed, a new one is in the directory `new`, and the image `app:v1` in the current
+//! directory. What else a page takes for granted is [`Before`].
 
 mod recipe;
 
@@ -24,7 +24,7 @@ const ENTER: &str = r#"
 set -e
 place=$1
 shift
-for directory in /etc /usr/local; do
+for directory in /etc /usr/local /var/lib; do
     mkdir -p "$place/upper$directory" "$place/work$directory"
     mount -t overlay overlay -o "lowerdir=$directory,upperdir=$place/upper$directory,workdir=$place/work$directory" "$directory"
 done
@@ -38,8 +38,80 @@ cd "$place/here"
 exec "$@"
 "#;
 
+/// What is there before a page is followed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    /// Commands that make it; `$PAGE` is the page.
+    commands: &'static [&'static str],
+    /// Programs that they or the page want, beside those that all pages want.
+    programs: &'static [&'static str],
+}
+
+/// The token, the key file and the public key that a page calls `prod` and `imagekey`.
+const IMAGEKEY: &str = "
+softhsm2-util --init-token --free --label prod --so-pin 87654321 --pin 271828
+printf 271828 > pin
+SOFTHSM2_CONF=/etc/softhsm/softhsm2.conf ocihsm keys generate --token prod --label imagekey --pin-file pin";
+
+/// A registry that is called registry.example, and is trusted. The machine has its network for itself.
+const REGISTRY: &str = r#"
+ip link set lo up
+echo '127.0.0.1 registry.example' >> /etc/hosts
+mkdir -p /etc/containers/certs.d/registry.example ../registry
+cd ../registry
+printf '[req]\ndistinguished_name = a\nx509_extensions = b\n[a]\n[b]\nsubjectAltName = DNS:registry.example\n' > names
+openssl req -x509 -config names -newkey rsa:2048 -nodes -sha256 -days 2 -subj /CN=registry.example -keyout key -out certificate
+cp certificate /etc/containers/certs.d/registry.example/ca.crt
+cat > config.yml <<END
+version: 0.1
+storage: {filesystem: {rootdirectory: $PWD/data}}
+http: {addr: "127.0.0.1:443", tls: {certificate: $PWD/certificate, key: $PWD/key}}
+END
+docker-registry serve config.yml > log 2>&1 &
+for _ in {1..100}; do
+    sleep 0.1
+    ! (: < /dev/tcp/127.0.0.1/443) || exit 0
+done
+cat log
+exit 1"#;
+
+/// A journal. What it was given is there when it is asked.
+const JOURNAL: &str = r#"
+head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' > /etc/machine-id
+mkdir -p /run/log/journal
+printf '[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=no\n' > /etc/systemd/journald.conf
+/lib/systemd/systemd-journald > ../journald.log 2>&1 &
+printf '#!/bin/sh\n/usr/bin/journalctl --sync\nexec /usr/bin/journalctl "$@"\n' > ../bin/journalctl
+chmod +x ../bin/journalctl
+for _ in {1..100}; do
+    sleep 0.1
+    [ ! -S /run/systemd/journal/socket ] || exit 0
+done
+cat ../journald.log
+exit 1"#;
+
+/// What the package brings, and the main file that the page shows.
+const DOCKER: &str = r#"
+mkdir -p /etc/containerd/conf.d
+mkdir -p -m 700 /etc/containerd/ocicrypt/keys
+ocihsm config containerd > /etc/containerd/conf.d/ocihsm.toml
+sed -n '/```toml$/,/```$/{/```/!p}' "$PAGE" > /etc/containerd/config.toml"#;
+
+/// What k3s makes when it starts.
+const K3S: &str = r#"
+containerd=/var/lib/rancher/k3s/agent/etc/containerd
+mkdir -p $containerd
+printf 'version = 3\nimports = ["%s/config-v3.toml.d/*.toml"]\n' $containerd > $containerd/config.toml"#;
+
 fn page(name: &str, root: Option<Root>) {
-    if !skip::root() || !skip::programs(&["softhsm2-util", "openssl"]) {
+    page_after(name, root, Before::default());
+}
+
+fn page_after(name: &str, root: Option<Root>, before: Before) {
+    if !skip::root()
+        || !skip::programs(&["softhsm2-util", "openssl"])
+        || !skip::programs(before.programs)
+    {
         return;
     }
     let Some(root) = root else {
@@ -50,7 +122,17 @@ fn page(name: &str, root: Option<Root>) {
     let commands = Command::all(&text);
     assert!(!commands.is_empty(), "{name} has no recipe");
     let place = TempDir::new().unwrap();
-    let output = run(&root, &place, &Command::script(&commands));
+    let mut script = format!("export PAGE={}\n", repository().join(name).display());
+    for (number, made) in before.commands.iter().enumerate() {
+        let file = place.path().join(format!("before{number}"));
+        fs::write(&file, made).unwrap();
+        let file = file.display();
+        script += &format!(
+            "bash -e {file} >{file}.log 2>&1 </dev/null || {{ cat {file}.log; exit 1; }}\n"
+        );
+    }
+    let script = script + &Command::script(&commands);
+    let output = run(&root, &place, &script);
     let answers = Command::answers(&output.text());
     let mut wrong = String::new();
     for (command, (printed, succeeded)) in commands.iter().zip(&answers) {
@@ -84,8 +166,8 @@ fn run(root: &Root, place: &TempDir, script: &str) -> Output {
     for directory in ["home", "scratch"] {
         fs::create_dir(place.path().join(directory)).unwrap();
     }
-    root.isolated(&place.path().join("scratch"), "sh")
-        .args(["-c", ENTER, "sh"])
+    root.isolated(&place.path().join("scratch"), "unshare")
+        .args(["--net", "sh", "-c", ENTER, "sh"])
         .arg(place.path())
         .args(["env", "--ignore-environment", "LC_ALL=C.UTF-8"])
         .arg(format!("HOME={}", place.path().join("home").display()))
@@ -112,7 +194,11 @@ fn app(here: &std::path::Path) {
 
 #[test]
 fn readme() {
-    page("README.md", Some(Root::host()));
+    let before = Before {
+        commands: &[REGISTRY],
+        programs: &["docker-registry", "ip"],
+    };
+    page_after("README.md", Some(Root::host()), before);
 }
 
 #[test]
@@ -127,13 +213,45 @@ fn rotating() {
 
 #[test]
 fn alerting() {
-    page("docs/alerting.md", Some(Root::host()));
+    let before = Before {
+        commands: &[JOURNAL],
+        programs: &["journalctl", "jq"],
+    };
+    page_after("docs/alerting.md", Some(Root::host()), before);
 }
 
 #[test]
 fn ci() {
-    if skip::programs(&["jq"]) {
-        page("docs/ci.md", Some(Root::host()));
+    let before = Before {
+        // What comes from the build.
+        commands: &["skopeo copy oci:app:v1 oci-archive:app.tar", REGISTRY],
+        programs: &["jq", "skopeo", "docker-registry", "ip"],
+    };
+    page_after("docs/ci.md", Some(Root::host()), before);
+}
+
+#[test]
+fn docker() {
+    let before = Before {
+        commands: &[IMAGEKEY, DOCKER],
+        programs: &["containerd"],
+    };
+    page_after("docs/docker.md", Some(Root::host()), before);
+}
+
+#[test]
+fn k3s_and_rke2() {
+    let before = Before {
+        commands: &[IMAGEKEY, K3S],
+        programs: &[],
+    };
+    page_after("docs/k3s-and-rke2.md", Some(Root::host()), before);
+}
+
+#[test]
+fn imgcrypt() {
+    for root in [Root::trixie(), Root::sid()] {
+        page("docs/imgcrypt.md", root);
     }
 }
 
@@ -200,17 +318,21 @@ fn skopeo_and_buildah() {
 
 /// A page with a recipe that no test runs would be a promise that nobody keeps.
 #[test]
-fn every_page_with_recipes_is_run() {
+fn every_page_with_recipes_is_run_or_says_what_is_not() {
     let here = fs::read_to_string(repository().join("integration/tests/recipes/main.rs")).unwrap();
     for entry in fs::read_dir(repository().join("docs")).unwrap() {
         let path = entry.unwrap().path();
         let name = format!("docs/{}", path.file_name().unwrap().to_string_lossy());
         if path.extension().is_some_and(|extension| extension == "md") {
-            let recipes = Command::all(&fs::read_to_string(&path).unwrap());
+            let text = fs::read_to_string(&path).unwrap();
             assert!(
-                recipes.is_empty() || here.contains(&format!("\"{name}\"")),
+                Command::all(&text).is_empty() || here.contains(&format!("\"{name}\"")),
                 "{name}"
             );
+            for block in text.split("```sh\n").skip(1) {
+                let after = block.split_once("```").unwrap().1.trim_start();
+                assert!(after.starts_with("Not run by a test: "), "{name}: {block}");
+            }
         }
     }
 }
