@@ -5,7 +5,7 @@ use std::fs;
 
 use integration::program::{Output, Program};
 use integration::root::{Root, ran_on};
-use integration::{ocihsm, skip};
+use integration::{ocihsm, repository, skip};
 use tempfile::TempDir;
 
 /// A containerd that reads configuration files, and the stream processors for it to import.
@@ -82,6 +82,46 @@ fn a_generated_file_takes_the_line_in_the_place_of_its_own() {
 fn a_file_of_two_lines_is_enough() {
     for reader in Reader::all() {
         reader.assert_takes(&format!("version = 2\n{}\n", reader.imports()));
+    }
+}
+
+/// What README.md shows: a whole file, and one before and after it has the line.
+#[test]
+fn a_file_that_imports_already_takes_the_pattern_into_its_list() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let blocks = readme.split("```toml\n").skip(1);
+    let blocks = blocks.map(|rest| {
+        rest.split_once("```")
+            .unwrap()
+            .0
+            .replace("   imports", "imports")
+    });
+    let blocks: Vec<_> = blocks.collect();
+    let [whole, before, after] = blocks.as_slice() else {
+        panic!("{blocks:?}");
+    };
+    // A list of strings is written in TOML as in JSON.
+    let imports = |text: &str| -> Vec<String> {
+        let list = text.split_once("imports = ").unwrap().1;
+        serde_json::from_str(list).unwrap()
+    };
+    assert_eq!(imports(after), [imports(before), imports(whole)].concat());
+    for reader in Reader::all() {
+        let mine = reader.place.path().join("mine.toml");
+        fs::write(&mine, "version = 2\noom_score = 1\n").unwrap();
+        let place = reader.place.path().display().to_string();
+        let here = |text: &str| {
+            let text = text.replace(
+                "/etc/containerd/conf.d/*.toml",
+                &format!("{place}/proc*.toml"),
+            );
+            text.replace("/etc/containerd/mine.toml", &mine.display().to_string())
+        };
+        reader.assert_takes(&here(whole));
+        reader.assert_takes(&format!("version = 2\n{}", here(after)));
+        let twice = format!("version = 2\n{}{}", here(before), here(after));
+        let output = reader.dump(&twice);
+        assert!(!output.status.success(), "{}: {output:?}", reader.version);
     }
 }
 

@@ -202,6 +202,15 @@ fn readme() {
 }
 
 #[test]
+fn image_names() {
+    let before = Before {
+        commands: &[REGISTRY],
+        programs: &["docker-registry", "ip"],
+    };
+    page_after("docs/image-names.md", Some(Root::host()), before);
+}
+
+#[test]
 fn key_file() {
     page("docs/key-file.md", Some(Root::host()));
 }
