@@ -47,7 +47,10 @@ fn main() -> ExitCode {
         Err(Error::ReaderGone) => ExitCode::FAILURE,
         Err(error) => {
             report(&error);
-            ExitCode::FAILURE
+            match error.is_about_usage() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -158,6 +158,35 @@ fn a_key_is_deleted_with_both_halves_once_it_is_meant() {
 }
 
 #[test]
+fn the_only_key_of_a_token_is_named_before_it_is_deleted() {
+    let shell = Shell::new("only");
+    let _ = shell.token.generate("imagekey", 7, 2048);
+    let uri = "pkcs11:token=only?module-name=softhsm2";
+    let unnamed = shell
+        .keys(&["delete", uri, "--yes", "--pin-file", "pin"])
+        .run();
+    let hint = refused(&unnamed, "pkcs11:token=only names no key");
+    assert!(hint.contains("`object` or `id`"), "{hint}");
+    assert_eq!(unnamed.status.code(), Some(2));
+
+    let whole = "pkcs11:token=only;id=%07;object=imagekey";
+    let delete = ["keys", "delete", uri, "--pin-file", "pin"];
+    let (question, is_gone) = asked(&shell, &delete, "no");
+    assert!(
+        question.contains(&format!("{whole} is an RSA-2048 key.")) && !is_gone,
+        "{question}"
+    );
+    let by_id = "pkcs11:token=only;id=%07?module-name=softhsm2";
+    let output = shell
+        .keys(&["delete", by_id, "--yes", "--pin-file", "pin"])
+        .ok();
+    assert!(
+        output.text().ends_with(&format!("public key of {whole}\n")),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn what_may_be_several_keys_is_not_deleted() {
     let shell = Shell::new("several");
     let _ = shell.token.generate("same", 1, 2048);
@@ -214,39 +243,45 @@ fn a_terminal_is_asked_before_a_key_is_deleted() {
     let shell = Shell::new("asked");
     shell.generate("asked", "key", &[]).ok();
     for (answer, is_gone) in [("no", false), ("", false), ("yes", true)] {
-        let terminal = openpty(None, None).unwrap();
-        let mut command = Program::new("setsid")
-            .args(["--ctty", "--wait"])
-            .arg(ocihsm())
-            .args(["keys", "delete", "key.yaml"])
-            .env("OCICRYPT_CONFIG", "internal")
-            .env("OCIHSM_RUNTIME_DIR", shell.token.runtime())
-            .env("SOFTHSM2_CONF", shell.token.configuration())
-            .current_dir(shell.token.path())
-            .into_command();
-        command.stdin(terminal.slave.try_clone().unwrap());
-        command.stdout(terminal.slave.try_clone().unwrap());
-        command.stderr(terminal.slave.try_clone().unwrap());
-        let mut child = command.spawn().unwrap();
-        drop((command, terminal.slave));
-        let mut terminal = File::from(terminal.master);
-        let (mut shown, mut byte) = (Vec::new(), [0]);
-        while !shown.ends_with(b"[yes/no] ") && terminal.read_exact(&mut byte).is_ok() {
-            shown.push(byte[0]);
-        }
-        let question = String::from_utf8(shown).unwrap();
+        let (question, succeeded) = asked(&shell, &["keys", "delete", "key.yaml"], answer);
         assert!(
             question.contains("object=key;type=private is an RSA-2048 key."),
             "{question}"
         );
-        terminal
-            .write_all(format!("{answer}\n").as_bytes())
-            .unwrap();
-        while terminal.read_exact(&mut byte).is_ok() {}
-        assert_eq!(child.wait().unwrap().success(), is_gone, "{answer:?}");
+        assert_eq!(succeeded, is_gone, "{answer:?}");
         let left = shell
             .listed(&["--token", "asked", "--pin-file", "pin"])
             .len();
         assert_eq!(left, usize::from(!is_gone), "{answer:?}");
     }
+}
+
+/// Runs `ocihsm` at a terminal and answers its question: the question, and whether it succeeded.
+fn asked(shell: &Shell, arguments: &[&str], answer: &str) -> (String, bool) {
+    let terminal = openpty(None, None).unwrap();
+    let mut command = Program::new("setsid")
+        .args(["--ctty", "--wait"])
+        .arg(ocihsm())
+        .args(arguments)
+        .env("OCICRYPT_CONFIG", "internal")
+        .env("OCIHSM_RUNTIME_DIR", shell.token.runtime())
+        .env("SOFTHSM2_CONF", shell.token.configuration())
+        .current_dir(shell.token.path())
+        .into_command();
+    command.stdin(terminal.slave.try_clone().unwrap());
+    command.stdout(terminal.slave.try_clone().unwrap());
+    command.stderr(terminal.slave.try_clone().unwrap());
+    let mut child = command.spawn().unwrap();
+    drop((command, terminal.slave));
+    let mut terminal = File::from(terminal.master);
+    let (mut shown, mut byte) = (Vec::new(), [0]);
+    while !shown.ends_with(b"[yes/no] ") && terminal.read_exact(&mut byte).is_ok() {
+        shown.push(byte[0]);
+    }
+    terminal
+        .write_all(format!("{answer}\n").as_bytes())
+        .unwrap();
+    while terminal.read_exact(&mut byte).is_ok() {}
+    let succeeded = child.wait().unwrap().success();
+    (String::from_utf8(shown).unwrap(), succeeded)
 }

@@ -192,6 +192,12 @@ pub enum Error {
         /// These.
         modules: Vec<PathBuf>,
     },
+    /// A key that is to be removed unasked, and is not named.
+    #[error("{uri} names no key, and --yes asks nobody which one is meant")]
+    KeyUnnamed {
+        /// The URI, without its query.
+        uri: String,
+    },
     /// Somebody was asked, and did not say yes.
     #[error("nothing was removed")]
     NotConfirmed,
@@ -258,6 +264,9 @@ impl Error {
                 "`ocihsm keys list` shows the tokens, and the modules that fail"
             }
             Self::SeveralModules { .. } => "name one of them with --module",
+            Self::KeyUnnamed { .. } => {
+                "add `object` or `id` to the URI: `ocihsm keys list` shows both"
+            }
             Self::NobodyToAsk => "say that it is meant, with --yes",
             Self::PinForSeveral { .. } => {
                 "add `pin-source` to the URI in each key file, or name the key files of one token with --key"
@@ -288,6 +297,12 @@ impl Error {
             _ => return None,
         };
         Some(text.to_owned())
+    }
+
+    /// Whether the command line cannot be used, though it could be parsed; nothing was done then.
+    #[must_use]
+    pub fn is_about_usage(&self) -> bool {
+        matches!(self, Self::SizeOfCurve | Self::KeyUnnamed { .. })
     }
 
     /// The error and its hint in one line without an end, of 600 bytes at most. Harmless on a terminal.

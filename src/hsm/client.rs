@@ -16,7 +16,7 @@ use super::protocol::{Answered, Components, KeyPin, Question, Request};
 use super::refusal::Answer;
 use super::token::may_be_one;
 use super::worker::{Listed, Report};
-use super::{Deleted, HsmSettings, NewKey, Probe, surroundings};
+use super::{HsmSettings, NewKey, Pair, Probe, surroundings};
 use crate::keys::TokenKey;
 use crate::keys::public::PublicKey;
 use crate::keys::uri::Pkcs11Uri;
@@ -204,12 +204,20 @@ impl Client {
         Ok(components.public_key(&new.label)?)
     }
 
+    /// The key that [`Client::delete`] would remove.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pair(&mut self, key: &TokenKey) -> Result<Pair, Error> {
+        self.ask(key, Patience::Some, Question::Pair)
+    }
+
     /// Removes a key from its token for good: the private object, and the public one.
     ///
     /// # Errors
     /// [`Error::SeveralKeys`] when the URI means more than one key, and then none is removed; [`Error::KeyNotFound`];
     /// whatever keeps the token from being logged in to, or refuses.
-    pub fn delete(&mut self, key: &TokenKey) -> Result<Deleted, Error> {
+    pub fn delete(&mut self, key: &TokenKey) -> Result<Pair, Error> {
         self.ask(key, Patience::Some, Question::Delete)
     }
 

@@ -139,9 +139,13 @@ pub struct NewKey {
     pub curve: Option<Curve>,
 }
 
-/// What was removed from a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deleted {
+/// A key of a token that can be removed, or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// `CKA_ID`; empty if it has none.
+    pub id: Vec<u8>,
+    /// `CKA_LABEL` of its private half, or of the public one if that is alone.
+    pub label: String,
     /// Private objects of the key.
     pub private: usize,
     /// Public objects of the key.

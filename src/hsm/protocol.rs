@@ -88,7 +88,9 @@ pub(super) enum Question {
     Tokens,
     /// [`Components`].
     Generate(NewKey),
-    /// [`Deleted`](super::Deleted).
+    /// [`Pair`](super::Pair): what would be removed.
+    Pair,
+    /// [`Pair`](super::Pair): what was removed.
     Delete,
 }
 

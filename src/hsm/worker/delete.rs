@@ -7,7 +7,7 @@ use cryptoki_sys as sys;
 use super::device::{Device, Key};
 use super::module::{Object, Session};
 use super::search;
-use crate::hsm::Deleted;
+use crate::hsm::Pair;
 use crate::hsm::failure::{Failure, Fault};
 use crate::hsm::token::TokenInfo;
 
@@ -20,7 +20,30 @@ struct Identity {
     modulus: Option<Vec<u8>>,
 }
 
-pub(super) fn delete(device: &mut Device<'_>, key: &Key) -> Result<Deleted, Failure> {
+/// The objects of one key, the private ones first: what they open is what matters.
+struct Found {
+    token: TokenInfo,
+    session: Session,
+    objects: Vec<Object>,
+    pair: Pair,
+}
+
+/// What would be removed.
+pub(super) fn pair(device: &mut Device<'_>, key: &Key) -> Result<Pair, Failure> {
+    found(device, key).map(|found| found.pair)
+}
+
+pub(super) fn delete(device: &mut Device<'_>, key: &Key) -> Result<Pair, Failure> {
+    let found = found(device, key)?;
+    for &object in &found.objects {
+        let removed = device.module.remove(found.session, object);
+        removed.map_err(|fault| fault.on(&found.token.label))?;
+    }
+    device.found.clear();
+    Ok(found.pair)
+}
+
+fn found(device: &mut Device<'_>, key: &Key) -> Result<Found, Failure> {
     let (token, session) = device.patiently(|device| {
         let token = device.token(&key.file.uri)?;
         let session = device.writing_session(&token)?;
@@ -30,9 +53,9 @@ pub(super) fn delete(device: &mut Device<'_>, key: &Key) -> Result<Deleted, Fail
     let private = objects(device, session, &token, key, sys::CKO_PRIVATE_KEY)?;
     let public = objects(device, session, &token, key, sys::CKO_PUBLIC_KEY)?;
     let all: Vec<Object> = private.iter().chain(&public).copied().collect();
-    if all.is_empty() {
+    let Some(&first) = all.first() else {
         return Err(search::none(&token, &key.file.uri));
-    }
+    };
     let on_token = |fault: Fault| fault.on(&token.label);
     // Halves that do not show what they hold may be of two keys with one id.
     let few = private.len() <= 1 && public.len() <= 1;
@@ -46,14 +69,20 @@ pub(super) fn delete(device: &mut Device<'_>, key: &Key) -> Result<Deleted, Fail
         let named = search::named(device, session, &token, &key.file.uri, told);
         return Err(named.map_err(on_token)?);
     }
-    // The private ones first: what they open is what matters.
-    for &object in &all {
-        device.module.remove(session, object).map_err(on_token)?;
-    }
-    device.found.clear();
-    Ok(Deleted {
+    let names = [sys::CKA_ID, sys::CKA_LABEL];
+    let names = device.module.attributes(session, first, names);
+    let [id, label] = names.map_err(on_token)?.map(Option::unwrap_or_default);
+    let pair = Pair {
+        id,
+        label: String::from_utf8_lossy(&label).into_owned(),
         private: private.len(),
         public: public.len(),
+    };
+    Ok(Found {
+        token,
+        session,
+        objects: all,
+        pair,
     })
 }
 

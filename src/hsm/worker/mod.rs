@@ -152,6 +152,7 @@ fn answer(
         Question::Probe => reporter.answer(&probe::probe(device, &key)),
         Question::Tokens => reporter.answer(&list::list(device, &key)),
         Question::Generate(new) => reporter.answer(&generate::make(device, &key, &new)),
+        Question::Pair => reporter.answer(&delete::pair(device, &key)),
         Question::Delete => reporter.answer(&delete::delete(device, &key)),
     }
 }
