@@ -62,6 +62,28 @@ fn a_list_shows_public_keys_to_everybody_and_pairs_after_a_login() {
 }
 
 #[test]
+fn a_list_without_a_pin_says_that_one_shows_more() {
+    let shell = Shell::new("hidden");
+    shell.generate("hidden", "one", &["--id", "01"]).ok();
+    let said = |more: &[&str]| {
+        let list = shell.keys(&["list", "--module", SOFTHSM]).args(more);
+        list.ok().stderr
+    };
+    assert_eq!(
+        said(&["--token", "hidden"]),
+        "ocihsm: note: private keys are shown once the PIN is given, with --pin-file or in OCIHSM_PIN\n"
+    );
+    assert_eq!(
+        said(&[]),
+        "ocihsm: note: private keys are shown with --token and the PIN of that token\n"
+    );
+    for silent in ["-q", "--json"] {
+        assert_eq!(said(&["--token", "hidden", silent]), "", "{silent}");
+    }
+    assert_eq!(said(&["--token", "hidden", "--pin-file", "pin"]), "");
+}
+
+#[test]
 fn keys_on_curves_are_listed_and_exported_as_others_are() {
     let shell = Shell::new("curves");
     shell.generate("curves", "rsa", &["--id", "01"]).ok();
@@ -163,7 +185,9 @@ fn a_bad_module_does_not_spoil_the_list() {
         };
         let output = list(&[]).ok();
         assert!(output.text().contains("object=layers"), "{output:?}");
-        assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
+        let lines: Vec<_> = output.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "{output:?}");
+        assert!(lines[1].starts_with("ocihsm: note: "), "{output:?}");
         assert!(output.stderr.starts_with("ocihsm: warning: "), "{output:?}");
         assert!(output.stderr.contains(message), "{output:?}");
         refused(&list(&["--module", "unruly"]).run(), message);

@@ -9,6 +9,7 @@ use crate::commands::pin::PinArgs;
 use crate::commands::print;
 use crate::hsm::{self, Patience};
 use crate::keys::uri::Pkcs11Uri;
+use crate::telemetry::note;
 
 /// Arguments of `keys list`.
 #[derive(clap::Args, Debug)]
@@ -71,5 +72,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for problem in listing.problems() {
         tracing::warn!("{problem}");
     }
-    print(&table::to_text(&listing))
+    print(&table::to_text(&listing))?;
+    if pin.is_none() && listing.hides_private_keys() {
+        note(match args.token {
+            Some(_) => {
+                "private keys are shown once the PIN is given, with --pin-file or in OCIHSM_PIN"
+            }
+            None => "private keys are shown with --token and the PIN of that token",
+        });
+    }
+    Ok(())
 }

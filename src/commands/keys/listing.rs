@@ -84,6 +84,12 @@ impl Listing {
         }
     }
 
+    /// Whether a token that wants a login shows no private key.
+    pub(super) fn hides_private_keys(&self) -> bool {
+        let mut tokens = self.modules.iter().flat_map(|module| &module.tokens);
+        tokens.any(|token| token.login != NO_LOGIN && token.keys.iter().all(|key| !key.private))
+    }
+
     /// What could not be listed, and why.
     pub(super) fn problems(&self) -> Vec<String> {
         let tokens = self.modules.iter().flat_map(|module| &module.tokens);
@@ -174,12 +180,15 @@ impl ListedKey {
     }
 }
 
+/// Of a token that wants no login.
+const NO_LOGIN: &str = "none";
+
 /// What private keys take to be seen and used.
 fn login(token: &Token) -> &'static str {
     match token {
         Token {
             needs_login: false, ..
-        } => "none",
+        } => NO_LOGIN,
         Token {
             is_locked: true, ..
         } => "PIN locked",
