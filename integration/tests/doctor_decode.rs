@@ -26,7 +26,7 @@ const MISTAKES: [Mistake; 8] = [
     },
     Mistake {
         name: "a certificate where a key belongs",
-        says: "no usable key",
+        says: ": key.pem is a certificate (public), not a key",
         make: |node| {
             for entry in fs::read_dir(&node.keys).unwrap() {
                 fs::remove_file(entry.unwrap().path()).unwrap();

@@ -37,6 +37,8 @@ pub struct KeyDir {
     pub private_keys: Vec<PrivateKey>,
     /// Certificates, which are no keys, and no mistake.
     pub certificates: Vec<Certificate>,
+    /// The files that hold certificates and nothing else.
+    pub certificate_files: Vec<PathBuf>,
     /// Everything else.
     pub skipped: Vec<Skipped>,
 }
@@ -102,7 +104,10 @@ impl KeyDir {
                 Ok(key) => self.keys.push(key),
                 Err(error @ Error::NotAKeyFile { .. }) => match Certificate::all(bytes) {
                     none if none.is_empty() => return Err(error),
-                    certificates => self.certificates.extend(certificates),
+                    certificates => {
+                        self.certificates.extend(certificates);
+                        self.certificate_files.push(path.to_owned());
+                    }
                 },
                 Err(error) => return Err(error),
             },

@@ -69,6 +69,7 @@ pub struct KeyRing {
     /// How many of them are in files; these stand first.
     in_files: usize,
     certificates: Vec<Certificate>,
+    certificate_files: Vec<PathBuf>,
     unusable: Vec<Error>,
     skipped: Vec<Error>,
 }
@@ -91,6 +92,7 @@ impl KeyRing {
             ring.skipped
                 .extend(found.skipped.into_iter().map(|skipped| skipped.why));
             ring.certificates.extend(found.certificates);
+            ring.certificate_files.extend(found.certificate_files);
             for key in found.private_keys {
                 ring.add_private(key);
             }
@@ -269,6 +271,12 @@ impl KeyRing {
     #[must_use]
     pub fn searched(&self) -> &[PathBuf] {
         &self.searched
+    }
+
+    /// The files that hold certificates and nothing else.
+    #[must_use]
+    pub fn certificate_files(&self) -> &[PathBuf] {
+        &self.certificate_files
     }
 
     /// The usable keys.

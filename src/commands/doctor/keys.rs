@@ -1,13 +1,14 @@
 //! The keys that a decoder works with: what their files say, and who may read or change them.
 
 use std::path::Path;
+use std::slice;
 
 use super::access::{check_owner, others_may_read};
 use super::findings::Findings;
 use super::setup::Setup;
 use super::{kind, policy};
 use crate::commands::image_args;
-use crate::commands::unwrapping::refusals::NO_KEY_FILE;
+use crate::commands::unwrapping::refusals::{NO_KEY_FILE, no_key_in};
 use crate::keys;
 use crate::keys::key_dir::KeyDir;
 use crate::keys::key_file::KeyFile;
@@ -87,7 +88,7 @@ fn check_directory(findings: &mut Findings, directory: &Path) -> Vec<KeyFile> {
     if found.keys.is_empty() && found.private_keys.is_empty() {
         findings.fail(
             kind::KEYS_EMPTY,
-            format!("there is no usable key in {}", directory.display()),
+            no_key_in(slice::from_ref(directory), &found.certificate_files),
             NO_KEY_FILE,
         );
     } else {

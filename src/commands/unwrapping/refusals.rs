@@ -16,6 +16,8 @@ const REASONS: usize = 330;
 const SCHEME: usize = 24;
 /// Most bytes of where keys were looked for.
 const SEARCHED: usize = 120;
+/// Most bytes of a certificate's name.
+const CERTIFICATE: usize = 60;
 
 /// What was tried, and why it was in vain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Refusals {
     pub other_schemes: Vec<String>,
     /// Where keys were looked for.
     pub searched: Vec<PathBuf>,
+    /// Files there that hold certificates and nothing else.
+    pub certificates: Vec<PathBuf>,
     /// What each key says, in order.
     pub keys: Vec<Reason>,
     /// Files that are no keys, and keys without a module.
@@ -140,12 +144,28 @@ pub(crate) fn sentence(refusals: &Refusals) -> String {
 pub(crate) fn nothing_usable(refusals: &Refusals) -> String {
     let place = match &refusals.searched[..] {
         [] => "there is no key".to_owned(),
-        searched => format!(
-            "there is no usable key in {}",
-            fitted(&listed(searched), SEARCHED)
-        ),
+        searched => no_key_in(searched, &refusals.certificates),
     };
     place + &skipped(refusals)
+}
+
+/// The same of these places, of which `doctor` says it too; a certificate there is most likely taken for a key.
+pub(crate) fn no_key_in(places: &[PathBuf], certificates: &[PathBuf]) -> String {
+    let places = fitted(&listed(places), SEARCHED);
+    let name = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        fitted(&name.to_string_lossy(), CERTIFICATE)
+    };
+    let certificates = match certificates {
+        [] => String::new(),
+        [one] => format!(": {} is a certificate (public), not a key", name(one)),
+        [first, others @ ..] => format!(
+            ": {} and {} more are certificates (public), not keys",
+            name(first),
+            others.len()
+        ),
+    };
+    format!("there is no usable key in {places}{certificates}")
 }
 
 fn skipped(refusals: &Refusals) -> String {
@@ -255,6 +275,23 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_told_where_there_is_no_key() {
+        let told = |certificates: &[&str]| {
+            let certificates: Vec<_> = certificates.iter().map(PathBuf::from).collect();
+            no_key_in(&["/keys".into()], &certificates)
+        };
+        assert_eq!(
+            told(&["/keys/deep/cert.pem"]),
+            "there is no usable key in /keys: cert.pem is a certificate (public), not a key"
+        );
+        assert!(
+            told(&["/keys/a", "/keys/b", "/keys/c"]).contains(": a and 2 more are certificates")
+        );
+        let long = format!("/keys/{}", "x".repeat(250));
+        assert!(told(&[long.as_str()]).len() < 150);
+    }
+
+    #[test]
     fn the_one_hint_of_the_reasons_is_passed_on() {
         let another = reason("a", Cure::AnotherKey);
         let absent = reason("b: no token", hint("start it"));
@@ -326,6 +363,7 @@ mod tests {
                 schemes: vec!["jwe".to_owned()],
                 other_schemes: vec!["\u{202e}scheme ".repeat(500); 50],
                 searched: vec![PathBuf::from(name(0)); 50],
+                certificates: vec![PathBuf::from(name(0)); 50],
                 keys: reasons("one"),
                 skipped: reasons("another"),
             }),

@@ -233,6 +233,7 @@ pub(super) fn refusals(schemes: BTreeSet<Scheme>, keys: Vec<Reason>, ring: &KeyR
         schemes: ours.iter().map(ToString::to_string).collect(),
         other_schemes: others.iter().map(ToString::to_string).collect(),
         searched: ring.searched().to_vec(),
+        certificates: ring.certificate_files().to_vec(),
         keys,
         skipped: ring.skipped().map(Reason::from).collect(),
     }
