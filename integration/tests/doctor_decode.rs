@@ -16,7 +16,7 @@ struct Mistake {
     make: fn(&Node),
 }
 
-const MISTAKES: [Mistake; 8] = [
+const MISTAKES: [Mistake; 10] = [
     Mistake {
         name: "the PIN file is not there",
         says: "no such file",
@@ -61,6 +61,23 @@ const MISTAKES: [Mistake; 8] = [
         make: |node| {
             only_key(node, "?pin-value=1&module-name=softhsm2");
             configuration(node, "/nowhere/softhsm2.conf");
+        },
+    },
+    Mistake {
+        name: "the module's variable names a file in somebody's home",
+        says: "SOFTHSM2_CONF in module.env names ~/softhsm2.conf, which is not there: no shell expands `~` here",
+        make: |node| {
+            only_key(node, "?pin-value=1&module-name=softhsm2");
+            configuration(node, "~/softhsm2.conf");
+        },
+    },
+    Mistake {
+        // `Cargo.toml` is there for whoever runs this, and not for containerd.
+        name: "the module's variable names a file of the current directory",
+        says: "SOFTHSM2_CONF in module.env names Cargo.toml, which is not there: write the path from / on",
+        make: |node| {
+            only_key(node, "?pin-value=1&module-name=softhsm2");
+            configuration(node, "Cargo.toml");
         },
     },
     Mistake {
@@ -152,6 +169,7 @@ fn the_import_says_what_doctor_says() {
                 "STREAM_PROCESSOR_MEDIATYPE",
                 "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
             )
+            .current_dir("/")
             .stdin(vector.layout.read(layer))
             .run();
         assert!(!output.status.success(), "{}", mistake.name);

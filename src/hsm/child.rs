@@ -342,7 +342,7 @@ fn command(place: Place<'_>, environment: &Environment) -> Result<Command, Error
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     if let Environment::Only(variables) = environment {
-        command.env_clear();
+        command.env_clear().current_dir(environment.directory());
         for (name, value) in variables {
             command.env(checked(name, value)?, value);
         }

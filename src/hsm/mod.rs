@@ -32,7 +32,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -68,8 +68,18 @@ pub enum Environment {
         /// `SOFTHSM2_CONF` in it, which may be why SoftHSM does not start.
         softhsm: Option<String>,
     },
-    /// These variables and no others: that of another process, which this one stands in for.
+    /// These variables and no others: that of a decoder, which this process stands in for.
     Only(BTreeMap<String, String>),
+}
+
+impl Environment {
+    /// Where a module's process begins: containerd's directory, and with it a decoder's, is the root.
+    fn directory(&self) -> &'static Path {
+        Path::new(match self {
+            Self::Inherited { .. } => ".",
+            Self::Only(_) => "/",
+        })
+    }
 }
 
 impl HsmSettings {

@@ -33,8 +33,8 @@ pub(super) fn explained(error: Error, key: &TokenKey, settings: &HsmSettings) ->
     if *function != Function::C_Initialize.name() {
         return error;
     }
-    let inherited = inherited(&settings.environment);
-    let missing = missing_file(key, inherited).or_else(|| missing_tokens(key, inherited));
+    let environment = &settings.environment;
+    let missing = missing_file(key, environment).or_else(|| missing_tokens(key, environment));
     match missing {
         Some((named_by, path)) => Error::Surroundings {
             module: key.module.clone(),
@@ -46,7 +46,7 @@ pub(super) fn explained(error: Error, key: &TokenKey, settings: &HsmSettings) ->
 }
 
 /// What a variable names that is not there.
-fn missing_file(key: &TokenKey, inherited: Option<&str>) -> Option<(NamedBy, PathBuf)> {
+fn missing_file(key: &TokenKey, environment: &Environment) -> Option<(NamedBy, PathBuf)> {
     let here = key.file.name == COMMAND_LINE;
     let places = (key.file.env.iter()).filter(|(name, _)| PLACES.contains(&name.as_str()));
     let own = places.map(|(name, value)| {
@@ -56,28 +56,29 @@ fn missing_file(key: &TokenKey, inherited: Option<&str>) -> Option<(NamedBy, Pat
         };
         (named_by, value.as_str())
     });
-    let inherited = inherited
+    let inherited = inherited(environment)
         .filter(|_| is_softhsm(key) && !key.file.env.contains_key(SOFTHSM))
         .map(|value| (NamedBy::Variable(SOFTHSM.to_owned()), value));
     own.chain(inherited)
-        .filter(|(_, value)| value.starts_with('/'))
-        .find(|(_, value)| is_absent(Path::new(value)))
+        .filter(|(_, value)| !value.is_empty())
+        .find(|(_, value)| is_absent(&environment.directory().join(value)))
         .map(|(named_by, value)| (named_by, PathBuf::from(value)))
 }
 
 /// SoftHSM's directory of tokens, if its configuration names one that is not there.
-fn missing_tokens(key: &TokenKey, inherited: Option<&str>) -> Option<(NamedBy, PathBuf)> {
+fn missing_tokens(key: &TokenKey, environment: &Environment) -> Option<(NamedBy, PathBuf)> {
     if !is_softhsm(key) {
         return None;
     }
     let configuration = match key.file.env.get(SOFTHSM) {
         Some(path) => path.as_str(),
-        None => inherited.unwrap_or(SOFTHSM_USUAL),
+        None => inherited(environment).unwrap_or(SOFTHSM_USUAL),
     };
-    let text = fs::read_to_string(configuration).ok()?;
+    let text = fs::read_to_string(environment.directory().join(configuration)).ok()?;
     let tokens = text.lines().find_map(token_directory)?;
     let tokens = PathBuf::from(tokens);
-    is_absent(&tokens).then(|| (NamedBy::File(configuration.into()), tokens))
+    is_absent(&environment.directory().join(&tokens))
+        .then(|| (NamedBy::File(configuration.into()), tokens))
 }
 
 fn token_directory(line: &str) -> Option<&str> {
@@ -88,6 +89,17 @@ fn token_directory(line: &str) -> Option<&str> {
 fn is_softhsm(key: &TokenKey) -> bool {
     let file = key.module.file_name().unwrap_or_default();
     file.to_string_lossy().contains("softhsm")
+}
+
+/// Why a path that is not there may look right: a worker has no shell, and its directory is not that of the key file.
+pub(super) fn doubt(path: &Path) -> &'static str {
+    if path.to_string_lossy().starts_with('~') {
+        ": no shell expands `~` here, so write the path from / on"
+    } else if path.is_relative() {
+        ": write the path from / on"
+    } else {
+        ""
+    }
 }
 
 /// SoftHSM's variable, as the module's process has it from us.
