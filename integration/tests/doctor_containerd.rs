@@ -182,6 +182,36 @@ fn a_drop_in_that_nothing_imports_is_named() {
 }
 
 #[test]
+fn a_node_without_sections_is_told_once_which_file_to_write_and_that_mends_it() {
+    let node = Node::new();
+    let stanza = node.stanza(&[]);
+    fs::remove_file(node.path("conf.d/ocihsm.toml")).unwrap();
+    fs::remove_dir(node.path("conf.d")).unwrap();
+    node.write("config.toml", "version = 2\n");
+    let text = node.complaint();
+    let (drop_in, pattern) = (node.path("conf.d/ocihsm.toml"), node.path("conf.d/*.toml"));
+    let make = format!("ocihsm config containerd > {}`", drop_in.display());
+    let mend = line(&text, &make);
+    let imports = format!("`imports = [{pattern:?}]`");
+    assert!(
+        mend.contains("-> run `mkdir -p ") && mend.contains(&imports),
+        "{mend}"
+    );
+    assert_eq!(text.matches(&make).count(), 1, "{text}");
+    let report: Value = serde_json::from_slice(&node.doctor(&["--json"]).stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let mends = findings.iter().filter_map(|one| one["mend"].as_str());
+    assert_eq!(mends.filter(|mend| mend.contains(&make)).count(), 3);
+
+    fs::create_dir(node.path("conf.d")).unwrap();
+    node.write("conf.d/ocihsm.toml", &stanza);
+    let imports = imports.trim_matches('`');
+    node.write("config.toml", &format!("version = 2\n{imports}\n"));
+    let output = node.doctor(&[]);
+    assert!(output.status.success(), "{}", output.text());
+}
+
+#[test]
 fn a_second_line_of_imports_is_named() {
     let node = Node::new();
     node.change(

@@ -77,7 +77,8 @@ pub(super) fn check(findings: &mut Findings, containerds: &[Containerd]) -> Vec<
                 } else {
                     files::check(findings, path, config, containerd.release);
                 }
-                let install = check_rest(findings, containerd, config, is_needed);
+                // A sentence for each containerd, and the process ends soon.
+                let install = check_rest(findings, containerd, config, is_needed).leak();
                 running::check(findings, containerd, config);
                 let root = containerd.root(config);
                 let environment = &containerd.environment;
@@ -99,7 +100,7 @@ fn check_rest(
     containerd: &Containerd,
     config: &ContainerdConfig,
     is_needed: bool,
-) -> &'static str {
+) -> String {
     let path = containerd.config.as_path();
     match rancher::generated(path) {
         Some(generated) => generated.check(findings, path, config, containerd.release, is_needed),

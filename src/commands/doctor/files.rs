@@ -1,6 +1,6 @@
 //! The files of one containerd's configuration: whether a containerd starts with them, and whether they are all of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::findings::Findings;
 use super::kind;
@@ -12,8 +12,6 @@ const PRINT_OLDER: &str =
     "print it with `ocihsm config containerd --config-version 2`, which every containerd reads";
 
 const IMPORT: &str = "import the file that is named above, and restart containerd";
-
-pub(super) const INSTALL: &str = "save `ocihsm config containerd` as a file that containerd's configuration imports, and restart containerd";
 
 /// What to do about a file that cannot be read.
 pub(super) fn mend(error: &Error) -> &'static str {
@@ -145,12 +143,15 @@ pub(super) fn check_unimported(
     main: &Path,
     config: &ContainerdConfig,
     is_needed: bool,
-) -> &'static str {
+) -> String {
     let directory = main.parent().unwrap_or(Path::new("/")).join("conf.d");
     let unimported = config.unimported(main);
     let install = match unimported.as_slice() {
-        [] => INSTALL,
-        _ => IMPORT,
+        [] => match written(config) {
+            Some(file) => complete(&source(main, file)),
+            None => install(main, config, &directory),
+        },
+        _ => IMPORT.to_owned(),
     };
     for path in unimported {
         let text = format!(
@@ -158,10 +159,8 @@ pub(super) fn check_unimported(
             path.display()
         );
         let mend = format!(
-            "let {} say `imports = [\"{}\"]` above its first section, in the place of the line `imports = []` if \
-             there is one, and restart containerd",
-            main.display(),
-            directory.join("*.toml").display()
+            "{}, and restart containerd",
+            import(main, config, &directory)
         );
         if is_needed {
             findings.fail(kind::DROP_IN_UNIMPORTED, text, mend);
@@ -170,4 +169,153 @@ pub(super) fn check_unimported(
         }
     }
     install
+}
+
+/// The file that sections of an administrator's stand in.
+pub(super) fn written(config: &ContainerdConfig) -> Option<&Path> {
+    let mut sections = config.processors.values();
+    let written = sections.find(|section| !section.is_as_built_in())?;
+    written.file.as_deref()
+}
+
+/// What to do for want of some of them.
+pub(super) fn complete(file: &Path) -> String {
+    format!(
+        "add the sections that are missing, as `ocihsm config containerd` prints them, to {}, and restart containerd",
+        file.display()
+    )
+}
+
+/// What to do for want of all of them: which file to write, and which line has to import it.
+fn install(main: &Path, config: &ContainerdConfig, directory: &Path) -> String {
+    let imported = drop_ins(config);
+    let directory = imported.as_deref().unwrap_or(directory);
+    let make = match directory.is_dir() {
+        true => String::new(),
+        false => format!("mkdir -p {} && ", directory.display()),
+    };
+    let import = match imported {
+        Some(_) => String::new(),
+        None => format!(", {}", import(main, config, directory)),
+    };
+    format!(
+        "run `{make}ocihsm config containerd > {}`{import}, and restart containerd",
+        directory.join("ocihsm.toml").display()
+    )
+}
+
+/// The line that imports a directory.
+fn import(main: &Path, config: &ContainerdConfig, directory: &Path) -> String {
+    let pattern = directory.join("*.toml");
+    let (file, pattern) = (source(main, main), pattern.display());
+    let file = file.display();
+    if config.files.is_empty() {
+        format!("write `version = 2` and below it `imports = [\"{pattern}\"]` into {file}")
+    } else if config.imports.iter().any(|one| one.importing == main) {
+        format!("add \"{pattern}\" to the list `imports` in {file}")
+    } else {
+        format!(
+            "let {file} say `imports = [\"{pattern}\"]` above its first section, in the place of the line \
+             `imports = []` if there is one"
+        )
+    }
+}
+
+/// The file to change, so that `file` comes to say something: microk8s makes the main one of another at each start.
+fn source(main: &Path, file: &Path) -> PathBuf {
+    let template = main.with_file_name("containerd-template.toml");
+    match file == main && main.ends_with("args/containerd.toml") && template.exists() {
+        true => template,
+        false => file.to_owned(),
+    }
+}
+
+/// The directory that the configuration imports already.
+pub(super) fn drop_ins(config: &ContainerdConfig) -> Option<PathBuf> {
+    let mut imports = config.imports.iter().map(|import| Path::new(&import.text));
+    let pattern = imports.find(|path| path.is_absolute() && path.ends_with("*.toml"))?;
+    pattern.parent().map(Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What to do for want of a section with these files; the directory is called `/etc`.
+    fn install(files: &[(&str, &str)]) -> String {
+        let root = tempfile::tempdir().unwrap();
+        let etc = root.path().to_string_lossy();
+        for (name, text) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text.replace("/etc", &etc)).unwrap();
+        }
+        let main = root
+            .path()
+            .join(files.first().map_or("config.toml", |file| file.0));
+        let config = match files {
+            [] => ContainerdConfig::built_in(),
+            _ => ContainerdConfig::read(&main).unwrap(),
+        };
+        check_unimported(&mut Findings::default(), &main, &config, true).replace(&*etc, "/etc")
+    }
+
+    #[test]
+    fn the_file_to_write_and_the_line_that_imports_it_are_named() {
+        const MAKE: &str =
+            "run `mkdir -p /etc/conf.d && ocihsm config containerd > /etc/conf.d/ocihsm.toml`";
+        const IMPORTS: &str = "imports = [\"/etc/conf.d/*.toml\"]";
+        for (files, then) in [
+            (
+                &[][..],
+                format!("write `version = 2` and below it `{IMPORTS}` into /etc/config.toml"),
+            ),
+            (
+                &[("config.toml", "version = 2\n")],
+                format!("let /etc/config.toml say `{IMPORTS}` above its first section"),
+            ),
+            (
+                &[
+                    ("config.toml", "imports = [\"/etc/other.toml\"]\n"),
+                    ("other.toml", ""),
+                ],
+                "add \"/etc/conf.d/*.toml\" to the list `imports` in /etc/config.toml".to_owned(),
+            ),
+            (
+                &[
+                    ("args/containerd.toml", ""),
+                    ("args/containerd-template.toml", ""),
+                ],
+                "let /etc/args/containerd-template.toml say `imports = [\"/etc/args/conf.d/*"
+                    .to_owned(),
+            ),
+        ] {
+            let told = install(files);
+            let make = match told.contains("/args/") {
+                true => MAKE.replace("/conf.d", "/args/conf.d"),
+                false => MAKE.to_owned(),
+            };
+            assert!(told.starts_with(&format!("{make}, {then}")), "{told}");
+            assert!(told.ends_with(", and restart containerd"), "{told}");
+        }
+        let imported = "imports = [\"/etc/more/*.toml\"]\n";
+        assert_eq!(
+            install(&[("config.toml", imported), ("more/x.toml", "")]),
+            "run `ocihsm config containerd > /etc/more/ocihsm.toml`, and restart containerd"
+        );
+    }
+
+    #[test]
+    fn a_file_that_has_some_of_the_sections_is_to_have_the_others() {
+        let section = "[stream_processors.x]\npath = \"/x\"\n";
+        let imports = "imports = [\"/etc/conf.d/*.toml\"]\n";
+        let told = install(&[("config.toml", imports), ("conf.d/mine.toml", section)]);
+        assert!(
+            told.starts_with("add the sections that are missing, ")
+                && told.ends_with(" to /etc/conf.d/mine.toml, and restart containerd"),
+            "{told}"
+        );
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
+use std::iter::zip;
 use std::path::Path;
 
 use nix::unistd::geteuid;
@@ -151,12 +152,13 @@ impl Findings {
         }
     }
 
-    /// One line for each, and below it how to mend it; above those of each containerd which it is, if there are several;
-    /// below all of them how many there are.
+    /// One line for each, and below it how to mend it, once for those in a row that have it in common; above those of each
+    /// containerd which it is, if there are several; below all of them how many there are.
     pub(super) fn to_text(&self, colour: Colour) -> String {
         let mut text = String::new();
         let mut about: &[String] = &[];
-        for finding in &self.findings {
+        let nexts = self.findings.iter().skip(1).map(Some).chain([None]);
+        for (finding, next) in zip(&self.findings, nexts) {
             let (level, code) = match finding.level {
                 Level::Ok => ("ok  ", 32),
                 Level::Warn => ("warn", 33),
@@ -175,7 +177,11 @@ impl Findings {
                 };
             }
             let _ = writeln!(text, "{level}  {}: {}", finding.subject, finding.text);
-            if let Some(mend) = &finding.mend {
+            let has_same_mend = |next: &Finding| {
+                (&next.mend, &next.containerds) == (&finding.mend, &finding.containerds)
+            };
+            let is_told_below = finding.lines.is_empty() && next.is_some_and(has_same_mend);
+            if let Some(mend) = finding.mend.as_ref().filter(|_| !is_told_below) {
                 let _ = writeln!(text, "      -> {mend}");
             }
             for line in &finding.lines {
@@ -315,6 +321,24 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&findings.to_json()).unwrap();
         assert_eq!((&json["version"], &json["failed"]), (&1.into(), &1.into()));
         assert_eq!(json["findings"][2]["id"], "keys-empty");
+    }
+
+    #[test]
+    fn a_mend_that_several_in_a_row_have_is_printed_once() {
+        let mut findings = Findings::default();
+        findings.fail(kind::KEYS_EMPTY, "a".to_owned(), "x");
+        findings.warn(kind::LOG, "b".to_owned(), "x");
+        findings.ok(kind::LOG, "c".to_owned());
+        findings.warn(kind::LOG, "d".to_owned(), "x");
+        findings.about(&[Path::new("/e.toml")]);
+        findings.warn(kind::LOG, "e".to_owned(), "x");
+        let text = findings.to_text(Colour::Off);
+        let marks = text
+            .lines()
+            .map(|line| line.split(' ').next_back().unwrap());
+        let marks: Vec<_> = marks.take(9).collect();
+        assert_eq!(marks, ["a", "b", "x", "c", "d", "x", "/e.toml:", "e", "x"]);
+        assert_eq!(findings.to_json().matches("\"mend\": \"x\"").count(), 4);
     }
 
     #[test]

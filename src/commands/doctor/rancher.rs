@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::INSTALL;
+use super::files::drop_ins;
 use super::findings::Findings;
-use super::kind;
+use super::{files, kind};
 use crate::node::containerd::ContainerdConfig;
 use crate::node::running::Release;
 use crate::node::stanza::{ConfigVersion, Stanza};
@@ -51,9 +51,9 @@ impl Generated {
         config: &ContainerdConfig,
         release: Option<Release>,
         is_needed: bool,
-    ) -> &'static str {
+    ) -> String {
         if !is_needed {
-            return INSTALL;
+            return self.complete(main, config);
         }
         let version = version(config, release);
         let (file, mut lines) = match drop_ins(config) {
@@ -98,7 +98,20 @@ impl Generated {
             format!("{how} {}, and restart {}", file.display(), self.services),
             lines,
         );
-        WRITTEN
+        WRITTEN.to_owned()
+    }
+
+    /// What to do for want of some sections, where there are others.
+    fn complete(&self, main: &Path, config: &ContainerdConfig) -> String {
+        match files::written(config).filter(|file| *file != main) {
+            Some(file) => files::complete(file),
+            None => format!(
+                "add the sections that are missing, as `ocihsm config containerd` prints them, to the template in {}, \
+                 and restart {}",
+                self.directory.display(),
+                self.services
+            ),
+        }
     }
 }
 
@@ -113,13 +126,6 @@ fn version(config: &ContainerdConfig, release: Option<Release>) -> ConfigVersion
         true => ConfigVersion::Three,
         false => ConfigVersion::Two,
     }
-}
-
-/// The directory that the generated file imports, in releases where it does.
-fn drop_ins(config: &ContainerdConfig) -> Option<PathBuf> {
-    let mut imports = config.imports.iter().map(|import| Path::new(&import.text));
-    let pattern = imports.find(|path| path.is_absolute() && path.ends_with("*.toml"))?;
-    pattern.parent().map(Path::to_owned)
 }
 
 #[cfg(test)]
