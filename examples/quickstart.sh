@@ -19,13 +19,19 @@ clean_up() {
     [ -z "$containerd" ] || { kill -KILL "$containerd" && wait "$containerd"; } 2>/dev/null || true
     # Control groups are named after containerd's namespaces.
     find /sys/fs/cgroup -depth -type d \( -path '*/ocihsm-quickstart*' \) -exec rmdir {} + 2>/dev/null || true
+    installed=$(cat "$dir/installed" 2>/dev/null || true)
     rm -rf --one-file-system "$dir"
+    echo "$dir is removed."
+    [ ! -d target ] || echo "target/ stays: rm -r target removes it."
+    [ -z "$installed" ] || echo "These packages stay, apt-get purge removes them:" $installed
 }
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
 say "Programs that are needed"
+echo "Missing ones are installed with apt-get, and stay; so does target/, where ocihsm is built."
+echo "All else is in $dir, and goes at the end."
 ./integration/packages --record "$dir/installed" cc=build-essential '/usr/lib/*/crt1.o=libc6-dev' \
     softhsm2-util=softhsm2 '/usr/lib/softhsm/libsofthsm2.so=libsofthsm2' containerd=containerd ctr=containerd runc=runc
 echo "all there"
@@ -34,7 +40,7 @@ if [ -n "${OCIHSM_BIN:-}" ]; then
     ocihsm=$OCIHSM_BIN
 else
     say "Building ocihsm; the first time takes some minutes"
-    cargo build --release
+    timeout --foreground --kill-after 10 3600 cargo build --release
     ocihsm=$PWD/target/release/ocihsm
 fi
 
@@ -144,6 +150,3 @@ if ctr without-key images import --base-name quickstart.example/hello "$dir/encr
 fi
 
 say "Done"
-echo "$dir is removed now. target/ stays: rm -r target removes it."
-installed=$(cat "$dir/installed" 2>/dev/null || true)
-[ -z "$installed" ] || echo "These packages stay, apt-get purge removes them:" $installed

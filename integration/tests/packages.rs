@@ -14,7 +14,7 @@ use integration::skip::{self, skipped};
 use tempfile::TempDir;
 
 /// Docker's packages, and those of Debian that apt takes in their place.
-const STUBS: [(&str, &str); 8] = [
+const STUBS: [(&str, &str); 11] = [
     (
         "containerd.io",
         "Version: 1.7.27-1\nProvides: containerd, runc\nConflicts: containerd, runc\nReplaces: containerd, runc",
@@ -33,6 +33,9 @@ const STUBS: [(&str, &str); 8] = [
     ("runc", "Version: 1.1.15-1"),
     ("containerd", "Version: 1.7.24-1\nDepends: runc"),
     ("served", "Version: 1-1"),
+    ("build-essential", "Version: 12.12\nDepends: libc6-dev"),
+    ("libc6-dev", "Version: 2.41-12"),
+    ("broken", "Version: 1-1"),
 ];
 
 /// As debhelper writes it for a package with a unit and a script of the same name.
@@ -88,10 +91,17 @@ impl Machine {
         let programs: &[&str] = match name {
             "containerd.io" => &["containerd", "ctr", "runc"],
             "containerd" => &["containerd", "ctr", "containerd-stress"],
+            "build-essential" => &["cc"],
             name => &[name],
         };
         for program in programs {
             put(&tree.join("usr/bin").join(program), "#!/bin/sh\n", 0o755);
+        }
+        if name == "libc6-dev" {
+            put(&tree.join("usr/lib/linux/crt1.o"), "", 0o644);
+        }
+        if name == "broken" {
+            put(&tree.join("DEBIAN/postinst"), "#!/bin/sh\nexit 1\n", 0o755);
         }
         if name == "served" {
             put(
@@ -190,10 +200,51 @@ fn what_is_missing_is_installed_and_written_down() {
     );
     let text = output.text();
     assert!(
-        text.starts_with("runc\ncontainerd\ncontainerd\t1.7.24-1\n"),
+        text.starts_with("containerd\nrunc\ncontainerd\t1.7.24-1\n"),
         "{output:?}"
     );
-    assert!(text.contains("installing: runc containerd\n"), "{output:?}");
+    assert!(
+        text.contains("installing: runc containerd\nThey stay; "),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn what_was_installed_is_told_where_something_failed() {
+    let Some(machine) = Machine::new() else {
+        return;
+    };
+    let output =
+        machine.run("cd ~; $packages --record list broken=broken; echo status $?; cat list");
+    assert!(output.text().ends_with("status 1\nbroken\n"), "{output:?}");
+
+    let repository = integration::repository();
+    let script = |name: &str| {
+        machine.run(&format!(
+            "ln -s /bin/true /usr/local/bin/cargo; OCIHSM_BIN=/bin/false {}; echo status $?",
+            repository.join(name).display()
+        ))
+    };
+    let output = script("examples/quickstart.sh");
+    let text = output.text();
+    assert!(
+        text.contains("Missing ones are installed with apt-get, and stay"),
+        "{output:?}"
+    );
+    assert!(
+        text.ends_with(
+            "These packages stay, apt-get purge removes them: build-essential containerd libc6-dev runc\nstatus 1\n"
+        ),
+        "{output:?}"
+    );
+
+    let output = script("integration/run");
+    let text = output.text();
+    assert!(text.starts_with("missing programs are "), "{output:?}");
+    assert!(
+        text.contains("\nwhat stays: target") && text.ends_with("status 1\n"),
+        "{output:?}"
+    );
 }
 
 #[test]
