@@ -40,7 +40,7 @@ if [ -n "${OCIHSM_BIN:-}" ]; then
     ocihsm=$OCIHSM_BIN
 else
     say "Building ocihsm; the first time takes some minutes"
-    timeout --foreground --kill-after 10 3600 cargo build --release
+    timeout --verbose --foreground --kill-after 10 3600 cargo build --release
     ocihsm=$PWD/target/release/ocihsm
 fi
 

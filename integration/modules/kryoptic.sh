@@ -24,9 +24,9 @@ if ! [ -e "$module" ]; then
     touch "$build/fetch/src/lib.rs"
     printf '[package]\nname = "fetch"\nversion = "0.0.0"\nedition = "2021"\n[dependencies]\nkryoptic = { version = "=%s", default-features = false }\n' \
         "$version" >"$build/fetch/Cargo.toml"
-    (cd "$build/fetch" && cargo vendor --quiet "$build/vendor" >/dev/null)
+    (cd "$build/fetch" && timeout --verbose --foreground 900 cargo vendor --quiet "$build/vendor" >/dev/null)
     cp -r "$build/vendor/kryoptic" "$build/kryoptic"
-    (cd "$build/kryoptic" && CARGO_TARGET_DIR=$build/target cargo build --quiet --release --no-default-features \
+    (cd "$build/kryoptic" && CARGO_TARGET_DIR=$build/target timeout --verbose --foreground 1800 cargo build --quiet --release --no-default-features \
         --features minimal,kryoptic-lib/dynamic >&2)
     install "$build/target/release/libkryoptic_pkcs11.so" "$module.new"
     mv "$module.new" "$module"

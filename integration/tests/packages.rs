@@ -303,3 +303,41 @@ fn the_scripts_install_in_no_other_way() {
         );
     }
 }
+
+/// A mirror that does not answer is not waited for all day.
+#[test]
+fn what_a_script_fetches_has_a_bound() {
+    let scripts = Program::new("git")
+        .args(["ls-files", "integration", "packaging", "examples"])
+        .current_dir(integration::repository())
+        .ok();
+    let mut fetches = 0;
+    for name in scripts.text().lines() {
+        let Ok(text) = fs::read_to_string(integration::repository().join(name)) else {
+            continue;
+        };
+        let is_shell = |line: &str| line.starts_with('#') && line.contains("sh");
+        if !text.lines().next().is_some_and(is_shell) {
+            continue;
+        }
+        for line in text.lines().filter(|line| !line.trim().starts_with('#')) {
+            let words = [
+                "apt-get update",
+                "apt-get download",
+                "apt-get source",
+                "pip\" install",
+                "npm install",
+                "cargo vendor",
+                "cargo fetch",
+            ];
+            let is_fetch = words.iter().any(|words| line.contains(words));
+            // mmdebstrap, whose hooks they are, has a bound.
+            if is_fetch && !line.contains("-hook=") {
+                fetches += 1;
+                let is_bounded = line.contains("timeout ") || line.starts_with("apt 300 ");
+                assert!(is_bounded, "{name}: {line}");
+            }
+        }
+    }
+    assert!(fetches >= 10, "{fetches}");
+}

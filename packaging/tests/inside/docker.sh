@@ -15,24 +15,24 @@ docker_up() {
     dockerd --config-file "$place/$1.json" --host "unix://$place/$1.sock" --data-root "/var/lib/docker/$1" --exec-root "$place/$1.exec" \
         --pidfile "$place/$1.pid" >"$place/$1.log" 2>&1 &
     export DOCKER_HOST="unix://$place/$1.sock"
-    wait_for docker version
+    wait_for timeout 10 docker version
 }
 docker_down() {
     kill "$(cat "$place/$1.pid")"
-    for _ in $(seq 100); do [ -e "$place/$1.pid" ] || break; sleep 0.2; done
+    wait_for test ! -e "$place/$1.pid"
 }
 options='"features": {"containerd-snapshotter": true}, "bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false'
 options="$options, \"cgroup-parent\": \"/ocihsm-docker\""
 key=/etc/containerd/ocicrypt/keys/imagekey.yaml
 
-pull() { docker pull --quiet "$registry/hello:latest" >"$place/pull" 2>&1; }
-run() { docker run --rm --network none --entrypoint /bin/echo "$registry/hello:latest" "opened by $1"; }
+pull() { timeout 120 docker pull --quiet "$registry/hello:latest" >"$place/pull" 2>&1; }
+run() { timeout 120 docker run --rm --network none --entrypoint /bin/echo "$registry/hello:latest" "opened by $1"; }
 
 echo "-- an external containerd, which imports the package's stream processors"
 printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\nimports = ["/etc/containerd/conf.d/*.toml"]\n[grpc]\naddress = "%s/containerd.sock"\n' \
     "$place" >/etc/containerd/config.toml
 containerd >"$place/containerd.log" 2>&1 &
-wait_for ctr --address "$place/containerd.sock" version
+wait_for timeout 10 ctr --address "$place/containerd.sock" version
 echo "{$options, \"containerd\": \"$place/containerd.sock\"}" >"$place/external.json"
 docker_up external
 docker version --format 'dockerd {{.Server.Version}}'

@@ -27,7 +27,7 @@ blob() {
 }
 printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":%s,"layers":[%s]}' \
     "$(blob config config.v1+json)" "$(blob layer layer.v1.tar)" >"$place/pause/manifest.json"
-skopeo copy --quiet --dest-tls-verify=false "dir:$place/pause" "docker://$registry/pause:latest"
+timeout 60 skopeo copy --quiet --dest-tls-verify=false "dir:$place/pause" "docker://$registry/pause:latest"
 
 cat >/etc/containerd/config.toml <<TOML
 version = 2
@@ -40,7 +40,7 @@ imports = ["/etc/containerd/conf.d/*.toml"]
 TOML
 containerd --version
 containerd >"$place/containerd.log" 2>&1 &
-wait_for ctr version
+wait_for timeout 10 ctr version
 
 cat >"$place/pod.yaml" <<YAML
 apiVersion: v1
@@ -71,7 +71,7 @@ done
     --make-iptables-util-chains=false --eviction-hard='memory.available<10Mi' --image-gc-high-threshold=100 \
     --sync-frequency=5s --file-check-frequency=1s -v=3 >"$place/kubelet.log" 2>&1 &
 
-status() { wget -q -O - http://127.0.0.1:10255/pods >"$place/status" 2>/dev/null && grep -q "$1" "$place/status"; }
+status() { timeout 10 wget -q -O - http://127.0.0.1:10255/pods >"$place/status" 2>/dev/null && grep -q "$1" "$place/status"; }
 wait_for status '"items"'
 told_nothing() { ! grep -q 4321-of-the-test "$place/status" "$place"/*.log || fail "the PIN was told"; }
 

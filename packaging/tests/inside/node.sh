@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # What a node of a test begins with; sourced by those who have a root of their own. It installs $package, starts a registry at
 # $registry, makes a key in a token, and has the layers of $image encrypted for it in $registry/hello:latest. Everything is in
 # $place.
@@ -13,12 +14,13 @@ fail() {
     exit 1
 }
 
+# What it waits for has an end of its own.
 wait_for() {
-    for _ in $(seq 600); do
-        "$@" >/dev/null 2>&1 && return 0
+    end=$(($(date +%s) + 180))
+    until "$@" >/dev/null 2>&1; do
+        [ "$(date +%s)" -lt $end ] || fail "waited 180 s in vain for: $*"
         sleep 0.2
     done
-    fail "waited in vain for: $*"
 }
 
 dpkg -i "$package" >/dev/null
@@ -37,4 +39,4 @@ ocihsm config policy >/etc/ocicrypt.conf
 tar -xf "$image" -C "$place/layout"
 tag=$(sed -n 's/.*"org.opencontainers.image.ref.name":"\([^"]*\)".*/\1/p' "$place/layout/index.json")
 ocihsm encrypt "oci:$place/layout:$tag" "oci:$place/encrypted:latest" --recipient "pkcs11:$place/imagekey.pub.pem"
-wait_for skopeo copy --quiet --all --dest-tls-verify=false "oci:$place/encrypted:latest" "docker://$registry/hello:latest"
+wait_for timeout 60 skopeo copy --quiet --all --dest-tls-verify=false "oci:$place/encrypted:latest" "docker://$registry/hello:latest"
