@@ -77,12 +77,11 @@ pub(super) fn check(findings: &mut Findings, containerds: &[Containerd]) -> Vec<
                 } else {
                     files::check(findings, path, config, containerd.release);
                 }
-                // A sentence for each containerd, and the process ends soon.
-                let install = check_rest(findings, containerd, config, is_needed).leak();
+                let install = check_rest(findings, containerd, config, is_needed);
                 running::check(findings, containerd, config);
                 let root = containerd.root(config);
                 let environment = &containerd.environment;
-                for setup in processors::check(findings, config, &root, environment, install) {
+                for setup in processors::check(findings, config, &root, environment, &install) {
                     let containerds = about.iter().map(|path| path.to_path_buf()).collect();
                     Decoder { setup, containerds }.add_to(&mut decoders);
                 }

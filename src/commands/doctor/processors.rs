@@ -32,7 +32,7 @@ pub(super) fn check(
     config: &ContainerdConfig,
     root: &Path,
     environment: &BTreeMap<String, String>,
-    install: &'static str,
+    install: &str,
 ) -> Vec<Setup> {
     media_types::check(findings, config, install);
     let mut setups = Vec::new();

@@ -46,7 +46,7 @@ pub(super) fn check(
     name: &str,
     section: &Section,
     environment: &BTreeMap<String, String>,
-    install: &'static str,
+    install: &str,
 ) -> Program {
     let Some(path) = section.program(environment) else {
         let mend = match section.is_as_built_in() {
