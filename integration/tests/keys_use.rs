@@ -168,6 +168,12 @@ fn the_only_key_of_a_token_is_named_before_it_is_deleted() {
     let hint = refused(&unnamed, "pkcs11:token=only names no key");
     assert!(hint.contains("`object` or `id`"), "{hint}");
     assert_eq!(unnamed.status.code(), Some(2));
+    // As where a shell's variable is not set.
+    for part in ["object=", "id="] {
+        let uri = format!("pkcs11:token=only;{part}?module-name=softhsm2");
+        let delete = ["delete", uri.as_str(), "--yes", "--pin-file", "pin"];
+        assert_eq!(shell.keys(&delete).run().status.code(), Some(2), "{part}");
+    }
 
     let whole = "pkcs11:token=only;id=%07;object=imagekey";
     let delete = ["keys", "delete", uri, "--pin-file", "pin"];

@@ -16,9 +16,19 @@ const MAX_LINE: usize = 4096;
 /// What Ctrl-C sends.
 const INTERRUPT: u8 = 3;
 
+/// Whether there is one to ask at.
+pub(super) fn has_terminal() -> bool {
+    terminal().is_some()
+}
+
+fn terminal() -> Option<File> {
+    let mut options = File::options();
+    options.read(true).write(true).open("/dev/tty").ok()
+}
+
 /// Asks a question that is answered with yes or no. `None` when there is no terminal.
 pub(super) fn confirm(question: &str) -> Result<Option<bool>> {
-    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else {
+    let Some(terminal) = terminal() else {
         return Ok(None);
     };
     let line = write!(&terminal, "{question} [yes/no] ").and_then(|()| line(&terminal));
@@ -34,7 +44,7 @@ pub(super) fn confirm(question: &str) -> Result<Option<bool>> {
 
 /// Asks for a PIN. `None` when there is no terminal, or nothing was typed.
 pub(super) fn ask(question: &str) -> Result<Option<Pin>> {
-    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else {
+    let Some(terminal) = terminal() else {
         return Ok(None);
     };
     let failed = |source| Error::Stream {

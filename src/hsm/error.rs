@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::function::Function;
-use super::surroundings;
 use crate::file;
 use crate::keys;
 use crate::keys::key_file::COMMAND_LINE;
@@ -82,7 +81,7 @@ pub enum Error {
         reason: String,
     },
     /// The module does not start, and what it is told of is not there.
-    #[error("the PKCS#11 module {} does not start: {named_by} names {}, which is not there{}", module.display(), path.display(), surroundings::doubt(path))]
+    #[error("the PKCS#11 module {} does not start: {named_by} names {}, which is not there{}", module.display(), path.display(), hint::doubt(path))]
     Surroundings {
         /// The module.
         module: PathBuf,

@@ -91,17 +91,6 @@ fn is_softhsm(key: &TokenKey) -> bool {
     file.to_string_lossy().contains("softhsm")
 }
 
-/// Why a path that is not there may look right: a worker has no shell, and its directory is not that of the key file.
-pub(super) fn doubt(path: &Path) -> &'static str {
-    if path.to_string_lossy().starts_with('~') {
-        ": no shell expands `~` here, so write the path from / on"
-    } else if path.is_relative() {
-        ": write the path from / on"
-    } else {
-        ""
-    }
-}
-
 /// SoftHSM's variable, as the module's process has it from us.
 fn inherited(environment: &Environment) -> Option<&str> {
     let value = match environment {

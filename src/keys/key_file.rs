@@ -240,7 +240,7 @@ fn names_one_key(name: &str, uri: &Pkcs11Uri) -> Result<()> {
     if uri.slot_id.is_none() && !has(&uri.token) {
         return Err(mistake(name, "its URI needs a `token` or a `slot-id`"));
     }
-    if !has(&uri.object) && uri.id.as_ref().is_none_or(Vec::is_empty) {
+    if !uri.names_key() {
         return Err(mistake(
             name,
             "its URI needs an `id` or an `object` (a shell cuts a URI at `;` unless it is quoted)",

@@ -54,10 +54,41 @@ pub(crate) const ROWS: &[Row] = &[
         Says::Fails("program-machine"),
     ),
     before(
+        "the program is another build of ocihsm",
+        |stand| {
+            let bytes = fs::read(ocihsm()).unwrap();
+            program(stand, &[&bytes, &b"more"[..]].concat(), 0o755);
+        },
+        Says::Content,
+    ),
+    before(
+        "the program wants a newer C library",
+        |stand| {
+            let mut bytes = fs::read(ocihsm()).unwrap();
+            let name = b"\0GLIBC_2.14\0";
+            let mut places = bytes.windows(name.len());
+            let place = places.position(|part| part == name).unwrap();
+            bytes[place + 9..place + 11].copy_from_slice(b"99");
+            program(stand, &bytes, 0o755);
+        },
+        Says::Fails("program-broken"),
+    ),
+    before(
+        "the program is a script that sets PATH",
+        |stand| {
+            let directory = ocihsm().parent().unwrap().display().to_string();
+            script(
+                stand,
+                &format!("#!/bin/sh\nPATH={directory}:$PATH\nexec ocihsm \"$@\"\n"),
+            );
+        },
+        Says::Content,
+    ),
+    before(
         "the program is cut off",
         |stand| {
             let bytes = fs::read(ocihsm()).unwrap();
-            program(stand, &bytes[..bytes.len() / 2], 0o755);
+            program(stand, &bytes[..bytes.len() / 4], 0o755);
         },
         Says::Fails("program-broken"),
     ),

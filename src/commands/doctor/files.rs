@@ -7,6 +7,8 @@ use super::kind;
 use crate::node::Error;
 use crate::node::containerd::{ConfigFile, ContainerdConfig, Import};
 use crate::node::running::Release;
+use crate::node::section::Section;
+use crate::node::stanza::{PROCESSORS, Processor};
 
 const PRINT_OLDER: &str =
     "print it with `ocihsm config containerd --config-version 2`, which every containerd reads";
@@ -101,16 +103,12 @@ fn check_versions(findings: &mut Findings, files: &[ConfigFile], release: Option
                     format!("let {path} "),
                 ),
             };
-            let full = match file.short_plugins.as_slice() {
-                [name] if name == "cri" => "io.containerd.grpc.v1.cri in the place of cri",
-                _ => "plugins in full, as `containerd config default` does",
-            };
             findings.fail(
                 kind::PLUGIN_NAME,
                 format!(
                     "{path} names plugins as only version 1 does ({names}){other}: containerd 1.x does not start"
                 ),
-                format!("{version_line}name {full}"),
+                format!("{version_line}name {}", full_names(file)),
             );
         }
     }
@@ -148,7 +146,7 @@ pub(super) fn check_unimported(
     let unimported = config.unimported(main);
     let install = match unimported.as_slice() {
         [] => match written(config) {
-            Some(file) => complete(&source(main, file)),
+            Some(file) => complete(&source(main, file), "containerd"),
             None => install(main, config, &directory),
         },
         _ => IMPORT.to_owned(),
@@ -171,17 +169,28 @@ pub(super) fn check_unimported(
     install
 }
 
-/// The file that sections of an administrator's stand in.
+/// What a file has to name in the place of names that only version 1 has.
+fn full_names(file: &ConfigFile) -> &'static str {
+    match file.short_plugins.as_slice() {
+        [name] if name == "cri" => "io.containerd.grpc.v1.cri in the place of cri",
+        _ => "plugins in full, as `containerd config default` does",
+    }
+}
+
+/// The file that an administrator's sections for encrypted layers stand in.
 pub(super) fn written(config: &ContainerdConfig) -> Option<&Path> {
+    let is_for = |section: &Section, one: &Processor| section.accepts.contains(&one.accepts());
     let mut sections = config.processors.values();
-    let written = sections.find(|section| !section.is_as_built_in())?;
+    let written = sections.find(|section| {
+        !section.is_as_built_in() && PROCESSORS.iter().any(|one| is_for(section, one))
+    })?;
     written.file.as_deref()
 }
 
-/// What to do for want of some of them.
-pub(super) fn complete(file: &Path) -> String {
+/// What to do for want of some of them; `restart` names the services.
+pub(super) fn complete(file: &Path, restart: &str) -> String {
     format!(
-        "add the sections that are missing, as `ocihsm config containerd` prints them, to {}, and restart containerd",
+        "add the sections that are missing, as `ocihsm config containerd` prints them, to {}, and restart {restart}",
         file.display()
     )
 }
@@ -209,14 +218,26 @@ fn import(main: &Path, config: &ContainerdConfig, directory: &Path) -> String {
     let pattern = directory.join("*.toml");
     let (file, pattern) = (source(main, main), pattern.display());
     let file = file.display();
+    // What is imported has version 2, and with it the names of plugins in all files do.
+    let full = match config
+        .files
+        .first()
+        .filter(|file| !file.short_plugins.is_empty())
+    {
+        Some(file) => format!(
+            ", and `version = 2` above it, and name {}",
+            full_names(file)
+        ),
+        None => String::new(),
+    };
     if config.files.is_empty() {
         format!("write `version = 2` and below it `imports = [\"{pattern}\"]` into {file}")
     } else if config.imports.iter().any(|one| one.importing == main) {
-        format!("add \"{pattern}\" to the list `imports` in {file}")
+        format!("add \"{pattern}\" to the list `imports` in {file}{full}")
     } else {
         format!(
             "let {file} say `imports = [\"{pattern}\"]` above its first section, in the place of the line \
-             `imports = []` if there is one"
+             `imports = []` if there is one{full}"
         )
     }
 }
@@ -291,6 +312,14 @@ mod tests {
                 "let /etc/args/containerd-template.toml say `imports = [\"/etc/args/conf.d/*"
                     .to_owned(),
             ),
+            (
+                &[("config.toml", "disabled_plugins = [\"cri\"]\n")],
+                format!(
+                    "let /etc/config.toml say `{IMPORTS}` above its first section, in the place of the line \
+                     `imports = []` if there is one, and `version = 2` above it, and name io.containerd.grpc.v1.cri in \
+                     the place of cri"
+                ),
+            ),
         ] {
             let told = install(files);
             let make = match told.contains("/args/") {
@@ -309,7 +338,9 @@ mod tests {
 
     #[test]
     fn a_file_that_has_some_of_the_sections_is_to_have_the_others() {
-        let section = "[stream_processors.x]\npath = \"/x\"\n";
+        let section = "[stream_processors.a]\npath = \"/a\"\n\
+                       [stream_processors.x]\npath = \"/x\"\n\
+                       accepts = [\"application/vnd.oci.image.layer.v1.tar+encrypted\"]\n";
         let imports = "imports = [\"/etc/conf.d/*.toml\"]\n";
         let told = install(&[("config.toml", imports), ("conf.d/mine.toml", section)]);
         assert!(

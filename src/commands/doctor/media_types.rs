@@ -28,7 +28,7 @@ pub(super) fn check(findings: &mut Findings, config: &ContainerdConfig, install:
         }
         check_one(findings, processor, &sections);
     }
-    check_names(findings, config, &missing);
+    check_names(findings, config, missing.clone());
     let (usual, rare): (Vec<_>, Vec<_>) =
         (missing.iter()).partition(|processor| USUAL.contains(&processor.returns));
     let text = |missing: &[&Processor]| {
@@ -61,7 +61,10 @@ fn check_one(
                 sections.len(),
                 ids.join(", ")
             ),
-            format!("keep the one with the id {}", processor.id),
+            format!(
+                "give the one that you mean the id {}, and remove the others",
+                processor.id
+            ),
         );
     }
     for (id, section) in sections {
@@ -81,7 +84,7 @@ fn check_one(
 
 /// Sections for layers that no image has, but nearly, or that have the id of one of ours. Those for something quite
 /// different are somebody else's.
-fn check_names(findings: &mut Findings, config: &ContainerdConfig, missing: &[Processor]) {
+fn check_names(findings: &mut Findings, config: &ContainerdConfig, mut missing: Vec<Processor>) {
     for (id, section) in &config.processors {
         if section.accepts.is_empty() {
             findings.fail(
@@ -93,13 +96,23 @@ fn check_names(findings: &mut Findings, config: &ContainerdConfig, missing: &[Pr
         let is_known = |accepted: &String| PROCESSORS.iter().any(|one| one.accepts() == *accepted);
         let serves = section.accepts.iter().any(is_known);
         for accepted in section.accepts.iter().filter(|one| !is_known(one)) {
-            let Some(meant) = meant(accepted, missing, id, serves) else {
+            let Some(meant) = meant(accepted, &missing, id, serves) else {
                 continue;
             };
-            let mend = match missing.contains(&meant) {
-                true => format!("let it say: accepts = [\"{}\"]", meant.accepts()),
-                false => format!("take it out: another section accepts {}", meant.accepts()),
+            let mend = match (missing.contains(&meant), serves) {
+                (true, false) => format!("let it say: accepts = [\"{}\"]", meant.accepts()),
+                (true, true) => format!(
+                    "take it out, and give {} a section of its own, as `ocihsm config containerd` prints it",
+                    meant.accepts()
+                ),
+                (false, true) => "take it out".to_owned(),
+                (false, false) => format!(
+                    "remove the section: another one accepts {}",
+                    meant.accepts()
+                ),
             };
+            // The next wrong name was meant for another one.
+            missing.retain(|one| *one != meant);
             findings.fail(
                 kind::PROCESSOR_ACCEPTS,
                 format!(
@@ -115,17 +128,16 @@ fn check_names(findings: &mut Findings, config: &ContainerdConfig, missing: &[Pr
 /// Which kind of layer a wrong name was meant for: the one of the section's id, or the nearest, and rather one for which
 /// there is no section. `serves` says whether the section is for a kind of layer already.
 fn meant(accepted: &str, missing: &[Processor], id: &str, serves: bool) -> Option<Processor> {
-    let far = |one: &Processor| distance(accepted, &one.accepts());
-    let is_near = |one: &Processor| far(one) <= accepted.len() / 4;
     let of_the_id = missing.iter().find(|one| one.id == id && !serves);
+    let far = |one: &Processor| distance(accepted, &one.accepts());
     let nearest = |among: &[Processor]| {
-        let near = among.iter().filter(|one| is_near(one));
+        let near = among.iter().filter(|one| far(one) <= accepted.len() / 4);
         near.min_by_key(|one| far(one)).copied()
     };
-    of_the_id
-        .copied()
-        .or_else(|| nearest(missing))
-        .or_else(|| nearest(&PROCESSORS))
+    // A section for plain layers is somebody else's.
+    let is_ours = accepted.contains("crypt") || PROCESSORS.iter().any(|one| one.id == id);
+    let near = || nearest(missing).or_else(|| nearest(&PROCESSORS));
+    of_the_id.copied().or_else(|| near().filter(|_| is_ours))
 }
 
 fn short(processor: &Processor) -> &'static str {
@@ -176,6 +188,13 @@ mod tests {
             ("tar+gzip", &[gzip, zstd], "mine", false, None),
             ("tar+gzip", &[gzip, zstd], gzip.id, true, None),
             ("application/x", &[zstd], gzip.id, false, None),
+            (
+                "application/vnd.oci.image.layer.v1.tar+br",
+                &[gzip],
+                "mine",
+                false,
+                None,
+            ),
         ] {
             let found = meant(accepted, missing, id, serves);
             assert_eq!(found, expected, "{accepted} in {id}");

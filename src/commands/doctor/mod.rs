@@ -5,7 +5,6 @@
 
 mod access;
 mod containerd;
-mod elf;
 mod files;
 mod findings;
 mod image;
@@ -23,6 +22,7 @@ mod script;
 mod setup;
 mod stores;
 mod token;
+mod trial;
 
 use std::path::PathBuf;
 

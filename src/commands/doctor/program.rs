@@ -1,25 +1,31 @@
-//! The program that a stream processor runs: whether it is there, whether it is ours, and who may change it.
+//! The program that a stream processor runs: whether it is there, whether it is ours and starts, and who may change it.
 //!
-//! It is looked at, never run: doctor runs as root, and what the file is, is just the question.
+//! Its content tells what it is. It is run only where it is ocihsm and nobody else may change it, and asked for its version.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use memchr::memmem;
 
-use super::access::check_owner;
-use super::elf;
+use super::access::{check_owner, open_to_others};
 use super::findings::Findings;
 use super::kind::{self, Kind};
-use super::script::{self, Script};
+use super::script::Script;
+use super::trial;
 use crate::commands::decode::ABOUT;
-use crate::node::section::{Section, is_executable, is_on_noexec};
+use crate::node::section::{Section, find, is_executable, is_on_noexec};
 
 /// Most bytes of a program that are looked through.
 const MAX_PROGRAM: u64 = 256 << 20;
+
+/// Length of a script from which on it is not judged, in bytes.
+const MAX_SCRIPT: u64 = 64 << 10;
+
+const ELF: &[u8] = b"\x7fELF";
 
 /// The file that we were started from.
 const US: &str = "/proc/self/exe";
@@ -81,7 +87,11 @@ pub(super) fn check(
     check_owner(findings, kind::PROGRAM_OWNER, &path);
     let mut variables = environment.clone();
     variables.extend(section.variables());
-    match look(&path, &variables) {
+    let looks = look(&path, &variables);
+    if let Ok(Looks::Script(Some(target))) = &looks {
+        check_owner(findings, kind::PROGRAM_OWNER, target);
+    }
+    match looks {
         Ok(Looks::Like(program)) => return program,
         Ok(Looks::Reference) => findings.warn(
             kind::PROGRAM_FOREIGN,
@@ -91,7 +101,7 @@ pub(super) fn check(
             ),
             "leave it, if another decoder is meant; else put ocihsm there",
         ),
-        Ok(Looks::Script) => findings.warn(
+        Ok(Looks::Script(_)) => findings.warn(
             kind::PROGRAM_SCRIPT,
             format!(
                 "{name}: {} is a script, and what it does is not checked",
@@ -104,13 +114,13 @@ pub(super) fn check(
     Program::Foreign
 }
 
-/// What a program that starts looks like.
+/// What a program looks like in which no fault was found.
 enum Looks {
     Like(Program),
     /// imgcrypt's decoder.
     Reference,
-    /// A script that may well start ocihsm; whether it does, only running it would tell.
-    Script,
+    /// A script, and what it surely starts. Whether it does all else that it has to, only running it would tell.
+    Script(Option<PathBuf>),
 }
 
 /// Why a program is of no use.
@@ -125,120 +135,144 @@ impl Fault {
         let mend = mend.into();
         Self { kind, text, mend }
     }
+
+    fn foreign(text: String) -> Self {
+        Self::new(
+            kind::PROGRAM_FOREIGN,
+            text,
+            "put ocihsm there, or correct `path`",
+        )
+    }
 }
 
 /// Looks at the content, since a name says nothing.
 fn look(path: &Path, environment: &BTreeMap<String, String>) -> Result<Looks, Fault> {
-    const PUT: &str = "put ocihsm there, or correct `path`";
     let shown = path.display();
-    let unreadable = |error: io::Error| {
-        let text = format!("{shown} cannot be read: {error}");
-        Fault::new(kind::PROGRAM_FOREIGN, text, "put ocihsm there")
-    };
+    let unreadable = |error: io::Error| Fault::foreign(format!("{shown} cannot be read: {error}"));
     if is_ours(path).map_err(unreadable)? {
         return Ok(Looks::Like(Program::Ours));
     }
-    let bytes = content(path).map_err(unreadable)?;
-    if bytes.starts_with(b"#!") {
-        return look_at_script(path, &String::from_utf8_lossy(&bytes), environment);
+    let head = beginning(path, MAX_SCRIPT).map_err(unreadable)?;
+    if head.starts_with(b"#!") {
+        return look_at_script(path, &head, environment);
     }
-    look_at_binary(path, &bytes)?;
+    if !head.starts_with(ELF) {
+        let text = format!("{shown} is no program for Linux, and does not start");
+        return Err(Fault::foreign(text));
+    }
+    check_machine(path, &head)?;
+    let bytes = beginning(path, MAX_PROGRAM).map_err(unreadable)?;
     let holds = |text: &str| memmem::find(&bytes, text.as_bytes()).is_some();
     if holds(ABOUT) {
+        check_start(path, environment)?;
         return Ok(Looks::Like(Program::AnotherBuild));
     }
-    if holds(REFERENCE) {
-        return Ok(Looks::Reference);
+    match holds(REFERENCE) {
+        true => Ok(Looks::Reference),
+        false => Err(Fault::foreign(format!(
+            "{shown} is another program than ocihsm"
+        ))),
     }
-    let text = format!("{shown} is another program than ocihsm");
-    Err(Fault::new(kind::PROGRAM_FOREIGN, text, PUT))
 }
 
-/// Whether the kernel starts it.
-fn look_at_binary(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
-    let shown = path.display();
-    if !bytes.starts_with(elf::MAGIC) {
-        let text = format!("{shown} is no program for Linux, and does not start");
-        return Err(Fault::new(kind::PROGRAM_FOREIGN, text, "put ocihsm there"));
-    }
-    match elf::fault(path, Path::new(US)) {
-        None => Ok(()),
-        Some(elf::Fault::Machine) => Err(Fault::new(
+fn check_machine(path: &Path, head: &[u8]) -> Result<(), Fault> {
+    let us = beginning(Path::new(US), MAX_SCRIPT).ok();
+    match machine(head) == us.as_deref().and_then(machine) {
+        true => Ok(()),
+        false => Err(Fault::new(
             kind::PROGRAM_MACHINE,
-            format!("{shown} is a program for another kind of machine, and does not start"),
+            format!(
+                "{} is a program for another kind of machine, and does not start",
+                path.display()
+            ),
             format!("put an ocihsm for {} there", std::env::consts::ARCH),
         )),
-        Some(elf::Fault::Broken) => Err(Fault::new(
-            kind::PROGRAM_BROKEN,
-            format!("{shown} is not whole, and does not start"),
-            "install ocihsm there again",
-        )),
-        Some(elf::Fault::Loader(loader)) => Err(Fault::new(
-            kind::PROGRAM_BROKEN,
-            format!(
-                "{shown} wants to be loaded by {}, which is not there, so it does not start",
-                loader.display()
-            ),
-            "put an ocihsm there that was built for this distribution",
-        )),
     }
+}
+
+/// Whether ocihsm starts as containerd starts it: it may be cut off, or lack a library. Where somebody else may change it,
+/// that is said, and it is not run.
+fn check_start(path: &Path, environment: &BTreeMap<String, String>) -> Result<(), Fault> {
+    if !matches!(open_to_others(path), Ok(None)) {
+        return Ok(());
+    }
+    let mut command = Command::new(path);
+    command.arg("--version").env_clear().envs(environment);
+    trial::run(&mut command, &[]).map_err(|why| {
+        Fault::new(
+            kind::PROGRAM_BROKEN,
+            format!("{} does not start: {why}", path.display()),
+            format!(
+                "`{} --version` says more; install ocihsm there again, one that is built for this distribution",
+                path.display()
+            ),
+        )
+    })
 }
 
 fn look_at_script(
     path: &Path,
-    text: &str,
+    head: &[u8],
     environment: &BTreeMap<String, String>,
 ) -> Result<Looks, Fault> {
     let shown = path.display();
-    let script = Script::new(text);
     let fault = |text: String, mend: &str| Err(Fault::new(kind::PROGRAM_SCRIPT, text, mend));
-    match script.fault(environment) {
-        None => {}
-        Some(script::Fault::Interpreter(name)) => {
-            let mend = match name.ends_with('\r') {
-                true => "write it with the line ends of Unix",
-                false => "correct its first line, or put ocihsm there",
-            };
-            let text = format!(
-                "{shown} is a script for {name:?}, which is not there, so it does not start"
-            );
-            return fault(text, mend);
-        }
-        Some(script::Fault::Syntax) => {
-            let text = format!("{shown} is a script that its shell cannot read");
-            return fault(
-                text,
-                "correct what `sh -n` reports of it, or let `path` be ocihsm itself",
-            );
-        }
-        Some(script::Fault::Target(name)) => {
-            let text = format!(
-                "{shown} is a script that starts {name}, which is not there or not executable"
-            );
-            return fault(text, "correct that in it, or let `path` be ocihsm itself");
-        }
+    let script = Script::new(head);
+    if let Some(name) = script.missing_interpreter(environment) {
+        let text =
+            format!("{shown} is a script for {name:?}, which is not there, so it does not start");
+        return match name.ends_with('\r') {
+            true => fault(text, "write it with the line ends of Unix"),
+            false => fault(text, "correct its first line, or put ocihsm there"),
+        };
     }
-    if !script.names_ocihsm() {
-        let text = format!("{shown} is a script that does not name ocihsm");
-        let mend = "put ocihsm there, or correct `path`";
-        return Err(Fault::new(kind::PROGRAM_FOREIGN, text, mend));
+    if head.len() as u64 == MAX_SCRIPT {
+        return Ok(Looks::Script(None));
     }
-    if let Some(target) = script.target(environment)
-        && let Ok(bytes) = content(&target)
-        && !bytes.starts_with(b"#!")
+    if !script.starts_something() {
+        let text = format!("{shown} is a script that starts no ocihsm");
+        return Err(Fault::foreign(text));
+    }
+    if !script.is_readable() {
+        let text = format!("{shown} is a script that its shell cannot read");
+        return fault(
+            text,
+            "correct what its shell says of it with -n, or let `path` be ocihsm itself",
+        );
+    }
+    let Some(target) = script.target() else {
+        return Ok(Looks::Script(None));
+    };
+    let Some(found) = find(target, environment).filter(|path| is_executable(path)) else {
+        let text = format!(
+            "{shown} is a script that starts {target}, which is not there or not executable"
+        );
+        return fault(text, "correct that in it, or let `path` be ocihsm itself");
+    };
+    if let Ok(head) = beginning(&found, MAX_SCRIPT)
+        && head.starts_with(ELF)
     {
-        look_at_binary(&target, &bytes)?;
+        check_machine(&found, &head)?;
+        if beginning(&found, MAX_PROGRAM)
+            .is_ok_and(|bytes| memmem::find(&bytes, ABOUT.as_bytes()).is_some())
+        {
+            check_start(&found, environment)?;
+        }
     }
-    Ok(Looks::Script)
+    Ok(Looks::Script(Some(found)))
 }
 
-/// The beginning of a program, long enough for all of ocihsm.
-fn content(path: &Path) -> io::Result<Vec<u8>> {
+/// So many bytes of a file, or all of it.
+fn beginning(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_PROGRAM)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What kind of machine an ELF file is for: class, byte order, and `e_machine`.
+fn machine(head: &[u8]) -> Option<[u8; 4]> {
+    let number = head.get(18..20)?;
+    Some([head[4], head[5], number[0], number[1]])
 }
 
 /// Whether it is the file that we were started from, or a copy.
@@ -285,35 +319,38 @@ mod tests {
             match look(&path, &BTreeMap::new()) {
                 Ok(Looks::Like(program)) => format!("{program:?}"),
                 Ok(Looks::Reference) => "imgcrypt's".to_owned(),
-                Ok(Looks::Script) => "a script".to_owned(),
+                Ok(Looks::Script(_)) => "a script".to_owned(),
                 Err(fault) => fault.kind.id.to_owned(),
             }
         };
         assert_eq!(program(&sound), "Ours");
-        assert_eq!(program(&[&sound, &b".."[..]].concat()), "AnotherBuild");
-        assert_eq!(program(&sound[..sound.len() / 2]), "program-broken");
         assert_eq!(program(&fs::read("/bin/true").unwrap()), "program-foreign");
         assert_eq!(program(b""), "program-foreign");
+        assert_eq!(program(ELF), "program-machine");
         assert_eq!(program(b"#!/bin/sh\nexec \"$bin/ocihsm\"\n"), "a script");
         let script = format!("#!/bin/sh\n# {ABOUT}\n");
         assert_eq!(program(script.as_bytes()), "program-foreign");
+        let long = [b"#!/bin/sh\n", &[b'#'; MAX_SCRIPT as usize][..]].concat();
+        assert_eq!(program(&long), "a script");
     }
 
     #[test]
     fn what_a_script_starts_is_looked_at_too() {
         let dir = tempfile::tempdir().unwrap();
         let [target, script] = ["ocihsm", "wrapper"].map(|name| dir.path().join(name));
-        let text = format!("#!/bin/sh\nexec {} \"$@\"\n", target.display());
-        fs::write(&script, text).unwrap();
+        let starts = |program: &Path| {
+            let text = format!("#!/bin/sh\nexec {} \"$@\"\n", program.display());
+            fs::write(&script, text).unwrap();
+            look(&script, &BTreeMap::new())
+        };
+        let looks = starts(Path::new("/bin/cat"));
+        assert!(matches!(looks, Ok(Looks::Script(Some(_)))));
         let us = std::env::current_exe().unwrap();
         fs::copy(&us, &target).unwrap();
-        assert!(matches!(look(&script, &BTreeMap::new()), Ok(Looks::Script)));
         let mut other = fs::read(&us).unwrap();
         other[18] ^= 1;
         fs::write(&target, other).unwrap();
-        let Err(fault) = look(&script, &BTreeMap::new()) else {
-            panic!("it starts");
-        };
+        let fault = starts(&target).err().unwrap();
         assert_eq!(fault.kind, kind::PROGRAM_MACHINE);
     }
 }

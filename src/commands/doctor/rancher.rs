@@ -104,7 +104,7 @@ impl Generated {
     /// What to do for want of some sections, where there are others.
     fn complete(&self, main: &Path, config: &ContainerdConfig) -> String {
         match files::written(config).filter(|file| *file != main) {
-            Some(file) => files::complete(file),
+            Some(file) => files::complete(file, self.services),
             None => format!(
                 "add the sections that are missing, as `ocihsm config containerd` prints them, to the template in {}, \
                  and restart {}",

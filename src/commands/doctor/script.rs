@@ -1,13 +1,14 @@
 //! A script in the place of a program: what starts it, what it starts, and whether its shell can read it.
 //!
-//! It is read, never run. The shell is asked with `-n`, which reads commands and runs none.
+//! It is read, never run, and what it does is mostly left open: here is said only what is sure. The shell is asked with
+//! `-n`, which reads commands and runs none.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use crate::node::section::{find, is_executable};
+use super::trial;
+use crate::node::section::{Section, find, is_executable};
 
 /// Shells that understand what is looked for here, and `-n`.
 const SHELLS: [&str; 3] = ["sh", "bash", "dash"];
@@ -15,216 +16,236 @@ const SHELLS: [&str; 3] = ["sh", "bash", "dash"];
 /// Commands that run the one behind them.
 const BEFORE: [&str; 3] = ["exec", "env", "command"];
 
+/// What stands in each shell script that may come to start a decoder.
+const STARTS: [&str; 6] = ["ocihsm", "decoder", "exec", "$@", "$*", "source"];
+
+/// Bytes of the first line that the kernel looks at (`BINPRM_BUF_SIZE`).
+const FIRST_LINE: usize = 256;
+
 /// A script.
 pub(super) struct Script<'a> {
-    /// Its interpreter as the kernel takes it from the first line.
-    interpreter: &'a str,
-    /// What stands behind it: one argument.
-    argument: &'a str,
-    text: &'a str,
-}
-
-/// Why it does not start, or starts nothing that is there.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// What starts it is not there.
-    Interpreter(String),
-    /// Its shell cannot read it.
-    Syntax,
-    /// It starts this, which is not there or not executable.
-    Target(String),
+    /// What starts it, as the kernel takes it from the first line (execve(2), "Interpreter scripts").
+    interpreter: String,
+    /// What stands behind that: one argument.
+    argument: String,
+    bytes: &'a [u8],
+    text: String,
 }
 
 impl<'a> Script<'a> {
-    /// Takes it apart (execve(2), "Interpreter scripts"); text begins with `#!`.
-    pub(super) fn new(text: &'a str) -> Self {
-        let line = text.split('\n').next().unwrap_or_default();
+    /// Takes it apart; it begins with `#!`.
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        let line = &bytes[2..bytes.len().min(FIRST_LINE)];
+        let line = line.split(|byte| b"\n\0".contains(byte)).next();
+        let line = String::from_utf8_lossy(line.unwrap_or_default());
         let is_space = [' ', '\t'];
-        let line = line.trim_start_matches("#!").trim_matches(is_space);
+        let line = line.trim_matches(is_space);
         let (interpreter, argument) = line.split_once(is_space).unwrap_or((line, ""));
         Self {
-            interpreter,
-            argument: argument.trim_matches(is_space),
-            text,
+            interpreter: interpreter.to_owned(),
+            argument: argument.trim_matches(is_space).to_owned(),
+            bytes,
+            text: String::from_utf8_lossy(bytes).into_owned(),
         }
     }
 
-    /// Looks for what keeps it from working in this environment.
-    pub(super) fn fault(&self, environment: &BTreeMap<String, String>) -> Option<Fault> {
-        if !is_executable(Path::new(self.interpreter)) {
-            return Some(Fault::Interpreter(self.interpreter.to_owned()));
+    /// The interpreter, or what `env` has to find for it, if it is not there.
+    pub(super) fn missing_interpreter(
+        &self,
+        environment: &BTreeMap<String, String>,
+    ) -> Option<&str> {
+        if !is_executable(&Section::absolute(&self.interpreter)) {
+            return Some(&self.interpreter);
         }
-        let name = self.interpreter_name();
-        if !is_there(name, environment) {
-            return Some(Fault::Interpreter(name.to_owned()));
+        self.found_by_env()
+            .filter(|name| !find(name, environment).is_some_and(|path| is_executable(&path)))
+    }
+
+    /// Whether it may start anything at all.
+    pub(super) fn starts_something(&self) -> bool {
+        let starts = |line: &str| STARTS.iter().any(|word| line.contains(word));
+        self.shell().is_none()
+            || self
+                .lines()
+                .any(|line| starts(line) || line.starts_with(". "))
+    }
+
+    /// Whether its shell can read it, or at least what stands before a line that ends it.
+    pub(super) fn is_readable(&self) -> bool {
+        let Some(shell) = self.shell() else {
+            return true;
+        };
+        if self.bytes.contains(&0) || (shell != "bash" && self.text.contains("bash")) {
+            return true; // Another one may come to read it.
         }
-        let name = Path::new(name).file_name()?.to_str()?;
-        if !SHELLS.contains(&name) {
+        let reads = |bytes: &[u8]| {
+            let mut command = Command::new(Path::new("/bin").join(shell));
+            command.env_clear();
+            if shell == "bash" {
+                command.args(["-O", "extglob"]);
+            }
+            trial::run(command.arg("-n"), bytes).is_ok()
+        };
+        let ends = |line: &&[u8]| line.starts_with(b"exec ") || line.starts_with(b"exit");
+        let mut lines = self.bytes.split_inclusive(|byte| *byte == b'\n');
+        let before: usize = lines
+            .by_ref()
+            .take_while(|line| !ends(line))
+            .map(<[u8]>::len)
+            .sum();
+        reads(self.bytes) || (before < self.bytes.len() && reads(&self.bytes[..before]))
+    }
+
+    /// The program that its last line starts, where that is sure: written out, and found wherever the script goes.
+    pub(super) fn target(&self) -> Option<&str> {
+        self.shell()?;
+        let mut lines = self.lines().filter(|line| !line.trim().is_empty());
+        let last = lines.next_back()?;
+        let goes_on = lines.next_back().is_some_and(|line| line.ends_with('\\'));
+        let is_alone =
+            !last.starts_with([' ', '\t']) && !last.contains(['|', '&', ';', '(', ')', '`']);
+        if goes_on || !is_alone || self.text.contains("<<") {
             return None;
         }
-        let targets = self.targets();
-        if let Some(first) = targets.first()
-            && !targets.iter().any(|target| is_there(target, environment))
-        {
-            return Some(Fault::Target((*first).to_owned()));
-        }
-        (!is_readable(name, self.text)).then_some(Fault::Syntax)
-    }
-
-    /// Whether a line that is no comment names ocihsm.
-    pub(super) fn names_ocihsm(&self) -> bool {
-        self.lines().any(|line| line.contains("ocihsm"))
-    }
-
-    /// The program that it starts, if there is one alone and it is there.
-    pub(super) fn target(&self, environment: &BTreeMap<String, String>) -> Option<PathBuf> {
-        match self.targets()[..] {
-            [one] => find(one, environment).filter(|path| is_executable(path)),
-            _ => None,
-        }
-    }
-
-    /// The interpreter, or what `env` finds for it.
-    fn interpreter_name(&self) -> &str {
-        if Path::new(self.interpreter).file_name() != Some("env".as_ref()) {
-            return self.interpreter;
-        }
-        let name = match self.argument.strip_prefix("-S") {
-            // More words than one, and perhaps variables before them.
-            Some(words) => words.split_whitespace().find(|word| !word.contains('=')),
-            None => Some(self.argument),
+        let is_before = |word: &&str| BEFORE.contains(word) || word.contains('=');
+        let word = last.split_whitespace().find(|word| !is_before(word))?;
+        let quoted = ['"', '\'']
+            .into_iter()
+            .find_map(|quote| word.strip_prefix(quote)?.strip_suffix(quote));
+        let name = quoted.unwrap_or(word);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+        let renames = || {
+            ["PATH=", "alias", "()", "function"]
+                .iter()
+                .any(|part| self.text.contains(part))
         };
-        name.filter(|name| !name.is_empty() && !name.starts_with('-'))
-            .unwrap_or(self.interpreter)
+        let is_meant = last.starts_with("exec ") || name.ends_with("ocihsm");
+        let is_sure = match name.contains('/') {
+            true => name.starts_with('/'),
+            false => name.starts_with(|c: char| c.is_ascii_alphanumeric()) && !renames(),
+        };
+        (is_meant && is_sure && name.chars().all(is_plain)).then_some(name)
     }
 
-    fn lines(&self) -> impl Iterator<Item = &'a str> {
+    /// The name that `env` looks up, where it is given nothing else.
+    fn found_by_env(&self) -> Option<&str> {
+        let is_env = Path::new(&self.interpreter).file_name() == Some("env".as_ref());
+        let is_name = !self.argument.is_empty()
+            && !self.argument.contains('=')
+            && !self.argument.starts_with('-');
+        (is_env && is_name).then_some(&self.argument)
+    }
+
+    fn shell(&self) -> Option<&'static str> {
+        let name = Path::new(self.found_by_env().unwrap_or(&self.interpreter)).file_name()?;
+        SHELLS.into_iter().find(|shell| name == *shell)
+    }
+
+    fn lines(&self) -> impl DoubleEndedIterator<Item = &str> {
         let lines = self.text.lines();
         lines.filter(|line| !line.trim_start().starts_with('#'))
     }
-
-    /// What it starts in its own place, and each ocihsm that it starts, as far as that is written out and stays the same
-    /// wherever the script goes.
-    fn targets(&self) -> Vec<&'a str> {
-        if self.text.contains("<<") {
-            return Vec::new(); // Lines of it may be text.
-        }
-        let sets_path = self.text.contains("PATH=");
-        let runs = |line: &'a str| {
-            let mut is_exec = false;
-            let mut is_before = |word: &&str| {
-                is_exec |= *word == "exec";
-                BEFORE.contains(word) || word.contains('=')
-            };
-            let word = line.split_whitespace().find(|word| !is_before(word))?;
-            let name = word.trim_end_matches(';').trim_matches(['"', '\'']);
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-            let is_name = match name.contains('/') {
-                true => name.starts_with('/'),
-                false => !sets_path && name.starts_with(|c: char| c.is_ascii_alphanumeric()),
-            };
-            let is_wanted = is_exec || name == "ocihsm" || name.ends_with("/ocihsm");
-            (is_wanted && is_name && name.chars().all(is_plain)).then_some(name)
-        };
-        self.lines().filter_map(runs).collect()
-    }
-}
-
-fn is_there(name: &str, environment: &BTreeMap<String, String>) -> bool {
-    find(name, environment).is_some_and(|path| is_executable(&path))
-}
-
-/// Whether a shell of this name can read the text. One that cannot be asked is believed.
-fn is_readable(shell: &str, text: &str) -> bool {
-    if text.contains(['\0', char::REPLACEMENT_CHARACTER]) {
-        return true; // It may end before what is no text.
-    }
-    let started = Command::new(Path::new("/bin").join(shell))
-        .arg("-n")
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(mut child) = started else {
-        return true;
-    };
-    if let Some(mut input) = child.stdin.take() {
-        // A shell that has seen enough reads no more.
-        let _ = input.write_all(text.as_bytes());
-    }
-    child.wait().is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fault(text: &str) -> Option<Fault> {
-        let environment = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into();
-        Script::new(text).fault(&environment)
-    }
-
     #[test]
     fn what_starts_it_has_to_be_there() {
-        let interpreter = |name: &str| Some(Fault::Interpreter(name.to_owned()));
+        let environment = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into();
         for (line, expected) in [
             ("#!/bin/sh", None),
-            ("#! /bin/sh -e", None),
-            ("#!/bin/sh\r", interpreter("/bin/sh\r")),
-            ("#!/bin/nosuchshell", interpreter("/bin/nosuchshell")),
-            ("#!", interpreter("")),
+            ("#! \t/bin/sh -e", None),
+            ("#!bin/sh", None),
+            ("#!/bin/sh\0", None),
+            ("#!/bin/sh\r", Some("/bin/sh\r")),
+            ("#!/bin/nosuchshell", Some("/bin/nosuchshell")),
+            ("#!", Some("")),
             ("#!/usr/bin/env bash", None),
-            ("#!/usr/bin/env nosuchshell", interpreter("nosuchshell")),
-            ("#!/usr/bin/env sh -e", interpreter("sh -e")),
-            ("#!/usr/bin/env -S A=b sh -e", None),
-            (
-                "#!/usr/bin/env -S nosuchshell -e",
-                interpreter("nosuchshell"),
-            ),
-            ("#!/usr/bin/env -i sh", None),
+            ("#!/usr/bin/env nosuchshell", Some("nosuchshell")),
+            ("#!/usr/bin/env sh -e", Some("sh -e")),
+            ("#!/usr/bin/env -S A=b nosuchshell -e", None),
+            ("#!/usr/bin/env", None),
         ] {
-            assert_eq!(fault(&format!("{line}\ntrue\n")), expected, "{line:?}");
+            let text = format!("{line}\ntrue\n");
+            let script = Script::new(text.as_bytes());
+            assert_eq!(
+                script.missing_interpreter(&environment),
+                expected,
+                "{line:?}"
+            );
         }
     }
 
     #[test]
-    fn what_it_starts_has_to_be_there() {
-        let target = |name: &str| Some(Fault::Target(name.to_owned()));
-        let absent = || target("/absent/ocihsm");
+    fn what_its_last_line_starts_is_known_where_it_is_written_out() {
         for (lines, expected) in [
-            ("exec /absent/ocihsm \"$@\"", absent()),
-            ("A=b exec '/absent/ocihsm' \"$@\"", absent()),
-            ("exec env A=/srv/ocihsm /absent/ocihsm", absent()),
-            ("/absent/ocihsm;", absent()),
-            ("exec ocihsm-absent \"$@\"", target("ocihsm-absent")),
-            ("[ -x /absent/ocihsm ] || exec cat", None),
-            ("exec /absent/ocihsm\nexec /bin/cat", None),
-            ("exec 2>/dev/null\nexec \"$program\"", None),
-            ("exec -a ocihsm cat", None),
-            ("cd /var/lib/ocihsm", None),
+            ("exec /opt/ocihsm \"$@\"", Some("/opt/ocihsm")),
+            (
+                "A=b exec '/opt/ocihsm' \"$@\"\n\n# end",
+                Some("/opt/ocihsm"),
+            ),
+            ("exec env A=/srv/ocihsm /opt/ocihsm", Some("/opt/ocihsm")),
+            ("ocihsm decode", Some("ocihsm")),
+            ("PATH=/opt:$PATH\nexec ocihsm", None),
+            ("ocihsm() { true; }\nocihsm", None),
+            ("exec \"/opt/a dir/ocihsm\"", None),
+            ("exec \"$program\" \"$@\"", None),
+            ("if true; then\n  exec /opt/ocihsm\nfi", None),
+            ("/opt/a || exec /opt/b", None),
             ("cd /opt\nexec ./ocihsm", None),
-            ("PATH=/opt:$PATH\nexec ocihsm-elsewhere", None),
-            ("cat <<end\nexec absent\nend\nexec cat", None),
-            ("# /absent/ocihsm", None),
+            ("cd /opt\nexec bin/ocihsm", None),
+            ("cat <<end\nexec /opt/ocihsm", None),
+            ("echo a \\\n/opt/ocihsm", None),
+            ("exec -a ocihsm /opt/ocihsm", None),
+            ("", None),
         ] {
-            assert_eq!(fault(&format!("#!/bin/sh\n{lines}\n")), expected, "{lines}");
+            let text = format!("#!/bin/sh\n{lines}\n");
+            assert_eq!(Script::new(text.as_bytes()).target(), expected, "{lines}");
         }
-        // What another language means by it is not known.
-        assert_eq!(fault("#!/usr/bin/env env\nexec absent\n"), None);
+        assert_eq!(Script::new(b"#!/usr/bin/python3\nexec\n").target(), None);
     }
 
     #[test]
     fn its_shell_can_read_it() {
-        assert_eq!(fault("#!/bin/sh\nif true; then\n"), Some(Fault::Syntax));
-        assert_eq!(fault("#!/bin/bash\nexec cat <(true)\n"), None);
-        assert_eq!(fault("#!/bin/sh\ntouch /absent/directory/file\n"), None);
+        for (text, expected) in [
+            ("#!/bin/sh\nif true; then\nexec cat\n", false),
+            ("#!/bin/sh\nif true; then\nexec cat\nfi\n", true),
+            ("#!/bin/bash\nexec cat <(true)\n", true),
+            (
+                "#!/bin/bash\nshopt -s extglob\ncase $1 in !(y|z)) exec cat;; esac\n",
+                true,
+            ),
+            ("#!/bin/sh\ntouch /absent/directory/file\n", true),
+            ("#!/bin/sh\nexec cat\n)(", true),
+            (
+                "#!/bin/sh\n[ -n \"$BASH\" ] || exec bash \"$0\"\ncat <(true)\n",
+                true,
+            ),
+            ("#!/usr/bin/python3\ndef f():\n  pass\n", true),
+        ] {
+            assert_eq!(
+                Script::new(text.as_bytes()).is_readable(),
+                expected,
+                "{text}"
+            );
+        }
     }
 
     #[test]
     fn a_comment_starts_nothing() {
-        let names = |text| Script::new(text).names_ocihsm();
-        assert!(names("#!/bin/sh\nexec \"$HOME/ocihsm\"\n"));
-        assert!(!names("#!/bin/sh\n  # ocihsm\nexit 1\n"));
+        for (text, expected) in [
+            ("#!/bin/sh\n\"$HOME/ocihsm\"\n", true),
+            ("#!/bin/sh\n. /opt/lib.sh\n", true),
+            ("#!/bin/sh\nexec \"$0.real\"\n", true),
+            ("#!/bin/sh\n  # exec ocihsm\nexit 1\n", false),
+        ] {
+            assert_eq!(
+                Script::new(text.as_bytes()).starts_something(),
+                expected,
+                "{text}"
+            );
+        }
     }
 }

@@ -36,9 +36,13 @@ Examples:
 pub(super) fn run(args: &Args) -> Result<()> {
     let mut key = args.key.find()?;
     let uri = &key.file.uri;
-    if args.yes && uri.id.is_none() && uri.object.is_none() {
-        let uri = uri.to_string();
-        return Err(Error::KeyUnnamed { uri });
+    match args.yes {
+        true if !uri.names_key() => {
+            let uri = uri.to_string();
+            return Err(Error::KeyUnnamed { uri });
+        }
+        false if !prompt::has_terminal() => return Err(Error::NobodyToAsk),
+        _ => {}
     }
     let name = key.file.name.clone();
     let in_file = |error: hsm::Error| error.in_key_file(&name);
@@ -46,8 +50,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if !args.yes {
         let pair = client.pair(&key).map_err(in_file)?;
         // Whatever comes to the token meanwhile, this one is asked about.
-        if key.file.uri.id.is_none() && !pair.id.is_empty() {
-            key.file.uri.id = Some(pair.id.clone());
+        let uri = &mut key.file.uri;
+        match pair.id.is_empty() {
+            true => uri.object = uri.object.take().or(Some(pair.label.clone())),
+            false => uri.id = uri.id.take().or(Some(pair.id.clone())),
         }
         let kind = match client.public_key(&key).map_err(in_file)? {
             PublicKey::Rsa(key) => format!("an RSA-{} key", key.bits()),

@@ -84,10 +84,10 @@ impl Listing {
         }
     }
 
-    /// Whether a token that wants a login shows no private key.
+    /// Whether a token that wants a PIN, and may well be given one, shows no private key.
     pub(super) fn hides_private_keys(&self) -> bool {
         let mut tokens = self.modules.iter().flat_map(|module| &module.tokens);
-        tokens.any(|token| token.login != NO_LOGIN && token.keys.iter().all(|key| !key.private))
+        tokens.any(|token| token.login == PIN && token.keys.iter().all(|key| !key.private))
     }
 
     /// What could not be listed, and why.
@@ -180,15 +180,15 @@ impl ListedKey {
     }
 }
 
-/// Of a token that wants no login.
-const NO_LOGIN: &str = "none";
+/// Of a token that wants a PIN, and has tries left.
+const PIN: &str = "PIN";
 
 /// What private keys take to be seen and used.
 fn login(token: &Token) -> &'static str {
     match token {
         Token {
             needs_login: false, ..
-        } => NO_LOGIN,
+        } => "none",
         Token {
             is_locked: true, ..
         } => "PIN locked",
@@ -198,6 +198,6 @@ fn login(token: &Token) -> &'static str {
         Token {
             has_pin_pad: true, ..
         } => "PIN pad",
-        _ => "PIN",
+        _ => PIN,
     }
 }

@@ -116,3 +116,14 @@ fn pin_file_hint(error: &keys::Error) -> Option<String> {
         other => other.hint(),
     }
 }
+
+/// Why a path that is not there may look right: a worker has no shell, and its directory is not that of the key file.
+pub(super) fn doubt(path: &Path) -> &'static str {
+    if path.to_string_lossy().starts_with('~') {
+        ": no shell expands `~` here, so write the path from / on"
+    } else if path.is_relative() {
+        ": write the path from / on"
+    } else {
+        ""
+    }
+}

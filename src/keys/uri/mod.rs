@@ -94,6 +94,17 @@ impl FromStr for Pkcs11Uri {
 }
 
 impl Pkcs11Uri {
+    /// Whether it names a key: one by an empty name, as of a variable that is not set, does not count.
+    #[must_use]
+    pub fn names_key(&self) -> bool {
+        let has_id = self.id.as_ref().is_some_and(|id| !id.is_empty());
+        has_id
+            || self
+                .object
+                .as_ref()
+                .is_some_and(|object| !object.is_empty())
+    }
+
     /// The token that it names, and nothing of a key, a PIN or a module.
     #[must_use]
     pub fn token_alone(self) -> Self {

@@ -1,0 +1,78 @@
+//! Runs a program for what comes of it alone, within a time.
+
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::words::reason;
+
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs it in the root directory with this on its standard input; says why if it does not end well.
+pub(super) fn run(command: &mut Command, input: &[u8]) -> Result<(), String> {
+    let mut child = input_file(input)
+        .and_then(|input| {
+            command
+                .current_dir("/")
+                .stdin(input)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .process_group(0)
+                .spawn()
+        })
+        .map_err(|error| reason(&error))?;
+    match end(&mut child) {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("it ended with {status}")),
+        None => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(format!("it did not end within {} s", PATIENCE.as_secs()))
+        }
+    }
+}
+
+fn input_file(input: &[u8]) -> io::Result<File> {
+    if input.is_empty() {
+        return File::open("/dev/null");
+    }
+    let mut file = tempfile::tempfile()?;
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn end(child: &mut Child) -> Option<ExitStatus> {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_well_within_the_time_is_good() {
+        assert_eq!(run(&mut Command::new("/bin/true"), &[]), Ok(()));
+        assert_eq!(run(Command::new("/bin/grep").arg("b"), b"abc"), Ok(()));
+        for (program, part) in [
+            ("/bin/false", "exit status: 1"),
+            ("/absent", "no such file"),
+        ] {
+            let why = run(&mut Command::new(program), &[]).unwrap_err();
+            assert!(why.contains(part), "{why}");
+        }
+        let why = run(Command::new("/bin/sleep").arg("60"), &[]).unwrap_err();
+        assert_eq!(why, "it did not end within 5 s");
+    }
+}
