@@ -295,7 +295,7 @@ fn a_copy_under_the_references_name_is_ours_and_a_namesake_is_not() {
     symlink(&namesake, &copy).unwrap();
     let text = node.doctor(&[]).text();
     assert!(
-        line(&text, "a script that does not name ocihsm").starts_with("fail"),
+        line(&text, "a script that starts no ocihsm").starts_with("fail"),
         "{text}"
     );
 }

@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
 use crate::words::reason;
 
 /// How long it may take.
@@ -40,7 +42,7 @@ fn input_file(input: &[u8]) -> io::Result<File> {
     if input.is_empty() {
         return File::open("/dev/null");
     }
-    let mut file = tempfile::tempfile()?;
+    let mut file = File::from(memfd_create("input", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(input)?;
     file.rewind()?;
     Ok(file)
