@@ -99,7 +99,7 @@ pub fn find(program: &str, environment: &BTreeMap<String, String>) -> Option<Pat
     let search = environment.get("PATH").map_or("", String::as_str);
     let files = || {
         std::env::split_paths(search)
-            .map(|directory| directory.join(program))
+            .map(|directory| Section::absolute(directory).join(program))
             .filter(|path| path.is_file())
     };
     files()

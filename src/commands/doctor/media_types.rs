@@ -28,7 +28,7 @@ pub(super) fn check(findings: &mut Findings, config: &ContainerdConfig, install:
         }
         check_one(findings, processor, &sections);
     }
-    check_names(findings, config, missing.clone());
+    check_names(findings, config);
     let (usual, rare): (Vec<_>, Vec<_>) =
         (missing.iter()).partition(|processor| USUAL.contains(&processor.returns));
     let text = |missing: &[&Processor]| {
@@ -84,7 +84,16 @@ fn check_one(
 
 /// Sections for layers that no image has, but nearly, or that have the id of one of ours. Those for something quite
 /// different are somebody else's.
-fn check_names(findings: &mut Findings, config: &ContainerdConfig, mut missing: Vec<Processor>) {
+fn check_names(findings: &mut Findings, config: &ContainerdConfig) {
+    // What is built in is no section of an administrator's.
+    let written = || {
+        config
+            .processors
+            .values()
+            .filter(|section| !section.is_as_built_in())
+    };
+    let mut missing = PROCESSORS.to_vec();
+    missing.retain(|one| !written().any(|section| section.accepts.contains(&one.accepts())));
     for (id, section) in &config.processors {
         if section.accepts.is_empty() {
             findings.fail(

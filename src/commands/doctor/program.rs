@@ -226,6 +226,17 @@ fn look_at_script(
             false => fault(text, "correct its first line, or put ocihsm there"),
         };
     }
+    let interpreter = script.interpreter();
+    let its_head = beginning(&interpreter, MAX_SCRIPT).unwrap_or_default();
+    if its_head.starts_with(ELF) {
+        check_machine(&interpreter, &its_head)?;
+    } else if !its_head.starts_with(b"#!") {
+        let text = format!(
+            "{shown} is a script for {}, which is no program, so it does not start",
+            interpreter.display()
+        );
+        return fault(text, "correct its first line, or put ocihsm there");
+    }
     if head.len() as u64 == MAX_SCRIPT {
         return Ok(Looks::Script(None));
     }

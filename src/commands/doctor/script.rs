@@ -4,7 +4,7 @@
 //! `-n`, which reads commands and runs none.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::trial;
@@ -49,12 +49,16 @@ impl<'a> Script<'a> {
         }
     }
 
+    pub(super) fn interpreter(&self) -> PathBuf {
+        Section::absolute(&self.interpreter)
+    }
+
     /// The interpreter, or what `env` has to find for it, if it is not there.
     pub(super) fn missing_interpreter(
         &self,
         environment: &BTreeMap<String, String>,
     ) -> Option<&str> {
-        if !is_executable(&Section::absolute(&self.interpreter)) {
+        if !is_executable(&self.interpreter()) {
             return Some(&self.interpreter);
         }
         self.found_by_env()
