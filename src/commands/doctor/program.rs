@@ -227,10 +227,11 @@ fn look_at_script(
         };
     }
     let interpreter = script.interpreter();
-    let its_head = beginning(&interpreter, MAX_SCRIPT).unwrap_or_default();
-    if its_head.starts_with(ELF) {
-        check_machine(&interpreter, &its_head)?;
-    } else if !its_head.starts_with(b"#!") {
+    // One that may not be read can still be run.
+    let its_head = beginning(&interpreter, MAX_SCRIPT).ok();
+    if let Some(head) = its_head.as_deref().filter(|head| head.starts_with(ELF)) {
+        check_machine(&interpreter, head)?;
+    } else if its_head.is_some_and(|head| !head.starts_with(b"#!")) {
         let text = format!(
             "{shown} is a script for {}, which is no program, so it does not start",
             interpreter.display()
