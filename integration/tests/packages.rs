@@ -248,6 +248,34 @@ fn what_was_installed_is_told_where_something_failed() {
 }
 
 #[test]
+fn what_was_there_before_is_not_written_down() {
+    let Some(machine) = Machine::new() else {
+        return;
+    };
+    let place = machine.place.path().display();
+    let output = machine.run(&format!(
+        "cd ~; dpkg --install {place}/nftables.deb >/dev/null; rm /usr/bin/nftables; \
+         $packages --record list nftables=nftables; echo status $?; cat list"
+    ));
+    let text = output.text();
+    assert!(text.ends_with("status 1\n"), "{output:?}");
+    assert!(!text.contains("purge"), "{output:?}");
+    let what = "nftables is not there, though its package is installed";
+    assert!(output.stderr.contains(what), "{output:?}");
+
+    // An upgrade alone adds no package either.
+    let output = machine.run(&format!(
+        "cd ~; cp -a {place}/nftables old; sed -i 's/^Version: .*/Version: 1.0-1/' old/DEBIAN/control; \
+         rm old/usr/bin/nftables; dpkg-deb --build old old.deb >/dev/null; dpkg --install old.deb >/dev/null; \
+         $packages --record list nftables=nftables; echo status $?; cat list"
+    ));
+    let text = output.text();
+    let upgraded = "\nupgrading, since they depend on it: nftables\nstatus 0\n";
+    assert!(text.ends_with(upgraded), "{output:?}");
+    assert!(!text.contains("purge"), "{output:?}");
+}
+
+#[test]
 fn no_service_is_started_or_enabled() {
     let Some(machine) = Machine::new() else {
         return;
