@@ -94,7 +94,7 @@ exit 1"#;
 const DOCKER: &str = r#"
 mkdir -p /etc/containerd/conf.d
 mkdir -p -m 700 /etc/containerd/ocicrypt/keys
-ocihsm config containerd > /etc/containerd/conf.d/ocihsm.toml
+ocihsm config containerd --path /usr/bin/ocihsm > /etc/containerd/conf.d/ocihsm.toml
 sed -n '/```toml$/,/```$/{/```/!p}' "$PAGE" > /etc/containerd/config.toml"#;
 
 /// What k3s makes when it starts.
