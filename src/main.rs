@@ -18,7 +18,7 @@ use ocihsm::commands::{
 use ocihsm::error::{catch, watch_panics};
 use ocihsm::escape::escaped;
 use ocihsm::telemetry::{self, Audience, LayerRecord, Verbosity};
-use ocihsm::{Error, hsm, payload, spoil};
+use ocihsm::{Error, hsm, payload, settings, spoil};
 use tracing::info_span;
 
 /// Where a payload comes, if one comes.
@@ -154,5 +154,5 @@ fn tell(message: &str, hints: impl IntoIterator<Item = String>) {
 
 /// containerd says what it feeds in this variable.
 fn is_stream_processor() -> bool {
-    std::env::var_os("STREAM_PROCESSOR_MEDIATYPE").is_some()
+    settings::variable("STREAM_PROCESSOR_MEDIATYPE").is_some_and(|said| !said.is_empty())
 }

@@ -1,4 +1,5 @@
-//! Arguments and environment, once, to settings that are checked. Nothing below reads the environment.
+//! Arguments and environment, once, to settings that are checked. Nothing of ours below reads the environment; libraries
+//! do, for the proxy on the way to a registry and the authorities to trust there.
 //!
 //! A decoder's settings follow from its arguments and its environment alone, so whoever has both of another process can
 //! tell what that one works with: `doctor` does.
@@ -163,7 +164,7 @@ pub fn hsm(timeout: Duration, allow_final_try: bool, environment: &Environment) 
     }
 }
 
-/// A variable of this process's own, for what no settings tell of.
+/// A variable of this process's own, for what no settings tell of; also one that is empty.
 #[must_use]
 pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
@@ -175,7 +176,7 @@ pub fn policy(environment: &Environment) -> PolicySearch {
     let variable = |name| environment.variable(name).cloned();
     PolicySearch {
         ocicrypt_config: variable(POLICY).map(|named| match named.to_str() {
-            Some("" | "internal") => named,
+            Some("internal") => named,
             _ => environment.absolute(named.into()).into_os_string(),
         }),
         xdg_config_home: variable("XDG_CONFIG_HOME"),
@@ -200,6 +201,13 @@ pub fn containerd(environment: &Environment) -> containerd::Settings {
         address: environment.absolute(address.strip_prefix("unix://").unwrap_or(address).into()),
         namespace: text(NAMESPACE).to_owned(),
     }
+}
+
+/// Where a process in this environment makes files that go with it.
+#[must_use]
+pub fn temporary(environment: &Environment) -> PathBuf {
+    let named = environment.variable("TMPDIR").map(PathBuf::from);
+    environment.absolute(named.unwrap_or_else(|| "/tmp".into()))
 }
 
 /// Paths of key files or of their directories.
@@ -254,17 +262,17 @@ impl Environment {
         }
     }
 
-    /// A variable.
+    /// A variable that is not empty.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&OsString> {
-        self.variables.get(OsStr::new(name))
+        let value = self.variables.get(OsStr::new(name));
+        value.filter(|value| !value.is_empty())
     }
 
-    /// A variable that is text, and not empty.
+    /// The same, where it is text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        let value = self.variable(name)?.to_str();
-        value.filter(|value| !value.is_empty())
+        self.variable(name)?.to_str()
     }
 
     /// Paths that were given, else those of a variable, where `:` stands between them.

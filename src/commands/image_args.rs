@@ -72,12 +72,15 @@ pub struct RegistryArgs {
 }
 
 impl RegistryArgs {
-    /// As the `image` room wants it. Looks at the environment for where other tools keep passwords, and for containerd.
+    /// As the `image` room wants it. Looks at the environment for where other tools keep passwords, for
+    /// containerd, and for temporary files.
     #[must_use]
     pub fn settings(&self) -> image::Settings {
+        let environment = settings::Environment::current();
         image::Settings {
             registry: self.of_registries(),
-            containerd: settings::containerd(&settings::Environment::current()),
+            containerd: settings::containerd(&environment),
+            temporary: settings::temporary(&environment),
         }
     }
 

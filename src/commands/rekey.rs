@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
         source: args.source.clone(),
         destination: match &args.destination {
             Some(destination) => destination.clone(),
-            None => place::in_place(&args.source, &image.entry)?,
+            None => place::in_place(&args.source, &image.entry, &args.registry.settings())?,
         },
         force: args.force || args.destination.is_none(),
         jobs: args.jobs,

@@ -60,11 +60,11 @@ enum Blob {
 }
 
 impl Archive {
-    /// Opens an archive and finds what is in it.
+    /// Opens an archive and finds what is in it. One in gzip is unpacked in the directory `temporary`.
     ///
     /// # Errors
     /// [`Error::NotAnArchive`]; [`Error::Unpacked`]; [`Error::Temporary`]; [`Error::Read`] and [`Error::File`].
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, temporary: &Path) -> Result<Self> {
         let mut archive = file::open(path)?;
         let failed = |source| Error::File {
             action: "read",
@@ -75,7 +75,7 @@ impl Archive {
         let is_gzip = archive.read_exact(&mut start).is_ok() && start == GZIP;
         archive.seek(SeekFrom::Start(0)).map_err(failed)?;
         if is_gzip {
-            archive = gzip::unpacked(path, archive)?;
+            archive = gzip::unpacked(path, archive, temporary)?;
         }
         let mut this = Self {
             path: path.to_owned(),
@@ -319,7 +319,8 @@ mod tests {
         header.set_cksum();
         std::fs::write(file.path(), header.as_bytes()).unwrap();
         file.as_file().set_len(5 << 30).unwrap();
-        let error = Archive::open(file.path()).unwrap_err().to_string();
+        let error = Archive::open(file.path(), Path::new("/tmp"));
+        let error = error.unwrap_err().to_string();
         assert!(error.contains("its headers are longer"), "{error}");
     }
 

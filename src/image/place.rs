@@ -1,5 +1,7 @@
 //! Opening an image wherever a command line says that it is.
 
+use std::path::PathBuf;
+
 use super::archive::Archive;
 use super::containerd::{self, Store};
 use super::descriptor::Descriptor;
@@ -18,6 +20,8 @@ pub struct Settings {
     pub registry: registry::Settings,
     /// containerd.
     pub containerd: containerd::Settings,
+    /// The directory in which archives are unpacked.
+    pub temporary: PathBuf,
 }
 
 /// An image's place, and its entry there. Of several with one tag, the one for the platform.
@@ -42,12 +46,12 @@ pub fn open(
             Ok((Box::new(layout), entry))
         }
         Reference::OciArchive(place) => {
-            let archive = Archive::open(&place.path)?;
+            let archive = Archive::open(&place.path, &settings.temporary)?;
             let entry = archive.entry(&place.image, platform)?;
             Ok((Box::new(archive), entry))
         }
         Reference::DockerArchive(place) => {
-            let mut archive = Archive::open(&place.path)?;
+            let mut archive = Archive::open(&place.path, &settings.temporary)?;
             let entry = archive.docker_entry(&place.image)?;
             Ok((Box::new(archive), entry))
         }
@@ -68,7 +72,11 @@ pub fn open(
 ///
 /// # Errors
 /// [`Error::WouldReplace`] where others would be gone with it; whatever keeps the place from being read.
-pub fn in_place(reference: &Reference, entry: &Descriptor) -> Result<Reference> {
+pub fn in_place(
+    reference: &Reference,
+    entry: &Descriptor,
+    settings: &Settings,
+) -> Result<Reference> {
     let would_replace = |place: &InFile, count, tag: Option<&str>| Error::WouldReplace {
         place: place.path.display().to_string(),
         count,
@@ -96,11 +104,13 @@ pub fn in_place(reference: &Reference, entry: &Descriptor) -> Result<Reference> 
                 _ => Ok(Reference::Layout(new)),
             }
         }
-        Reference::OciArchive(place) => match Archive::open(&place.path)?.count()? {
-            // A new archive has one image.
-            count @ 2.. => Err(would_replace(place, count, None)),
-            _ => Ok(Reference::OciArchive(tagged(place))),
-        },
+        Reference::OciArchive(place) => {
+            match Archive::open(&place.path, &settings.temporary)?.count()? {
+                // A new archive has one image.
+                count @ 2.. => Err(would_replace(place, count, None)),
+                _ => Ok(Reference::OciArchive(tagged(place))),
+            }
+        }
         other => Ok(other.clone()),
     }
 }

@@ -1,10 +1,9 @@
 //! An archive in a gzip stream, unpacked into a file without a name. Whoever made it may have made a few bytes of what fills
 //! a disk, so there is a bound: by its own length, and by the room that there is.
 
-use std::env;
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 use nix::sys::statvfs::fstatvfs;
@@ -17,20 +16,19 @@ const MOST: u64 = 100;
 /// So many bytes nobody minds.
 const ALWAYS: u64 = 64 << 20;
 
-pub(super) fn unpacked(path: &Path, archive: File) -> Result<File> {
+pub(super) fn unpacked(path: &Path, archive: File, directory: &Path) -> Result<File> {
     let failed = |source| Error::File {
         action: "unpack",
         path: path.to_owned(),
         source,
     };
-    let directory = temporary_directory();
     let no_place = |source| Error::Temporary {
         path: path.to_owned(),
-        directory: directory.clone(),
+        directory: directory.to_owned(),
         source,
     };
     let own = archive.metadata().map_err(failed)?.len();
-    let mut unpacked = tempfile::tempfile_in(&directory).map_err(no_place)?;
+    let mut unpacked = tempfile::tempfile_in(directory).map_err(no_place)?;
     let by_length = own.saturating_mul(MOST).max(ALWAYS);
     // Others want some of it too.
     let by_room = room(&unpacked) / 10 * 9;
@@ -61,16 +59,6 @@ pub(super) fn unpacked(path: &Path, archive: File) -> Result<File> {
         });
     }
     Ok(unpacked)
-}
-
-/// `TMPDIR`, else `/tmp`.
-fn temporary_directory() -> PathBuf {
-    let directory = env::temp_dir();
-    match directory.as_os_str().is_empty() {
-        // The variable is set and empty.
-        true => "/tmp".into(),
-        false => directory,
-    }
 }
 
 /// The bytes that are free where a file is.
