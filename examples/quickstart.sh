@@ -2,7 +2,8 @@
 # From nothing to a container whose image only a key in a PKCS#11 token can open: a SoftHSM token stands in for the HSM,
 # and a private containerd for a node's. Run it as root on Debian or Ubuntu; it takes about three minutes, nearly all of
 # it the build. It installs missing programs (integration/packages says which, removes nothing and starts no service),
-# builds ocihsm into target/ (unless OCIHSM_BIN names one), and leaves nothing else behind.
+# builds ocihsm into target/ (unless OCIHSM_BIN names one), with crates that cargo fetches into ~/.cargo, and leaves
+# nothing else behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -14,15 +15,18 @@ command -v cargo >/dev/null || { echo "install Rust first, for example with rust
 
 # Everything below lives in here; containerd's mounts and processes in namespaces that end with the script.
 dir=$(mktemp -d)
-containerd=
+containerd='' built=''
 clean_up() {
     [ -z "$containerd" ] || { kill -KILL "$containerd" && wait "$containerd"; } 2>/dev/null || true
     # Control groups are named after containerd's namespaces.
     find /sys/fs/cgroup -depth -type d \( -path '*/ocihsm-quickstart*' \) -exec rmdir {} + 2>/dev/null || true
     installed=$(cat "$dir/installed" 2>/dev/null || true)
-    rm -rf --one-file-system "$dir"
-    echo "$dir is removed."
-    [ ! -d target ] || echo "target/ stays: rm -r target removes it."
+    if rm -rf --one-file-system "$dir"; then
+        echo "$dir is removed."
+    else
+        echo "$dir could not be removed." >&2
+    fi
+    [ -z "$built" ] || echo "target/ stays, rm -r target removes it; so does what cargo fetched, in ${CARGO_HOME:-~/.cargo}."
     [ -z "$installed" ] || echo "These packages stay, apt-get purge removes them:" $installed
 }
 trap clean_up EXIT
@@ -30,7 +34,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 say "Programs that are needed"
-echo "Missing ones are installed with apt-get, and stay; so does target/, where ocihsm is built."
+echo "Missing ones are installed with apt-get, and stay."
+[ -n "${OCIHSM_BIN:-}" ] || echo "So do target/, where ocihsm is built, and what cargo fetches, in ${CARGO_HOME:-~/.cargo}."
 echo "All else is in $dir, and goes at the end."
 ./integration/packages --record "$dir/installed" cc=build-essential '/usr/lib/*/crt1.o=libc6-dev' \
     softhsm2-util=softhsm2 '/usr/lib/softhsm/libsofthsm2.so=libsofthsm2' containerd=containerd ctr=containerd runc=runc
@@ -40,6 +45,7 @@ if [ -n "${OCIHSM_BIN:-}" ]; then
     ocihsm=$OCIHSM_BIN
 else
     say "Building ocihsm; the first time takes some minutes"
+    built=yes
     timeout --verbose --foreground --kill-after 10 3600 cargo build --release
     ocihsm=$PWD/target/release/ocihsm
 fi

@@ -51,7 +51,7 @@ bring() {
 # It outlives a restart of the container, and says that the pod is ready.
 rm -f "$source/tmp/installed"
 pause=
-trap '[ -z "$pause" ] || kill "$pause"; exit 0' TERM INT
+trap '[ -z "$pause" ] || kill "$pause" 2>/dev/null || true; exit 0' TERM INT
 while :; do
     bring
     : >"$source/tmp/installed"

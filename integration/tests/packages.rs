@@ -218,10 +218,13 @@ fn what_was_installed_is_told_where_something_failed() {
         machine.run("cd ~; $packages --record list broken=broken; echo status $?; cat list");
     assert!(output.text().ends_with("status 1\nbroken\n"), "{output:?}");
 
+    // Also where the script's own directory cannot be removed.
     let repository = integration::repository();
     let script = |name: &str| {
         machine.run(&format!(
-            "ln -s /bin/true /usr/local/bin/cargo; OCIHSM_BIN=/bin/false {}; echo status $?",
+            "ln -s /bin/true /usr/local/bin/cargo; \
+             printf '#!/bin/sh\n[ \"$1\" != -rf ] && exec /bin/rm \"$@\"\n' >/usr/local/bin/rm; \
+             chmod 755 /usr/local/bin/rm; PATH=/usr/local/bin:$PATH; hash -r; OCIHSM_BIN=/bin/false {}; echo status $?",
             repository.join(name).display()
         ))
     };
@@ -241,6 +244,10 @@ fn what_was_installed_is_told_where_something_failed() {
     let output = script("integration/run");
     let text = output.text();
     assert!(text.starts_with("missing programs are "), "{output:?}");
+    assert!(
+        output.stderr.contains(" could not be removed"),
+        "{output:?}"
+    );
     assert!(
         text.contains("\nwhat stays: target") && text.ends_with("status 1\n"),
         "{output:?}"
