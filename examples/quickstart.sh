@@ -2,7 +2,7 @@
 # From nothing to a container whose image only a key in a PKCS#11 token can open: a SoftHSM token stands in for the HSM,
 # and a private containerd for a node's. Run it as root on Debian or Ubuntu; it takes about three minutes, nearly all of
 # it the build. It installs missing programs (integration/packages says which, removes nothing and starts no service),
-# builds ocihsm into target/ (unless OCIHSM_BIN names one), with crates that cargo fetches into ~/.cargo, and leaves
+# builds ocihsm into target/ (unless OCIHSM_BIN names one), with crates that cargo downloads into ~/.cargo, and leaves
 # nothing else behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,7 +26,7 @@ clean_up() {
     else
         echo "$dir could not be removed." >&2
     fi
-    [ -z "$built" ] || echo "target/ stays, rm -r target removes it; so does what cargo fetched, in ${CARGO_HOME:-~/.cargo}."
+    [ -z "$built" ] || echo "target/ stays, rm -r target removes it; so does what cargo downloaded, in ${CARGO_HOME:-~/.cargo}."
     [ -z "$installed" ] || echo "These packages stay, apt-get purge removes them:" $installed
 }
 trap clean_up EXIT
@@ -35,7 +35,7 @@ trap 'exit 143' TERM
 
 say "Programs that are needed"
 echo "Missing ones are installed with apt-get, and stay."
-[ -n "${OCIHSM_BIN:-}" ] || echo "So do target/, where ocihsm is built, and what cargo fetches, in ${CARGO_HOME:-~/.cargo}."
+[ -n "${OCIHSM_BIN:-}" ] || echo "So do target/, where ocihsm is built, and what cargo downloads, in ${CARGO_HOME:-~/.cargo}."
 echo "All else is in $dir, and goes at the end."
 ./integration/packages --record "$dir/installed" cc=build-essential '/usr/lib/*/crt1.o=libc6-dev' \
     softhsm2-util=softhsm2 '/usr/lib/softhsm/libsofthsm2.so=libsofthsm2' containerd=containerd ctr=containerd runc=runc
