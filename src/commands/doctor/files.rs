@@ -224,8 +224,9 @@ fn import(main: &Path, config: &ContainerdConfig, directory: &Path) -> String {
         .first()
         .filter(|file| !file.short_plugins.is_empty())
     {
+        Some(file) if file.version >= 2 => format!(", and name {}", full_names(file)),
         Some(file) => format!(
-            ", and `version = 2` above it, and name {}",
+            ", and `version = 2` above it, in the place of another version, and name {}",
             full_names(file)
         ),
         None => String::new(),
@@ -316,8 +317,15 @@ mod tests {
                 &[("config.toml", "disabled_plugins = [\"cri\"]\n")],
                 format!(
                     "let /etc/config.toml say `{IMPORTS}` above its first section, in the place of the line \
-                     `imports = []` if there is one, and `version = 2` above it, and name io.containerd.grpc.v1.cri in \
-                     the place of cri"
+                     `imports = []` if there is one, and `version = 2` above it, in the place of another version, and \
+                     name io.containerd.grpc.v1.cri in the place of cri"
+                ),
+            ),
+            (
+                &[("config.toml", "version = 2\ndisabled_plugins = [\"cri\"]\n")],
+                format!(
+                    "let /etc/config.toml say `{IMPORTS}` above its first section, in the place of the line \
+                     `imports = []` if there is one, and name io.containerd.grpc.v1.cri in the place of cri"
                 ),
             ),
         ] {

@@ -62,7 +62,7 @@ fn check_one(
                 ids.join(", ")
             ),
             format!(
-                "give the one that you mean the id {}, and remove the others",
+                "give the one that you mean the id {}, and take {media_type} out of the others",
                 processor.id
             ),
         );
@@ -103,7 +103,7 @@ fn check_names(findings: &mut Findings, config: &ContainerdConfig) {
             );
         }
         let is_known = |accepted: &String| PROCESSORS.iter().any(|one| one.accepts() == *accepted);
-        let serves = section.accepts.iter().any(is_known);
+        let mut serves = section.accepts.iter().any(is_known);
         for accepted in section.accepts.iter().filter(|one| !is_known(one)) {
             let Some(meant) = meant(accepted, &missing, id, serves) else {
                 continue;
@@ -122,6 +122,7 @@ fn check_names(findings: &mut Findings, config: &ContainerdConfig) {
             };
             // The next wrong name was meant for another one.
             missing.retain(|one| *one != meant);
+            serves = true;
             findings.fail(
                 kind::PROCESSOR_ACCEPTS,
                 format!(

@@ -17,7 +17,7 @@ use super::kind::{self, Kind};
 use super::script::Script;
 use super::trial;
 use crate::commands::decode::ABOUT;
-use crate::node::section::{Section, find, is_executable, is_on_noexec};
+use crate::node::section::{Section, find, is_executable, is_on_noexec, usual_environment};
 
 /// Most bytes of a program that are looked through.
 const MAX_PROGRAM: u64 = 256 << 20;
@@ -190,24 +190,29 @@ fn check_machine(path: &Path, head: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// Whether ocihsm starts as containerd starts it: it may be cut off, or lack a library. Where somebody else may change it,
-/// that is said, and it is not run.
+/// Whether ocihsm starts: it may be cut off, or lack a library. It is not run where somebody else may change it, which is
+/// said, or where the environment has other libraries loaded with it.
 fn check_start(path: &Path, environment: &BTreeMap<String, String>) -> Result<(), Fault> {
-    if !matches!(open_to_others(path), Ok(None)) {
+    let usual = usual_environment();
+    let loads_others = |(name, value): (&String, &String)| {
+        name.starts_with("LD_") && usual.get(name) != Some(value)
+    };
+    if environment.iter().any(loads_others) || !matches!(open_to_others(path), Ok(None)) {
         return Ok(());
     }
-    let mut command = Command::new(path);
-    command.arg("--version").env_clear().envs(environment);
-    trial::run(&mut command, &[]).map_err(|why| {
-        Fault::new(
-            kind::PROGRAM_BROKEN,
-            format!("{} does not start: {why}", path.display()),
-            format!(
-                "`{} --version` says more; install ocihsm there again, one that is built for this distribution",
-                path.display()
-            ),
-        )
-    })
+    let why = match trial::run(Command::new(path).arg("--version").env_clear(), &[]) {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => format!("it ended with {status}"),
+        Err(why) => why,
+    };
+    Err(Fault::new(
+        kind::PROGRAM_BROKEN,
+        format!("{} does not start: {why}", path.display()),
+        format!(
+            "`{} --version` says more; install ocihsm there again, one that is built for this distribution",
+            path.display()
+        ),
+    ))
 }
 
 fn look_at_script(
@@ -265,11 +270,6 @@ fn look_at_script(
         && head.starts_with(ELF)
     {
         check_machine(&found, &head)?;
-        if beginning(&found, MAX_PROGRAM)
-            .is_ok_and(|bytes| memmem::find(&bytes, ABOUT.as_bytes()).is_some())
-        {
-            check_start(&found, environment)?;
-        }
     }
     Ok(Looks::Script(Some(found)))
 }

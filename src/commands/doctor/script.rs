@@ -17,7 +17,9 @@ const SHELLS: [&str; 3] = ["sh", "bash", "dash"];
 const BEFORE: [&str; 3] = ["exec", "env", "command"];
 
 /// What stands in each shell script that may come to start a decoder.
-const STARTS: [&str; 6] = ["ocihsm", "decoder", "exec", "$@", "$*", "source"];
+const STARTS: [&str; 8] = [
+    "ocihsm", "decoder", "exec", "source", "$@", "$*", "${@", "${*",
+];
 
 /// Bytes of the first line that the kernel looks at (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: usize = 256;
@@ -71,10 +73,11 @@ impl<'a> Script<'a> {
         self.shell().is_none()
             || self
                 .lines()
-                .any(|line| starts(line) || line.starts_with(". "))
+                .any(|line| starts(line) || line.trim_start().starts_with(". "))
     }
 
-    /// Whether its shell can read it, or at least what stands before a line that ends it.
+    /// Whether its shell can read it, or at least what stands before a line that ends it. A shell that cannot be asked is
+    /// believed.
     pub(super) fn is_readable(&self) -> bool {
         let Some(shell) = self.shell() else {
             return true;
@@ -88,7 +91,7 @@ impl<'a> Script<'a> {
             if shell == "bash" {
                 command.args(["-O", "extglob"]);
             }
-            trial::run(command.arg("-n"), bytes).is_ok()
+            trial::run(command.arg("-n"), bytes).map_or(true, |status| status.success())
         };
         let ends = |line: &&[u8]| line.starts_with(b"exec ") || line.starts_with(b"exit");
         let mut lines = self.bytes.split_inclusive(|byte| *byte == b'\n');
@@ -105,13 +108,21 @@ impl<'a> Script<'a> {
         self.shell()?;
         let mut lines = self.lines().filter(|line| !line.trim().is_empty());
         let last = lines.next_back()?;
-        let goes_on = lines.next_back().is_some_and(|line| line.ends_with('\\'));
+        // It may never be reached, be looked for on another path, or go on from the line above.
+        let is_free = |line: &str| {
+            let stops = ["exec", "exit", "source"]
+                .iter()
+                .any(|word| line.contains(word));
+            stops || line.trim_start().starts_with(". ") || line.ends_with('\\')
+        };
+        let is_left_open = lines.any(is_free);
         let is_alone =
             !last.starts_with([' ', '\t']) && !last.contains(['|', '&', ';', '(', ')', '`']);
-        if goes_on || !is_alone || self.text.contains("<<") {
+        if is_left_open || !is_alone || self.text.contains("<<") {
             return None;
         }
-        let is_before = |word: &&str| BEFORE.contains(word) || word.contains('=');
+        let sets = |word: &str| word.contains('=') && !word.contains(['"', '\'']);
+        let is_before = |word: &&str| BEFORE.contains(word) || sets(word);
         let word = last.split_whitespace().find(|word| !is_before(word))?;
         let quoted = ['"', '\'']
             .into_iter()
@@ -199,6 +210,9 @@ mod tests {
             ("if true; then\n  exec /opt/ocihsm\nfi", None),
             ("/opt/a || exec /opt/b", None),
             ("cd /opt\nexec ./ocihsm", None),
+            ("exec env A=\"one two\" /opt/ocihsm", None),
+            ("if a; then\n  exec /opt/a\nfi\nexec /opt/b", None),
+            (". /etc/profile\nexec ocihsm", None),
             ("cd /opt\nexec bin/ocihsm", None),
             ("cat <<end\nexec /opt/ocihsm", None),
             ("echo a \\\n/opt/ocihsm", None),
@@ -241,7 +255,8 @@ mod tests {
     fn a_comment_starts_nothing() {
         for (text, expected) in [
             ("#!/bin/sh\n\"$HOME/ocihsm\"\n", true),
-            ("#!/bin/sh\n. /opt/lib.sh\n", true),
+            ("#!/bin/sh\n  . /opt/lib.sh\n", true),
+            ("#!/bin/sh\nopen-layer \"${@}\"\n", true),
             ("#!/bin/sh\nexec \"$0.real\"\n", true),
             ("#!/bin/sh\n  # exec ocihsm\nexit 1\n", false),
         ] {
