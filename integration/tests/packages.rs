@@ -224,7 +224,9 @@ fn what_was_installed_is_told_where_something_failed() {
         machine.run(&format!(
             "ln -s /bin/true /usr/local/bin/cargo; \
              printf '#!/bin/sh\n[ \"$1\" != -rf ] && exec /bin/rm \"$@\"\n' >/usr/local/bin/rm; \
-             chmod 755 /usr/local/bin/rm; PATH=/usr/local/bin:$PATH; hash -r; OCIHSM_BIN=/bin/false {}; echo status $?",
+             chmod 755 /usr/local/bin/rm; PATH=/usr/local/bin:$PATH; hash -r; \
+             TMPDIR={} OCIHSM_BIN=/bin/false {}; echo status $?",
+            machine.place.path().display(),
             repository.join(name).display()
         ))
     };
