@@ -127,6 +127,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_program_is_looked_for_from_the_root_directory() {
+        let found = |program: &str, path: &str| {
+            let environment = [("PATH".to_owned(), path.to_owned())].into();
+            find(program, &environment)
+        };
+        let env = Some(PathBuf::from("/usr/bin/env"));
+        for (program, path) in [
+            ("env", "/usr/bin"),
+            ("env", "/nowhere:usr/bin"),
+            ("usr/bin/env", ""),
+            ("/usr/bin/env", ""),
+        ] {
+            assert_eq!(found(program, path), env, "{program} in {path}");
+        }
+        // This directory has it, and the root directory not.
+        assert_eq!(found("Cargo.toml", ":/usr/bin"), None);
+    }
+
+    #[test]
     fn the_last_value_of_a_variable_counts() {
         let section = Section {
             env: ["A=1", "AB=2", "A=3=4", "=5", "B"]

@@ -46,10 +46,7 @@ pub(crate) const ROWS: &[Row] = &[
     before(
         "the program is for another machine",
         |stand| {
-            let mut bytes = fs::read(ocihsm()).unwrap();
-            // e_machine: AArch64, or x86-64 there.
-            bytes[18] = if bytes[18] == 183 { 62 } else { 183 };
-            program(stand, &bytes, 0o755);
+            program(stand, &for_another_machine(), 0o755);
         },
         Says::Fails("program-machine"),
     ),
@@ -112,10 +109,8 @@ pub(crate) const ROWS: &[Row] = &[
     before(
         "the program is a script that starts one for another machine",
         |stand| {
-            let mut bytes = fs::read(ocihsm()).unwrap();
-            bytes[18] = if bytes[18] == 183 { 62 } else { 183 };
             let target = stand.path("ocihsm");
-            fs::write(&target, bytes).unwrap();
+            fs::write(&target, for_another_machine()).unwrap();
             fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).unwrap();
             script(
                 stand,
@@ -205,4 +200,11 @@ fn program(stand: &Stand, content: &[u8], mode: u32) {
 
 fn script(stand: &Stand, text: &str) {
     program(stand, text.as_bytes(), 0o755);
+}
+
+/// ocihsm with another `e_machine`: AArch64, or x86-64 there.
+fn for_another_machine() -> Vec<u8> {
+    let mut bytes = fs::read(ocihsm()).unwrap();
+    bytes[18] = if bytes[18] == 183 { 62 } else { 183 };
+    bytes
 }

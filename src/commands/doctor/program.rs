@@ -177,9 +177,14 @@ fn look(path: &Path, environment: &BTreeMap<String, String>) -> Result<Looks, Fa
 
 fn check_machine(path: &Path, head: &[u8]) -> Result<(), Fault> {
     let us = beginning(Path::new(US), MAX_SCRIPT).ok();
-    match machine(head) == us.as_deref().and_then(machine) {
-        true => Ok(()),
-        false => Err(Fault::new(
+    match machine(head) {
+        None => Err(Fault::new(
+            kind::PROGRAM_BROKEN,
+            format!("{} is cut off, and does not start", path.display()),
+            "install it again",
+        )),
+        machine if machine == us.as_deref().and_then(self::machine) => Ok(()),
+        _ => Err(Fault::new(
             kind::PROGRAM_MACHINE,
             format!(
                 "{} is a program for another kind of machine, and does not start",
@@ -338,7 +343,7 @@ mod tests {
         assert_eq!(program(&sound), "Ours");
         assert_eq!(program(&fs::read("/bin/true").unwrap()), "program-foreign");
         assert_eq!(program(b""), "program-foreign");
-        assert_eq!(program(ELF), "program-machine");
+        assert_eq!(program(ELF), "program-broken");
         assert_eq!(program(b"#!/bin/sh\nexec \"$bin/ocihsm\"\n"), "a script");
         let script = format!("#!/bin/sh\n# {ABOUT}\n");
         assert_eq!(program(script.as_bytes()), "program-foreign");

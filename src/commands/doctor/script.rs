@@ -17,9 +17,7 @@ const SHELLS: [&str; 3] = ["sh", "bash", "dash"];
 const BEFORE: [&str; 3] = ["exec", "env", "command"];
 
 /// What stands in each shell script that may come to start a decoder.
-const STARTS: [&str; 8] = [
-    "ocihsm", "decoder", "exec", "source", "$@", "$*", "${@", "${*",
-];
+const STARTS: [&str; 7] = ["ocihsm", "decoder", "exec", "$@", "$*", "${@", "${*"];
 
 /// Bytes of the first line that the kernel looks at (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: usize = 256;
@@ -70,10 +68,7 @@ impl<'a> Script<'a> {
     /// Whether it may start anything at all.
     pub(super) fn starts_something(&self) -> bool {
         let starts = |line: &str| STARTS.iter().any(|word| line.contains(word));
-        self.shell().is_none()
-            || self
-                .lines()
-                .any(|line| starts(line) || line.trim_start().starts_with(". "))
+        self.shell().is_none() || self.lines().any(|line| starts(line) || sources(line))
     }
 
     /// Whether its shell can read it, or at least what stands before a line that ends it. A shell that cannot be asked is
@@ -94,12 +89,8 @@ impl<'a> Script<'a> {
             trial::run(command.arg("-n"), bytes).map_or(true, |status| status.success())
         };
         let ends = |line: &&[u8]| line.starts_with(b"exec ") || line.starts_with(b"exit");
-        let mut lines = self.bytes.split_inclusive(|byte| *byte == b'\n');
-        let before: usize = lines
-            .by_ref()
-            .take_while(|line| !ends(line))
-            .map(<[u8]>::len)
-            .sum();
+        let lines = self.bytes.split_inclusive(|byte| *byte == b'\n');
+        let before: usize = lines.take_while(|line| !ends(line)).map(<[u8]>::len).sum();
         reads(self.bytes) || (before < self.bytes.len() && reads(&self.bytes[..before]))
     }
 
@@ -110,10 +101,8 @@ impl<'a> Script<'a> {
         let last = lines.next_back()?;
         // It may never be reached, be looked for on another path, or go on from the line above.
         let is_free = |line: &str| {
-            let stops = ["exec", "exit", "source"]
-                .iter()
-                .any(|word| line.contains(word));
-            stops || line.trim_start().starts_with(". ") || line.ends_with('\\')
+            let stops = ["exec", "exit"].iter().any(|word| line.contains(word));
+            stops || sources(line) || line.ends_with('\\')
         };
         let is_left_open = lines.any(is_free);
         let is_alone =
@@ -160,6 +149,11 @@ impl<'a> Script<'a> {
         let lines = self.text.lines();
         lines.filter(|line| !line.trim_start().starts_with('#'))
     }
+}
+
+/// Whether a line reads another script.
+fn sources(line: &str) -> bool {
+    line.contains("source") || line.trim_start().starts_with(". ")
 }
 
 #[cfg(test)]
